@@ -1,0 +1,53 @@
+"""A trial's state on disk after each epoch, complete enough to go on as if nothing had happened.
+
+One .npz file holds every variable of the model (the state of its seed generators is among them, which Keras' own
+weights file leaves out) and of the optimizer. It is replaced atomically; the best epoch's file is kept beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LAST, BEST = "last.npz", "best.npz"
+
+
+def save(folder: Path, model: Any, state: Mapping[str, Any], is_best: bool) -> None:
+    """Write the model, its built optimizer and a state of plain values to `folder`."""
+    arrays = {f"model/{i}": np.asarray(v) for i, v in enumerate(model.variables)}
+    arrays |= {f"optimizer/{i}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
+    partial = folder / f"{LAST}.{os.getpid()}"
+    with partial.open("wb") as file:
+        np.savez(file, state=np.array(json.dumps(dict(state))), **arrays)  # type: ignore[arg-type]
+    os.replace(partial, folder / LAST)
+    if is_best:
+        copy = folder / f"{BEST}.{os.getpid()}"
+        try:
+            os.link(folder / LAST, copy)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(folder / LAST, copy)
+        os.replace(copy, folder / BEST)
+
+
+def load(path: Path, model: Any, with_optimizer: bool = True) -> dict[str, Any]:
+    """Put a checkpoint back into a model of the same config and return its state.
+
+    The optimizer must have been built on the trainable variables. Raises ValueError where the file is not whole or
+    belongs to another network.
+    """
+    try:
+        with np.load(path) as file:
+            for i, variable in enumerate(model.variables):
+                variable.assign(file[f"model/{i}"])
+            for i, variable in enumerate(model.optimizer.variables if with_optimizer else ()):
+                variable.assign(file[f"optimizer/{i}"])
+            return json.loads(str(file["state"]))
+    except (KeyError, zipfile.BadZipFile, OSError, EOFError) as error:
+        raise ValueError(f"checkpoint '{path.name}' of trial {path.parent.name} cannot be read: {error}") from error

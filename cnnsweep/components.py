@@ -1,0 +1,26 @@
+"""Components are named in the config by a dotted path, so that a user's own stand in the user's own package."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from cnnsweep.errors import UserError, nearest
+
+
+def locate(key: str, path: str) -> Any:
+    """Import what a dotted path names, such as "package.module.function"; `key` is the config's, for the error.
+
+    >>> locate("model.layers", "math.sqrt")(9.0)
+    3.0
+    """
+    module_name, _, name = str(path).rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{key}: cannot import '{path}' (expected package.module.name): {error}") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        public = [n for n in vars(module) if not n.startswith("_")]
+        raise UserError(f"{key}: '{module_name}' has no class or function '{name}'{nearest(name, public)}")
+    return found

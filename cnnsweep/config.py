@@ -1,0 +1,220 @@
+"""Composing the config with Hydra and checking it against the schema; every fault is a `UserError`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnsweep import schema
+from cnnsweep.errors import UserError, nearest, unknown
+
+GROUPS = ("data", "model", "space", "search", "training", "executor", "tracking", "budget", "sweep")
+
+
+def shipped() -> Path:
+    """The folder with the configs that come with the package, in a checkout or an installed wheel."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
+
+
+def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> dict[str, Any]:
+    """Return the checked config as plain nested dicts.
+
+    Hydra composes the shipped configs with those of `config_dir` (default: ./conf, where there is one) and the
+    overrides. An override of a searched key (`model.filters=32`) fixes it, unless `space.model.filters` is
+    overridden too. Raises `UserError`.
+    """
+    own = Path(config_dir) if config_dir is not None else Path.cwd() / "conf"
+    if config_dir is not None and not own.is_dir():
+        raise UserError(f"--config-dir: there is no directory '{config_dir}'")
+    search_path = [own] if own.is_dir() and own.resolve() != shipped().resolve() else []
+    composed = _compose([_prepare(o) for o in overrides], search_path)
+    for fixed in _fixed_by(overrides):
+        _drop(composed["space"], fixed.split("."))
+    return check(composed)
+
+
+def check(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy with every value converted to its type; raise `UserError` for the first that does not fit."""
+    root = _typed("", schema.Root, config)
+    checked = {name: root[name] for name in ("name", "seed", "backend", "objective")}
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}", checked["name"]):
+        raise UserError(f"name: '{checked['name']}' (use letters, digits and _ . - only, 80 at most)")
+    checked["training"] = check_training(root["training"])
+    for group, type_ in schema.BY_GROUP.items():
+        checked[group] = _typed(group, type_, _mapping(group, root[group]))
+    for group in schema.EXTENSIBLE:
+        checked[group] = check_component(group, root[group])
+    checked["space"] = dict(root["space"] or {})
+    checked["limits"] = {name: quantity(f"limits.{name}", v) for name, v in checked["limits"].items()}
+    _check_words(checked)
+    return checked
+
+
+def check_component(group: str, values: Any) -> dict[str, Any]:
+    """Check one of data, model, search and executor by the type that belongs to its `_target_`."""
+    if "_target_" not in _mapping(group, values):
+        raise UserError(f"{group}: needs `_target_`, the class or function that it configures")
+    type_ = schema.BY_TARGET.get(values["_target_"])
+    return _typed(group, type_, values) if type_ else dict(values)
+
+
+def check_training(values: Any) -> dict[str, Any]:
+    return _typed("training", schema.Training, _mapping("training", values))
+
+
+def quantity(name: str, value: Any) -> float | None:
+    """Parse a number with an optional unit k, M or G.
+
+    >>> quantity("limits.parameters", "1.5M")
+    1500000.0
+    """
+    if value is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*([kKMG]?)\s*", str(value))
+    try:
+        number = float(match[1]) * {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}[match[2]] if match else None
+    except ValueError:
+        number = None
+    if number is None or not 0 < number < float("inf"):
+        raise UserError(f"{name}: '{value}' is no positive number (such as 250000, 250k or 1.5M)")
+    return number
+
+
+def keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every dotted key that holds a value rather than a group.
+
+    >>> list(keys({"model": {"blocks": 2, "filters": [1]}, "seed": 0}))
+    ['model.blocks', 'model.filters', 'seed']
+    """
+    for name, value in tree.items():
+        dotted = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            yield from keys(value, f"{dotted}.")
+        else:
+            yield dotted
+
+
+def _prepare(override: str) -> str:
+    # A key that the space does not hold yet may be searched without Hydra's "+".
+    return f"++{override}" if override.startswith("space.") else override
+
+
+def _fixed_by(overrides: Sequence[str]) -> list[str]:
+    names = [re.split(r"=", o.lstrip("+"), maxsplit=1)[0] for o in overrides if "=" in o]
+    spaces = [n.removeprefix("space.") for n in names if n.startswith("space.")]
+    fixed = [n for n in names if n.startswith(("model.", "training.", "data.augment."))]
+    return [n for n in fixed if not any(s == n or s.startswith(f"{n}.") for s in spaces)]
+
+
+def _drop(tree: Any, path: Sequence[str]) -> None:
+    for part in path[:-1]:
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    if isinstance(tree, dict):
+        tree.pop(path[-1], None)
+
+
+def _compose(overrides: list[str], search_path: list[Path]) -> dict[str, Any]:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    extra = [f"hydra.searchpath=[{','.join(f'file://{p.resolve()}' for p in search_path)}]"] if search_path else []
+    try:
+        with initialize_config_dir(str(shipped()), version_base="1.3", job_name="cnnsweep"):
+            composed = hydra_compose("config", overrides=[*extra, *overrides])
+        return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
+    except (HydraException, OmegaConfBaseException, OSError) as error:
+        raise _explain(error, overrides) from error
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> UserError:
+    from hydra.errors import MissingConfigException
+
+    text = str(error).strip()
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = [o for o in error.options or () if not o.startswith("_")]
+        return unknown(group or "config", choice, options) if options else UserError(text.splitlines()[0])
+    if match := re.match(r"Could not override '([^']+)'", text):
+        return _unknown_key(match[1])
+    if match := re.match(r"Error parsing override '(.*)'", text):
+        advice = "expected KEY=VALUE, such as budget.trials=5, or GROUP=CHOICE, such as search=grid"
+        return UserError(f"cannot read '{match[1]}': {advice} (quote [ ] {{ }} and spaces for the shell)")
+    culprit = next((o for o in overrides if text and o.split("=")[0].lstrip("+~") in text), None)
+    first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
+    return UserError(f"cannot compose the config{f' with {culprit!r}' if culprit else ''}: {first}")
+
+
+def _unknown_key(name: str) -> UserError:
+    base = _compose([], [])
+    allowed = [*(k for k in keys(base) if not k.endswith("_target_")), *GROUPS]
+    close = nearest(name, allowed) or nearest(name.split(".")[-1], [k.split(".")[-1] for k in allowed])
+    return UserError(f"unknown key '{name}'{close or '; python -m cnnsweep --cfg shows all keys'}")
+
+
+def _mapping(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{name}: expected a group of keys, got '{value}'")
+    return value
+
+
+def _typed(prefix: str, type_: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+    names = [f.name for f in dataclasses.fields(type_)]
+    dot = f"{prefix}." if prefix else ""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(type_), dict(values))
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            raise UserError(f"{dot}{missing[0]}: a value is needed ({dot}{missing[0]}=...)")
+        typed: dict[str, Any] = OmegaConf.to_container(merged)  # type: ignore[assignment]
+    except ConfigKeyError as error:
+        name = str(error.full_key)
+        raise UserError(f"unknown key '{dot}{name}'{nearest(name, names)} (one of: {', '.join(names)})") from error
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{dot}{error.full_key or ''}: {reason}") from error
+    _check_bounds(dot, type_, typed)
+    return typed
+
+
+def _check_bounds(dot: str, type_: type, values: Mapping[str, Any]) -> None:
+    for field in dataclasses.fields(type_):
+        value, bounds = values[field.name], field.metadata
+        if isinstance(value, Mapping) and field.name == "augment":
+            _check_bounds(f"{dot}augment.", schema.Augment, value)
+        if "choices" in bounds and value not in bounds["choices"]:
+            raise unknown(f"{dot}{field.name}", value, bounds["choices"])
+        if bounds and value is not None and "choices" not in bounds:
+            check_number(f"{dot}{field.name}", value, bounds)
+
+
+def check_number(name: str, value: float, bounds: Mapping[str, float]) -> None:
+    """Raise `UserError` where a number is outside `least`/`above`/`most`/`below`."""
+    rules = [
+        ("least", value >= bounds.get("least", value), "at least"),
+        ("above", value > bounds.get("above", float("-inf")), "above"),
+        ("most", value <= bounds.get("most", value), "at most"),
+        ("below", value < bounds.get("below", float("inf")), "below"),
+    ]
+    if any(rule in bounds and not holds for rule, holds, _ in rules) or value != value:
+        allowed = " and ".join(f"{words} {bounds[rule]:g}" for rule, _, words in rules if rule in bounds)
+        raise UserError(f"{name}: {value} (must be {allowed})")
+
+
+def _check_words(config: Mapping[str, Any]) -> None:
+    steps, exact = config["training"]["steps_per_execution"], config["training"]["deterministic"]
+    if steps != "auto" and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+        raise UserError(f"training.steps_per_execution: '{steps}' (auto, or a whole number from 1)")
+    if exact not in ("auto", True, False):
+        raise UserError(f"training.deterministic: '{exact}' (auto, true or false)")
+    if all(config["budget"][name] is None for name in ("trials", "minutes", "epochs")):
+        raise UserError("budget: a sweep needs an end; set at least one of budget.trials, .minutes, .epochs")

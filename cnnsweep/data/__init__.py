@@ -1,0 +1,143 @@
+"""Images and labels: loaded once by the driver, checked, split, and mapped into memory by every worker.
+
+A loader is any function from the composed `data` config to `Arrays`, named by `_target_`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from cnnsweep.data.arrays import Array, Arrays, Dataset, refuse
+from cnnsweep.data.checks import count_classes, find_faults, find_scale
+from cnnsweep.data.split import choose, shares
+from cnnsweep.data.store import open_saved, save
+from cnnsweep.errors import UserError, nearest
+
+__all__ = ["Arrays", "Dataset", "load", "open_saved", "save"]
+
+LIMIT, VALIDATION = 1, 2
+"""Random streams: which images are used at all, and which of them are for validation."""
+
+
+def load(config: Mapping[str, Any], seed: int) -> Dataset:
+    """Load, check, limit and split the data that the composed `data` config names.
+
+    The validation set is a stratified share of the training set, chosen by `seed`; the test set is not.
+    Raises one UserError that lists every fault with its file.
+    """
+    _check_options(config, seed)
+    loader = _resolve(config)
+    try:
+        arrays = loader(config)
+    except OSError as error:
+        raise UserError(f"data cannot be read: {error}") from error
+    if not isinstance(arrays, Arrays):
+        raise UserError(
+            f"data._target_ '{config['_target_']}' returned {type(arrays).__name__}, expected Arrays"
+        )
+    if faults := find_faults(arrays):
+        refuse(faults)
+    return _build(arrays, config, seed)
+
+
+def _check_options(config: Mapping[str, Any], seed: int) -> None:
+    share, limit = config["validation"], config["limit"]
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
+        raise UserError(f"data.validation is {share!r}, expected a share of the training set between 0 and 1")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise UserError(f"data.limit is {limit!r}, expected a number of images or null")
+    if seed < 0:
+        raise UserError(f"seed is {seed}, expected 0 or more")
+
+
+def _resolve(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
+    """The function that `_target_` names, "package.module.function"."""
+    target = str(config["_target_"])
+    module_name, _, name = target.rpartition(".")
+    if not module_name or target.startswith("."):
+        raise UserError(
+            f"data._target_ '{target}' is no path to a function, expected package.module.function"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(f"data._target_ '{target}': cannot import '{module_name}': {error}") from error
+    loader = getattr(module, name, None)
+    if loader is None:
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise UserError(f"data._target_ '{target}': '{module_name}' has no '{name}'{nearest(name, public)}")
+    if not callable(loader):
+        raise UserError(f"data._target_ '{target}' is a {type(loader).__name__}, expected a function")
+    return loader
+
+
+def _build(arrays: Arrays, config: Mapping[str, Any], seed: int) -> Dataset:
+    names = arrays.class_names or tuple(str(label) for label in range(count_classes(arrays)))
+    x, y = _images(arrays.x_train), _labels(arrays.y_train)
+    if config["limit"] is not None and config["limit"] < len(y):
+        kept = _limited(arrays, y, config["limit"], seed)
+        x, y = x[kept], y[kept]
+    if arrays.x_val is None or arrays.y_val is None:
+        held = _held_out(arrays, y, names, config["validation"], seed)
+        x_val, y_val, x, y = x[held], y[held], x[~held], y[~held]
+    else:
+        x_val, y_val = _images(arrays.x_val), _labels(arrays.y_val)
+    splits = {"x_train": x, "y_train": y, "x_val": x_val, "y_val": y_val}
+    splits |= {"x_test": _images(arrays.x_test), "y_test": _labels(arrays.y_test)}
+    return Dataset(
+        name=arrays.name or _name(str(config["_target_"])),
+        **splits,
+        class_names=tuple(names),
+        source=arrays.source,
+        digest=_digest(splits),
+        scale=find_scale(arrays),
+    )
+
+
+def _limited(arrays: Arrays, y: Array, limit: int, seed: int) -> Array:
+    taken = shares(np.bincount(y), limit)
+    if taken.sum() > limit:
+        needed = f"at least {taken.sum()} images are needed"
+        refuse([f"{arrays.where('y_train')}: data.limit={limit} leaves a class out, {needed}"])
+    return choose(y, taken, seed, LIMIT)
+
+
+def _held_out(arrays: Arrays, y: Array, names: tuple[str, ...], share: float, seed: int) -> Array:
+    counts = np.bincount(y)
+    if single := [names[label] for label in np.flatnonzero(counts < 2)]:
+        some = ", ".join(single[:5]) + (" …" if len(single) > 5 else "")
+        refuse([f"{arrays.where('y_train')}: one image only for class {some}: none is left for validation"])
+    taken = np.minimum(shares(counts, round(len(y) * share)), counts - 1)
+    return choose(y, taken, seed, VALIDATION)
+
+
+def _images(x: Array) -> Array:
+    x = x if x.ndim == 4 else x[..., np.newaxis]
+    return np.ascontiguousarray(x, np.float32 if x.dtype.kind == "f" else np.uint8)
+
+
+def _labels(y: Array) -> Array:
+    return np.ascontiguousarray(y.reshape(-1), np.int32)
+
+
+def _name(target: str) -> str:
+    """
+    >>> _name("cnnsweep.data.digits.load"), _name("mine.data.galaxies")
+    ('digits', 'galaxies')
+    """
+    module, _, function = target.rpartition(".")
+    return module.rpartition(".")[2] if function == "load" else function
+
+
+def _digest(splits: Mapping[str, Array]) -> str:
+    content = hashlib.sha256()
+    for key, array in splits.items():
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        content.update(f"{key} {little.dtype.str} {array.shape}".encode())
+        content.update(little.data)
+    return content.hexdigest()[:16]

@@ -1,0 +1,111 @@
+"""The sweep so far, as its journal tells it: one entry a trial. Derived from events alone, so a replay gives the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnsweep.objective import Objective
+from cnnsweep.trial import Status
+
+
+@dataclass
+class Entry:
+    """One trial."""
+
+    number: int
+    name: str
+    values: Mapping[str, Any]
+    proposal: str
+    target: int
+    """Epochs it is to reach; grows when the trial is promoted."""
+    slot: str = ""
+    status: Status = "running"
+    reason: str | None = None
+    started: float = 0.0
+    seconds: float = 0.0
+    """Wall time of its runs so far."""
+    curve: list[Mapping[str, float]] = field(default_factory=list)
+    """The metrics of each epoch, from the first."""
+    summary: Mapping[str, float] = field(default_factory=dict)
+
+    def best(self, objective: Objective) -> float | None:
+        index = self.best_epoch(objective)
+        return None if index is None else self.curve[index - 1][objective.metric]
+
+    def best_epoch(self, objective: Objective) -> int | None:
+        """Counted from 1."""
+        index = objective.best(m[objective.metric] for m in self.curve)
+        return None if index is None else index + 1
+
+
+@dataclass
+class Ledger:
+    """All trials by number, and what the sweep as a whole has come to."""
+
+    objective: Objective
+    entries: dict[int, Entry] = field(default_factory=dict)
+    ended: list[int] = field(default_factory=list)
+    """Numbers in the order in which trials ended; a promoted one stands there again."""
+    final: Mapping[str, Any] | None = None
+    stop: Mapping[str, Any] | None = None
+    began: float = 0.0
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Take in one event of the journal."""
+        match event["event"]:
+            case "sweep":
+                self.began = event["time"]
+            case "trial":
+                self._start(event)
+            case "epoch":
+                entry = self.entries[event["trial"]]
+                del entry.curve[event["epoch"] - 1 :]
+                entry.curve.append(event["metrics"])
+            case "end":
+                entry = self.entries[event["trial"]]
+                entry.status, entry.reason, entry.summary = event["status"], event["reason"], event["summary"]
+                entry.seconds += event["time"] - entry.started
+                self.ended.append(entry.number)
+            case "final":
+                self.final = event
+            case "stop":
+                self.stop = event
+
+    def _start(self, event: Mapping[str, Any]) -> None:
+        entry = self.entries.get(event["trial"])
+        if entry is None:
+            entry = Entry(event["trial"], event["name"], event["values"], event["proposal"], event["epochs"])
+            self.entries[entry.number] = entry
+        entry.status, entry.reason, entry.proposal, entry.target = "running", None, event["proposal"], event["epochs"]
+        entry.started, entry.slot = event["time"], event.get("slot", "")
+
+    def ranked(self) -> list[Entry]:
+        """Trials with a value, the best first; those that failed are left out."""
+        scored = [e for e in self.entries.values() if e.status != "failed" and e.best(self.objective) is not None]
+        sign = -1 if self.objective.direction == "max" else 1
+        return sorted(scored, key=lambda e: (sign * (e.best(self.objective) or 0.0), e.number))
+
+    def with_status(self, *statuses: Status) -> list[Entry]:
+        return [e for e in self.entries.values() if e.status in statuses]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained so far, summed over all trials."""
+        return sum(len(e.curve) for e in self.entries.values())
+
+    def failures_in_a_row(self) -> int:
+        count = 0
+        for number in reversed(self.ended):
+            if self.entries[number].status != "failed":
+                break
+            count += 1
+        return count
+
+
+def replay(events: Iterable[Mapping[str, Any]], objective: Objective) -> Ledger:
+    ledger = Ledger(objective)
+    for event in events:
+        ledger.apply(event)
+    return ledger

@@ -1,0 +1,172 @@
+"""Where MLflow keeps the runs: a SQLite file of our own, or a server, checked before any training."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sqlite3
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnsweep.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+ANSWER_SECONDS = 5
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    # The follower retries by itself; MLflow's own seven retries would make a dead server cost minutes a call.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+_log = logging.getLogger("cnnsweep.mlflow")
+
+
+def redact(value: Any) -> Any:
+    """Return `value` (text, or a tree of mappings and lists) with the credentials in its URIs replaced.
+
+    >>> redact({"uri": "http://ann:secret@host:5000"})
+    {'uri': 'http://***@host:5000'}
+    """
+    if isinstance(value, str):
+        return re.sub(r"://[^/\s'\"]*@", "://***@", value)
+    if isinstance(value, Mapping):
+        return {key: redact(item) for key, item in value.items()}
+    return [redact(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def open_store(tracking: Mapping[str, Any]) -> str:
+    """Create or reach the store and its experiment; return its URI.
+
+    A server's credentials move from the URI into MLflow's own environment variables, so that no message, log
+    or process list can show them. Raises UserError where the directory cannot be written, the server does not
+    answer, or the experiment was deleted.
+    """
+    folder = _writable(Path(tracking["dir"]).absolute())
+    if tracking["uri"] is None:
+        uri = f"sqlite:///{folder / 'mlflow.db'}"
+        with _alone(folder / ".mlflow.lock"):
+            _open_experiment(uri, tracking["experiment"], (folder / "artifacts").as_uri())
+        return uri
+    uri = _without_credentials(tracking["uri"])
+    if uri.startswith(("http://", "https://")):
+        _expect_answer(uri)
+    _open_experiment(uri, tracking["experiment"], None)
+    return uri
+
+
+def connect(uri: str) -> MlflowClient:
+    """Return a client of the store, with MLflow's telemetry off and its messages sent to the log."""
+    _prepare()
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def find_experiment(client: MlflowClient, name: str) -> str:
+    """Return the id of an experiment that `open_store` has made."""
+    found = client.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage != "active":
+        raise UserError(f"the MLflow experiment '{name}' was deleted: restore it, or set tracking.experiment")
+    return str(found.experiment_id)
+
+
+class _Demoted(logging.Handler):
+    """Hands a library's records on as our own informational ones: to the log file, not to the terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _log.info("%s: %s", record.name, redact(record.getMessage()))
+
+
+def _prepare() -> None:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow.tracking  # noqa: F401  (it sets up its loggers when it is imported)
+
+    for name in ("mlflow", "alembic", "sqlalchemy.engine", "huey", "urllib3.connectionpool"):
+        logger = logging.getLogger(name)
+        logger.handlers = [_Demoted()]
+        logger.propagate = False
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"tracking.dir: {folder} cannot be written ({error.strerror}); set another") from None
+    return folder
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock between processes. SQLite's own: it is portable, and gone when its holder dies."""
+    lock = sqlite3.connect(path, timeout=120, isolation_level=None)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+        yield
+    finally:
+        lock.close()
+
+
+def _without_credentials(uri: str) -> str:
+    parts = urllib.parse.urlsplit(uri)
+    if parts.scheme.split("+")[0] in DATABASES:
+        return uri
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(
+            f"tracking.uri: '{redact(uri)}' is neither http(s)://HOST:PORT nor a database "
+            f"({', '.join(f'{name}://' for name in DATABASES)})"
+        )
+    credentials, _, host = parts.netloc.rpartition("@")
+    if credentials and credentials != "***":
+        user, _, password = credentials.partition(":")
+        os.environ["MLFLOW_TRACKING_USERNAME"] = urllib.parse.unquote(user)
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = urllib.parse.unquote(password)
+    return parts._replace(netloc=host).geturl().rstrip("/")
+
+
+def _expect_answer(uri: str) -> None:
+    try:
+        urllib.request.urlopen(f"{uri}/health", timeout=ANSWER_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        error.close()  # it answers; whether it is MLflow is found out next
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(
+            f"tracking.uri: no answer from {uri}/health within {ANSWER_SECONDS} s ({reason})\n"
+            "start it (mlflow server), correct the address, or use tracking=local"
+        ) from None
+
+
+def _open_experiment(uri: str, name: str, artifacts: str | None) -> None:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    _prepare()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = connect(uri)
+        if client.get_experiment_by_name(name) is None:
+            with contextlib.suppress(MlflowException):  # another process made it in between
+                location = artifacts and f"{artifacts}/{_file_name(name)}"
+                client.create_experiment(name, artifact_location=location)
+        find_experiment(client, name)
+    except (MlflowException, SQLAlchemyError, ImportError) as error:
+        lines = redact(str(error)).strip().splitlines()
+        raise UserError(f"the MLflow store {redact(uri)} cannot be used: {lines[0][:300]}") from None
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "experiment"

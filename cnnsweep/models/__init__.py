@@ -1,0 +1,1 @@
+"""Model families: each turns a `model` config into layers for the arithmetic and into a Keras model."""

@@ -1,0 +1,173 @@
+"""The types and bounds of every key of the config. Values stand in conf/, never here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+def key(**bounds: Any) -> Any:
+    """A key without a default. Bounds: `above`, `least`, `below`, `most` for numbers, `choices` for words."""
+    return field(default=MISSING, metadata=bounds)
+
+
+BACKENDS = ("tensorflow", "jax", "torch")
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
+SCHEDULES = ("constant", "cosine")
+ACTIVATIONS = (
+    "celu", "elu", "exponential", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "linear", "mish",
+    "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "squareplus", "swish", "tanh",
+)  # fmt: skip
+METRICS = ("val_accuracy", "val_loss", "accuracy", "loss")
+
+
+@dataclass
+class Root:
+    name: str = key()
+    seed: int = key(least=0)
+    backend: str = key(choices=BACKENDS)
+    objective: str = key(choices=METRICS)
+    limits: Any = None
+    data: Any = None
+    model: Any = None
+    space: Any = None
+    search: Any = None
+    training: Any = None
+    executor: Any = None
+    tracking: Any = None
+    budget: Any = None
+
+
+@dataclass
+class Limits:
+    parameters: Any = key()
+    mflops: Any = key()
+    activation_mb: Any = key()
+
+
+@dataclass
+class Augment:
+    flip: bool = key()
+    shift: float = key(least=0, below=1)
+    rotation: float = key(least=0, most=1)
+    zoom: float = key(least=0, below=1)
+    contrast: float = key(least=0, most=1)
+
+
+@dataclass
+class Data:
+    _target_: str = key()
+    dir: str | None = key()
+    limit: int | None = key(above=0)
+    validation: float = key(above=0, below=1)
+    augment: Augment = field(default_factory=Augment)
+
+
+@dataclass
+class Npz(Data):
+    file: str = key()
+
+
+@dataclass
+class Cnn:
+    """Block settings are one value or a list with one a block; models.cnn.layers checks those."""
+
+    _target_: str = key()
+    layers: str | None = key()
+    blocks: int = key(least=1)
+    filters: Any = key()
+    kernel_size: Any = key()
+    stride: Any = key()
+    dilation: Any = key()
+    padding: Any = key()
+    pooling: Any = key()
+    pool_size: Any = key()
+    activation: str = key(choices=ACTIVATIONS)
+    batch_norm: bool = key()
+    head: str = key(choices=("flatten", "average"))
+    dense_units: int = key(least=0)
+    dropout: float = key(least=0, below=1)
+
+
+@dataclass
+class Training:
+    epochs: int = key(least=1)
+    batch_size: int = key(least=1)
+    optimizer: str = key(choices=OPTIMIZERS)
+    learning_rate: float = key(above=0)
+    weight_decay: float = key(least=0)
+    schedule: str = key(choices=SCHEDULES)
+    patience: int | None = key(least=1)
+    steps_per_execution: Any = key()
+    deterministic: Any = key()
+
+
+@dataclass
+class Search:
+    _target_: str = key()
+    max_failures: int | None = key(least=1)
+
+
+@dataclass
+class Bayesian(Search):
+    initial_points: int | None = key(least=1)
+    alpha: float = key(above=0)
+    beta: float = key(least=0)
+
+
+@dataclass
+class Hyperband(Search):
+    factor: int = key(least=2)
+    iterations: int | None = key(least=1)
+
+
+@dataclass
+class Inline:
+    _target_: str = key()
+
+
+@dataclass
+class Process(Inline):
+    device: str = key(choices=("auto", "gpu", "cpu"))
+    gpus: int | None = key(least=1)
+    workers_per_gpu: int = key(least=1)
+    workers: int | None = key(least=1)
+    threads: int | None = key(least=1)
+    trials_per_worker: int | None = key(least=1)
+
+
+@dataclass
+class Tracking:
+    uri: str | None = key()
+    dir: str = key()
+    experiment: str = key()
+    tags: dict[str, Any] = field(default_factory=dict)
+    gallery: int = key(least=0)
+
+
+@dataclass
+class Budget:
+    trials: int | None = key(least=1)
+    minutes: float | None = key(above=0)
+    epochs: int | None = key(least=1)
+
+
+BY_TARGET: dict[str, type] = {
+    "cnnsweep.data.npz.load": Npz,
+    "cnnsweep.data.digits.load": Data,
+    "cnnsweep.data.idx.mnist": Data,
+    "cnnsweep.data.idx.fashion_mnist": Data,
+    "cnnsweep.models.cnn.build": Cnn,
+    "cnnsweep.search.random.RandomOracle": Search,
+    "cnnsweep.search.grid.GridOracle": Search,
+    "cnnsweep.search.bayesian.BayesianOracle": Bayesian,
+    "cnnsweep.search.hyperband.HyperbandOracle": Hyperband,
+    "cnnsweep.executors.inline.InlineExecutor": Inline,
+    "cnnsweep.executors.process.ProcessExecutor": Process,
+}
+"""What a component's config may hold. A target that is not listed is a user's own: its keys are its own affair."""
+
+BY_GROUP: dict[str, type] = {"tracking": Tracking, "budget": Budget, "limits": Limits}
+EXTENSIBLE = ("data", "model", "search", "executor")

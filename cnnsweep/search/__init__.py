@@ -1,0 +1,72 @@
+"""Ask and tell: KerasTuner's Oracle is the interface of every search algorithm; `Search` is the loop's view of it.
+
+All calls come from one thread. What is surprising in KerasTuner 1.4.8 is closed here and in `oracle.Proposing`:
+a failed trial never ends the search, state is not written by the oracle, Hyperband's budget is no hyperparameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cnnsweep.components import locate
+from cnnsweep.objective import Objective
+from cnnsweep.problem import Problem
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration to train, or to train further."""
+
+    id: str
+    """The oracle's own name for it."""
+    values: Mapping[str, Any]
+    epochs: int | None = None
+    """Train until so many epochs are done in all; None: as many as the config says."""
+    continues: str | None = None
+    """The proposal that this one goes on with, from its last epoch."""
+
+
+class Search:
+    """Drives one oracle by ask and tell."""
+
+    def __init__(self, oracle: Any, objective: Objective) -> None:
+        self.oracle = oracle
+        self.objective = objective
+
+    def ask(self, slot: str) -> Proposal | Literal["wait", "done"]:
+        """What to run next on a slot that has nothing to do.
+
+        "wait" until another trial has ended; "done" may turn into a proposal again once one has.
+        """
+        trial = self.oracle.create_trial(slot)
+        if trial.status != "RUNNING":
+            return "wait" if trial.status == "IDLE" else "done"
+        values = dict(trial.hyperparameters.values)
+        budget = {name: values.pop(name) for name in list(values) if name.startswith("tuner/")}
+        return Proposal(trial.trial_id, values, budget.get("tuner/epochs"), budget.get("tuner/trial_id"))
+
+    def report(self, proposal: str, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Tell of an epoch; the answer is whether the trial should keep on."""
+        value = {self.objective.metric: metrics[self.objective.metric]}
+        return self.oracle.update_trial(proposal, value, step=epoch).status != "STOPPED"
+
+    def end(self, proposal: str, succeeded: bool) -> None:
+        trial = self.oracle.trials[proposal]
+        trial.status = "COMPLETED" if succeeded else "FAILED"
+        self.oracle.end_trial(trial)
+
+
+def build(config: Mapping[str, Any], problem: Problem, objective: Objective) -> Search:
+    """Make the search that the config names. Raises `UserError`."""
+    settings = {k: v for k, v in config["search"].items() if k not in ("_target_", "max_failures")}
+    oracle = locate("search._target_", config["search"]["_target_"])(
+        problem,
+        objective,
+        seed=config["seed"],
+        max_trials=config["budget"]["trials"],
+        max_epochs=config["training"]["epochs"],
+        **settings,
+    )
+    return Search(oracle, objective)

@@ -1,0 +1,104 @@
+"""Bayesian optimisation with KerasTuner's Gaussian process, its proposals taken from valid, new configurations."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras_tuner
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from cnnsweep.search.oracle import Proposing
+from cnnsweep.space import Parameter, Space, Values
+
+CANDIDATES = 600
+NEIGHBOURS = 40
+
+
+class BayesianOracle(Proposing, keras_tuner.oracles.BayesianOptimizationOracle):
+    """Lower confidence bound (Srinivas et al. 2010) over random candidates and the neighbours of the best.
+
+    KerasTuner optimises the bound over a continuous cube and rounds, which proposes points twice, points that cannot
+    be built, and takes a second; judging a few hundred real configurations does neither.
+    """
+
+    def __init__(self, *args: Any, initial_points: int | None, alpha: float, beta: float, **settings: Any) -> None:
+        super().__init__(*args, alpha=alpha, beta=beta, **settings)
+        most = 3 * max(1, len(self.problem.space.parameters))
+        third = most if self.most is None else max(2, self.most // 3)
+        self.num_initial_points = initial_points or min(most, third)
+
+    def _make_gpr(self) -> Any:
+        gpr = super()._make_gpr()
+        return gpr.set_params(n_restarts_optimizer=1)
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:  # noqa: ARG002
+        rng = self.rng()
+        done = [t for t in self.trials.values() if t.status == "COMPLETED"]
+        explore = len(self.trials) < self.num_initial_points or len(done) < 2
+        values = self.fresh(rng) if explore else self._promising(rng, done)
+        return {"status": "RUNNING", "values": values} if values is not None else {"status": "STOPPED"}
+
+    def _promising(self, rng: np.random.Generator, done: list[Any]) -> Values | None:
+        candidates = self._candidates(rng, done)
+        if not candidates:
+            return None
+        gpr = self._fit(done)
+        mean, deviation = gpr.predict(self._matrix(candidates), return_std=True)
+        return candidates[int(np.argmin(mean - self.beta * deviation))]
+
+    def _fit(self, done: list[Any]) -> Any:
+        sign = -1 if self.objective.direction == "max" else 1
+        x, y = self._matrix([t.hyperparameters.values for t in done]), np.array([sign * t.score for t in done])
+        gpr = self._make_gpr().set_params(random_state=int(self.rng().integers(2**31)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            gpr.fit(x, y)
+            # Running and failed trials count as pessimistic guesses, so that several asks at once spread out.
+            others = [t for t in self.trials.values() if t.status != "COMPLETED"]
+            if others:
+                ox = self._matrix([t.hyperparameters.values for t in others])
+                mean, deviation = gpr.predict(ox, return_std=True)
+                gpr.set_params(kernel=gpr.kernel_, optimizer=None)
+                gpr.fit(np.vstack([x, ox]), np.concatenate([y, mean + deviation]))
+        return gpr
+
+    def _candidates(self, rng: np.random.Generator, done: list[Any]) -> list[Values]:
+        drawn = [self.problem.space.draw(rng) for _ in range(CANDIDATES)]
+        best = sorted(done, key=lambda t: t.score, reverse=self.objective.direction == "max")[:3]
+        for t in best:
+            drawn += [neighbour(self.problem.space, t.hyperparameters.values, rng) for _ in range(NEIGHBOURS)]
+        found = [values for values in drawn if self.is_fresh(values)]
+        last = None if found else self.fresh(rng)
+        return found or ([last] if last is not None else [])
+
+    def _matrix(self, configurations: list[Values]) -> np.ndarray:
+        return np.array([encode(self.problem.space, values) for values in configurations])
+
+
+def encode(space: Space, values: Values) -> list[float]:
+    """Numbers as their quantile, words one-hot; an inactive key is in the middle, whatever it would have been."""
+    vector: list[float] = []
+    for p in space.parameters:
+        if _is_word(p):
+            vector += [float(p.name in values and values[p.name] == choice) for choice in p.choices or ()]
+        else:
+            vector.append(p.quantile(values[p.name]) if p.name in values else 0.5)
+    return vector
+
+
+def neighbour(space: Space, values: Values, rng: np.random.Generator) -> Values:
+    """Change one or two keys: a number by a normal step, a word to any other; keys that become active are drawn."""
+    changed = dict(values)
+    for name in rng.choice(list(values), size=min(len(values), int(rng.integers(1, 3))), replace=False):
+        p = space.by_name[str(name)]
+        near = rng.random() if _is_word(p) else float(np.clip(p.quantile(values[p.name]) + rng.normal(0, 0.2), 0, 1 - 1e-9))
+        changed[p.name] = p.at(near)
+    drawn = {p.name: p.at(rng.random()) for p in space.parameters}
+    complete = {**drawn, **changed}
+    return {p.name: complete[p.name] for p in space.active(complete)}
+
+
+def _is_word(p: Parameter) -> bool:
+    return p.choices is not None and isinstance(p.choices[0], (str, bool))

@@ -1,0 +1,111 @@
+"""What all our oracles share: only valid configurations, none twice, and proposals that a seed reproduces."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Hashable
+from typing import Any
+
+import keras_tuner
+import numpy as np
+
+from cnnsweep.objective import Objective
+from cnnsweep.problem import Problem
+from cnnsweep.space import Parameter, Space, Values
+
+ENUMERABLE = 20_000
+TRIES = 20_000
+
+
+class Proposing(keras_tuner.Oracle):
+    """Put before one of KerasTuner's oracles, this replaces how it draws, hashes and saves.
+
+    The random numbers of a proposal depend on the seed and on how many proposals came before, on nothing else, so an
+    oracle that is fed the same history proposes the same.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        objective: Objective,
+        *,
+        seed: int,
+        max_trials: int | None,
+        max_epochs: int,
+        **settings: Any,
+    ) -> None:
+        self.problem = problem
+        self.most = max_trials
+        self.full_epochs = max_epochs
+        self._seen: dict[Hashable, str] = {}
+        self._valid: list[tuple[Values, Hashable]] | None = None
+        super().__init__(
+            objective=keras_tuner.Objective(objective.metric, objective.direction),
+            hyperparameters=hyperparameters(problem.space),
+            allow_new_entries=False,
+            tune_new_entries=False,
+            max_consecutive_failed_trials=None,
+            seed=seed or 1,
+            **settings,
+        )
+        self.seed = seed  # KerasTuner's constructor takes 0 for "any"
+        self.max_trials = None  # the sweep's budget counts
+        self.verbose = 0
+
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng([self.seed, len(self.trials)])
+
+    def fresh(self, rng: np.random.Generator) -> Values | None:
+        """Draw uniformly from the valid configurations that were not proposed yet; None where none is left."""
+        space = self.problem.space
+        if not space.continuous and space.size <= ENUMERABLE:
+            if self._valid is None:
+                judged = ((values, self.problem.judge(values)) for values in space.enumerate())
+                self._valid = [(values, verdict.signature) for values, verdict in judged if not verdict.fault]
+            left = [values for values, signature in self._valid if signature not in self._seen]
+            return dict(left[rng.integers(len(left))]) if left else None
+        for _ in range(TRIES):
+            values = space.draw(rng)
+            if self.is_fresh(values):
+                return values
+        return None
+
+    def is_fresh(self, values: Values) -> bool:
+        verdict = self.problem.judge(values)
+        return verdict.fault is None and verdict.signature not in self._seen
+
+    def _random_values(self) -> Values | None:
+        return self.fresh(self.rng())
+
+    def _record_values(self, trial: Any) -> None:
+        values = {k: v for k, v in trial.hyperparameters.values.items() if not k.startswith("tuner/")}
+        self._seen.setdefault(self.problem.judge(values).signature, trial.trial_id)
+
+    def update_space(self, hyperparameters: Any) -> None:
+        """Everything is declared from the start."""
+
+    def save(self) -> None:
+        """The journal is the only state on disk: KerasTuner rewrites its files in place."""
+
+    def _save_trial(self, trial: Any) -> None:
+        pass
+
+
+def hyperparameters(space: Space) -> keras_tuner.HyperParameters:
+    """Declare a space to KerasTuner, with its conditions."""
+    hp = keras_tuner.HyperParameters()
+    for p in space.parameters:
+        with contextlib.ExitStack() as scopes:
+            for name, allowed in p.when:
+                scopes.enter_context(hp.conditional_scope(name, list(allowed)))
+            _declare(hp, p)
+    return hp
+
+
+def _declare(hp: keras_tuner.HyperParameters, p: Parameter) -> None:
+    if p.grid is not None and not p.log:
+        hp.Choice(p.name, list(p.grid), ordered=not isinstance(p.grid[0], (str, bool)))
+    elif p.integer:
+        hp.Int(p.name, int(p.low), int(p.high), sampling="log")
+    else:
+        hp.Float(p.name, p.low, p.high, sampling="log" if p.log else "linear")

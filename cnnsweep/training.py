@@ -1,0 +1,212 @@
+"""Training one trial: a job for an executor. Runs in the worker; the only module that trains."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnsweep import checkpoint
+from cnnsweep.components import locate
+from cnnsweep.data import Dataset, open_saved
+from cnnsweep.geometry import measure
+from cnnsweep.objective import Objective
+from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
+
+EVAL_BATCH = 256
+
+
+def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
+    """Train a trial from its last checkpoint, or from the start, to `spec.epochs`.
+
+    Yields a report after every epoch, once its checkpoint is on disk, and stops where the answer is False.
+    """
+    began = time.monotonic()
+    spec.folder.mkdir(parents=True, exist_ok=True)
+    data = open_saved(spec.data)
+    model = build_model(spec.config, data, spec.seed)
+    objective = Objective.of(spec.config["objective"])
+    history: list[float] = []
+    if not spec.initial_epoch:
+        write_layer_table(spec, model, data)
+    if spec.initial_epoch:
+        history = checkpoint.load(spec.folder / checkpoint.LAST, model)["history"][: spec.initial_epoch]
+    status, reason = "completed", None
+    for epoch in range(spec.initial_epoch + 1, spec.epochs + 1):
+        metrics = run_epoch(model, data, spec, epoch)
+        bad = next((m for m in ("loss", objective.metric) if not math.isfinite(metrics[m])), None)
+        if bad:
+            rate = spec.config["training"]["learning_rate"]
+            reason = f"{bad} is {metrics[bad]} in epoch {epoch} (learning rate {rate:.3g})"
+            return _result(spec, "failed", reason, epoch, model, began)
+        history.append(metrics[objective.metric])
+        best = objective.best(history)
+        checkpoint.save(spec.folder, model, {"history": history}, is_best=best == len(history) - 1)
+        keep_on = yield EpochReport(spec.number, epoch, metrics)
+        if not keep_on:
+            status, reason = "pruned", f"stopped by the search after epoch {epoch}"
+            break
+        patience = spec.config["training"]["patience"]
+        if patience and best is not None and len(history) - 1 - best >= patience:
+            reason = f"no better {objective.metric} for {patience} epochs"
+            break
+    return _result(spec, status, reason, len(history), model, began)
+
+
+def _result(
+    spec: TrialSpec, status: Any, reason: str | None, epochs: int, model: Any, began: float
+) -> TrialResult:
+    seconds = time.monotonic() - began
+    summary = {"parameters": float(model.count_params()), "trial_seconds": round(seconds, 3)}
+    return TrialResult(spec.number, status, reason, epochs, summary)
+
+
+def build_model(config: Mapping[str, Any], data: Dataset, seed: int) -> Any:
+    """Build and compile the network of a config, its optimizer ready to be restored."""
+    import keras
+
+    _make_deterministic(config["training"]["deterministic"])
+    keras.utils.set_random_seed(seed)
+    build = locate("model._target_", config["model"]["_target_"])
+    model = build(
+        config["model"],
+        data.input_shape,
+        data.classes,
+        scale=data.scale,
+        augment=augmentation(config["data"].get("augment", {}), seed),
+        seed=seed,
+    )
+    steps = math.ceil(len(data.x_train) / config["training"]["batch_size"])
+    model.compile(
+        optimizer=make_optimizer(config["training"], steps),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=_steps_per_execution(config["training"]["steps_per_execution"], steps),
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def make_optimizer(training: Mapping[str, Any], steps: int) -> Any:
+    """The optimizer of a training config, for epochs of so many steps."""
+    import keras
+
+    rate: Any = training["learning_rate"]
+    if training["schedule"] == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * training["epochs"])
+    classes = {
+        "adam": keras.optimizers.Adam,
+        "adamw": keras.optimizers.AdamW,
+        "rmsprop": keras.optimizers.RMSprop,
+        "sgd": keras.optimizers.SGD,
+    }
+    settings: dict[str, Any] = {"learning_rate": rate, "weight_decay": training["weight_decay"] or None}
+    if training["optimizer"] == "adamw":
+        settings["weight_decay"] = training["weight_decay"]
+    if training["optimizer"] == "sgd":
+        settings |= {"momentum": 0.9, "nesterov": True}
+    return classes[training["optimizer"]](**settings)
+
+
+def augmentation(augment: Mapping[str, Any], seed: int) -> list[Any]:
+    """Keras layers that change training images at random, for values in 0..255 or whatever range the data has."""
+    from keras import layers
+
+    made: list[Any] = []
+    if augment.get("flip"):
+        made.append(layers.RandomFlip("horizontal", seed=seed + 101))
+    if amount := augment.get("shift"):
+        made.append(layers.RandomTranslation(amount, amount, fill_mode="constant", seed=seed + 102))
+    if amount := augment.get("rotation"):
+        made.append(layers.RandomRotation(amount, fill_mode="constant", seed=seed + 103))
+    if amount := augment.get("zoom"):
+        made.append(layers.RandomZoom(amount, fill_mode="constant", seed=seed + 104))
+    if amount := augment.get("contrast"):
+        made.append(layers.RandomContrast(amount, seed=seed + 105))
+    return made
+
+
+def run_epoch(model: Any, data: Dataset, spec: TrialSpec, epoch: int) -> dict[str, float]:
+    """Train one epoch, its order drawn from (trial seed, epoch) so that a resumed trial sees the same, and validate."""
+    began = time.monotonic()
+    size = spec.config["training"]["batch_size"]
+    order = np.random.default_rng([spec.seed, epoch]).permutation(len(data.x_train))
+    batches = _batches(data.x_train[order], data.y_train[order], size)
+    trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0).history
+    held_out = model.evaluate(**_batches(data.x_val, data.y_val, EVAL_BATCH), verbose=0, return_dict=True)
+    return {
+        "loss": float(trained["loss"][0]),
+        "accuracy": float(trained["accuracy"][0]),
+        "val_loss": float(held_out["loss"]),
+        "val_accuracy": float(held_out["accuracy"]),
+        "epoch_seconds": round(time.monotonic() - began, 4),
+        "learning_rate": float(np.asarray(model.optimizer.learning_rate)),
+    }
+
+
+def _batches(x: np.ndarray, y: np.ndarray, size: int) -> dict[str, Any]:
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return {"x": x, "y": y, "batch_size": size}
+    import tensorflow as tf
+
+    # Some 40 ms less an epoch than to let fit and evaluate make this from arrays.
+    return {"x": tf.data.Dataset.from_tensor_slices((x, y)).batch(size).prefetch(2)}
+
+
+def _steps_per_execution(setting: Any, steps: int) -> int:
+    """On the CPU a step costs far more than its start; on an accelerator many small steps go in one call."""
+    import keras
+
+    if setting != "auto":
+        return min(int(setting), steps)
+    return 1 if _on_cpu(keras.backend.backend()) else max(1, min(32, steps))
+
+
+def _make_deterministic(setting: Any) -> None:
+    import keras
+
+    backend = keras.backend.backend()
+    if setting is False or (setting == "auto" and not _on_cpu(backend)):
+        return
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif backend == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _on_cpu(backend: str) -> bool:
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return not tf.config.list_logical_devices("GPU")
+    if backend == "jax":
+        import jax
+
+        return jax.default_backend() == "cpu"
+    import torch
+
+    return not torch.cuda.is_available()
+
+
+def write_layer_table(spec: TrialSpec, model: Any, data: Dataset) -> None:
+    """Write model.txt, the layer table that is logged with the trial."""
+    folder = spec.folder / "artifacts"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    family = spec.config["model"].get("layers")
+    if family:
+        layers = locate("model.layers", family)(spec.config["model"], data.input_shape, data.classes)
+        lines.append(measure(layers, data.input_shape).table())
+    else:
+        model.summary(line_length=100, print_fn=lambda line, **_: lines.append(line))
+    (folder / "model.txt").write_text("\n".join(lines) + "\n")

@@ -1,0 +1,112 @@
+"""Jobs that worker processes of the tests can import."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator, Mapping
+from typing import Any
+
+
+def count(upto: int) -> Generator[int, bool, str]:
+    for number in range(1, upto + 1):
+        if not (yield number):
+            return f"stopped at {number}"
+    return f"counted to {upto}"
+
+
+def instant(value: Any) -> Generator[None, bool, Any]:
+    return value
+    yield
+
+
+def fail(error: BaseException) -> Generator[str, bool, None]:
+    yield "before"
+    raise error
+
+
+def report_a_function(_: Any) -> Generator[Any, bool, None]:
+    yield lambda: None
+
+
+def signal_itself(number: int) -> Generator[None, bool, None]:
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+    yield
+
+
+def abort(_: Any) -> Generator[None, bool, None]:
+    os.abort()
+    yield
+
+
+def leave(code: int) -> Generator[None, bool, None]:
+    os._exit(code)
+    yield
+
+
+def die_leaving_a_child(_: Any) -> Generator[None, bool, None]:
+    """The child holds this process' pipe to the driver open."""
+    if os.fork() == 0:
+        time.sleep(20)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield
+
+
+def sleep(seconds: float) -> Generator[int, bool, None]:
+    yield os.getpid()
+    time.sleep(seconds)
+
+
+def process_id(_: Any) -> Generator[None, bool, int]:
+    return os.getpid()
+    yield
+
+
+def moment(_: Any) -> Generator[None, bool, float]:
+    return time.time()
+    yield
+
+
+def shout(_: Any) -> Generator[None, bool, None]:
+    print("to stdout")
+    print("to stderr", file=sys.stderr)
+    subprocess.run(["echo", "from a child"], check=True)
+    os.write(2, b"past Python\n")
+    return
+    yield
+
+
+def surroundings(_: Any) -> Generator[None, bool, Mapping[str, Any]]:
+    import keras
+    import tensorflow as tf
+
+    keras.ops.add(1, 1)
+    return {
+        "environment": dict(os.environ),
+        "keras": keras.backend.backend(),
+        "intra": tf.config.threading.get_intra_op_parallelism_threads(),
+        "inter": tf.config.threading.get_inter_op_parallelism_threads(),
+        "ignores": [signal.getsignal(s) == signal.SIG_IGN for s in (signal.SIGINT, signal.SIGTERM)],
+        "main": threading.current_thread() is threading.main_thread(),
+    }
+    yield
+
+
+def train(epochs: int) -> Generator[float, bool, int]:
+    import keras
+    import numpy as np
+
+    images = np.random.default_rng(0).random((64, 8, 8, 1), "float32")
+    labels = (images.mean((1, 2, 3)) > 0.5).astype("int32")
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(2, activation="softmax"))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    for _ in range(epochs):
+        yield float(model.fit(images, labels, verbose=0).history["loss"][0])
+    return os.getpid()
