@@ -300,6 +300,7 @@ def main():
     executor = ProcessExecutor(device="cpu", workers=2)
     print("constructed", time.perf_counter() - start, flush=True)
     if sys.argv[1] == "leave":
+        time.sleep(1)  # now the fork server is importing
         return
     for slot in executor.slots:
         executor.submit(slot, jobs.sleep, 60)
