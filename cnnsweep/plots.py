@@ -70,9 +70,7 @@ def leaderboard(trials: pd.DataFrame, objective: str = "val_accuracy", top: int 
     figure, (axes,) = _figure(9, 1.1 + 0.32 * max(len(best), 1))
     axes.scatter(best[column], best["name"], s=60, color=VALIDATION, zorder=3)
     for value, name in zip(best[column], best["name"], strict=True):
-        axes.annotate(
-            f"{value:.4f}", (value, name), (9, 0), textcoords="offset points", va="center", fontsize=9
-        )
+        axes.annotate(f"{value:.4f}", (value, name), (9, 0), textcoords="offset points", va="center", fontsize=9)
     axes.margins(x=0.12)
     axes.grid(axis="x", visible=False)
     axes.set_title(f"best {objective}", loc="left")
@@ -94,9 +92,7 @@ def confusion_matrix(matrix: Any, class_names: Sequence[str]) -> Figure:
     for (row, column), count in np.ndenumerate(counts):
         if count:
             dark = colours[row, column].mean() < 0.6
-            axes.text(
-                column, row, f"{count:g}", ha="center", va="center", fontsize=9, color="w" if dark else INK
-            )
+            axes.text(column, row, f"{count:g}", ha="center", va="center", fontsize=9, color="w" if dark else INK)
     ticks = range(len(class_names))
     axes.set_xticks(ticks, class_names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, class_names)
@@ -140,14 +136,13 @@ def _best_epoch(epochs: pd.DataFrame, objective: str) -> int | None:
     if objective not in epochs or epochs[objective].isna().all():
         return None
     column = epochs[objective]
-    return int(column.idxmin() if "loss" in objective else column.idxmax())
+    values = column.to_numpy(float)
+    return int(np.nanargmin(values) if "loss" in objective else np.nanargmax(values))
 
 
 def _mark_best(axes: Axes, epochs: pd.DataFrame, column: str, index: int) -> None:
-    epoch = epochs["epoch"][index]
+    epoch = epochs["epoch"].iloc[index]
     axes.axvline(epoch, color=MARK, linewidth=1, linestyle=":", zorder=1)
     if column in epochs:
-        value = epochs[column][index]
-        axes.plot(
-            [epoch], [value], "o", color=MARK, markersize=7, label=f"epoch {epoch:g}: {value:.4f}", zorder=4
-        )
+        value = epochs[column].iloc[index]
+        axes.plot([epoch], [value], "o", color=MARK, markersize=7, label=f"epoch {epoch:g}: {value:.4f}", zorder=4)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from cnnsweep import space
 from cnnsweep.mlflow_store import redact
@@ -137,9 +137,7 @@ class Records:
     def _trial(self, event: Event, time: int) -> Iterator[Write]:
         number = event["trial"]
         if self._status.get(None) != "running":  # a sweep that had stopped goes on
-            yield Write(
-                None, time, time, self.sweep, tags=self._marks(None, "sweep", "running"), status="RUNNING"
-            )
+            yield Write(None, time, time, self.sweep, tags=self._marks(None, "sweep", "running"), status="RUNNING")
         values = {key: event["values"].get(key) for key in (*event["values"], *self._searched)}
         params, changed = self._settle(number, values)
         tags = self._marks(number, "trial", "running") | {"cnnsweep.trial": str(number), **changed}
@@ -175,10 +173,10 @@ class Records:
             number,
             time,
             time,
-            metrics=_points(summary, time, event.get("epochs") or len(columns["epoch"])),
+            metrics=_points(summary, time, 0),  # at step 0 alone MLflow draws bars, else a line of one point
             tags=self._marks(number, "trial", status, event.get("reason")),
             folders=[artifacts],
-            curves={k: list(v) for k, v in columns.items()} if columns["epoch"] else None,
+            curves=None if _is_drawn(artifacts, columns) else {k: list(v) for k, v in columns.items()},
             status=MLFLOW_STATUS[status],
         )
         if status != "interrupted":
@@ -202,7 +200,7 @@ class Records:
             None,
             time,
             time,
-            metrics=_points(metrics, time, self._ends),
+            metrics=_points(metrics, time, 0),
             tags={"cnnsweep.best_trial": str(event["trial"]), "cnnsweep.final": str(time)},
             folders=[folder / "artifacts"],
             model=folder / "mlflow_model",
@@ -214,7 +212,7 @@ class Records:
             None,
             time,
             time,
-            metrics=_points(event.get("summary") or {}, time, self._ends),
+            metrics=_points(event.get("summary") or {}, time, 0),
             tags=tags,
             status=MLFLOW_STATUS[event["status"]],
         )
@@ -273,6 +271,11 @@ def text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return json.dumps(value) if isinstance(value, (list, tuple, dict)) else str(value)
+
+
+def _is_drawn(artifacts: Path, columns: Mapping[str, list[float]]) -> bool:
+    """A worker draws the curves itself, unless it was lost."""
+    return not columns["epoch"] or (artifacts / "curves.png").exists()
 
 
 def _milliseconds(event: Event) -> int:

@@ -42,9 +42,7 @@ def save_curves(columns: Columns, path: Path, objective: str = "val_accuracy") -
     `columns` are `epoch` and what there is of loss, accuracy, val_loss and val_accuracy, all of one length.
     """
     best = _best(columns, objective)
-    panels = [
-        (_panel(columns, metric, 60 + 450 * i), metric) for i, metric in enumerate(("loss", "accuracy"))
-    ]
+    panels = [(_panel(columns, metric, 60 + 450 * i), metric) for i, metric in enumerate(("loss", "accuracy"))]
     image = Image.new("RGB", (SIZE[0] * SCALE, SIZE[1] * SCALE), "white")
     for panel, metric in panels:
         _lines(ImageDraw.Draw(image), panel, columns, metric, best)
@@ -90,9 +88,7 @@ def _lines(draw: ImageDraw.ImageDraw, panel: Panel, columns: Columns, metric: st
         epoch = columns["epoch"][best]
         draw.line([at(epoch, panel.y[0]), at(epoch, panel.y[1])], "#eab1b8", SCALE)
     for key, colour in ((metric, TRAINING), (f"val_{metric}", VALIDATION)):
-        points = [
-            at(x, y) for x, y in zip(columns["epoch"], columns.get(key, ()), strict=False) if math.isfinite(y)
-        ]
+        points = [at(x, y) for x, y in zip(columns["epoch"], columns.get(key, ()), strict=False) if math.isfinite(y)]
         if len(points) > 1:
             draw.line(points, colour, 2 * SCALE, joint="curve")
         for point in points if len(points) <= 30 else ():
@@ -114,11 +110,7 @@ def _words(draw: ImageDraw.ImageDraw, panel: Panel, columns: Columns, metric: st
     if metric in columns:
         legend.append(("training", TRAINING))
     if f"val_{metric}" in columns:
-        value = (
-            f" {columns[f'val_{metric}'][best]:.4f} at epoch {columns['epoch'][best]:g}"
-            if best is not None
-            else ""
-        )
+        value = f" {columns[f'val_{metric}'][best]:.4f} at epoch {columns['epoch'][best]:g}" if best is not None else ""
         legend.append((f"validation{value}", VALIDATION))
     across = panel.right
     for label, colour in reversed(legend):

@@ -45,9 +45,7 @@ def sweep_event(sweep: str = "fake-1", **changes: Any) -> dict[str, Any]:
     return {**event, "config": base_config(), "command": "cnnsweep +sweep=fake", **changes}
 
 
-def trial_events(
-    number: int, epochs: int = 5, first: int = 1, status: str = "completed"
-) -> list[dict[str, Any]]:
+def trial_events(number: int, epochs: int = 5, first: int = 1, status: str = "completed") -> list[dict[str, Any]]:
     """One trial's events: `trial`, an `epoch` each, `end`."""
     drawn = random.Random(number)
     values = space.read(base_config()).draw(np.random.default_rng(number))
@@ -59,12 +57,8 @@ def trial_events(
     ]  # fmt: skip
     for epoch in range(first, first + epochs):
         height = top * (1 - 0.5**epoch)
-        metrics = dict(
-            zip(METRICS, (2 - height, height + 0.01, 2.05 - height, height, 1.0, 1e-3), strict=True)
-        )
-        events.append(
-            {"event": "epoch", "time": now + epoch, "trial": number, "epoch": epoch, "metrics": metrics}
-        )
+        metrics = dict(zip(METRICS, (2 - height, height + 0.01, 2.05 - height, height, 1.0, 1e-3), strict=True))
+        events.append({"event": "epoch", "time": now + epoch, "trial": number, "epoch": epoch, "metrics": metrics})
     summary = {"parameters": 1000 * number, "mflops": 1.5, "trial_seconds": 5.0}
     reason = None if status == "completed" else f"was {status}"
     done = first + epochs - 1
@@ -109,9 +103,7 @@ def snapshot(uri: str) -> dict[str, Any]:
     for run in client.search_runs([experiment.experiment_id]):
         keys = sorted(run.data.metrics)
         points = {k: [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, k)] for k in keys}
-        tags = {
-            k: v for k, v in run.data.tags.items() if k not in ("mlflow.parentRunId", "cnnsweep.model_uri")
-        }
+        tags = {k: v for k, v in run.data.tags.items() if k not in ("mlflow.parentRunId", "cnnsweep.model_uri")}
         trial = run.data.tags.get("cnnsweep.trial", "sweep")
         assert trial not in found, f"two runs for {trial}"
         found[trial] = (run.info.status, run.data.params, tags, {k: sorted(p) for k, p in points.items()})
@@ -152,6 +144,7 @@ def test_store_holds_what_the_journal_says(uri: str, tmp_path: Path) -> None:
     assert first.data.metrics["best_val_accuracy"] == events[6]["metrics"]["val_accuracy"]
     assert first.data.metrics["best_epoch"] == 5
     assert first.data.metrics["parameters"] == 1000
+    assert [p.step for p in client.get_metric_history(first.info.run_id, "parameters")] == [0]
     assert first.info.start_time == round(events[1]["time"] * 1000)
     assert {f.path for f in client.list_artifacts(first.info.run_id)} == {
         "config.yaml",
@@ -174,9 +167,7 @@ def test_statuses_tags_and_the_sweeps_own_curves(uri: str, tmp_path: Path) -> No
     assert parent.data.tags["cnnsweep.git.commit"] == "0123abc"
     assert parent.data.params["data"] == "digits"
     assert parent.data.params["budget.trials"] == "12"
-    assert [(d.dataset.name, d.dataset.digest) for d in parent.inputs.dataset_inputs] == [
-        ("digits", "d1g357")
-    ]
+    assert [(d.dataset.name, d.dataset.digest) for d in parent.inputs.dataset_inputs] == [("digits", "d1g357")]
     best = client.get_metric_history(parent.info.run_id, "best_val_accuracy")
     assert [p.step for p in best] == [1, 2, 3]
     assert [p.value for p in best] == sorted(p.value for p in best)
@@ -372,9 +363,7 @@ def test_importing_does_not_load_mlflow() -> None:
 def test_two_sweeps_start_in_the_same_second_on_a_new_store(tmp_path: Path) -> None:
     code = "import json, sys; from cnnsweep.tracking import open_store; print(open_store(json.loads(sys.argv[1])))"
     command = [sys.executable, "-c", code, json.dumps(settings(tmp_path / "new"))]
-    both = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"
-    ]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"]
     answers = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], answers
     assert answers[0] == answers[1] == (f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}\n", "")
@@ -438,3 +427,32 @@ def test_a_server_that_is_killed_and_comes_back(uri: str, tmp_path: Path) -> Non
         served = snapshot(address)
     follow(uri, tmp_path / "local", events)
     assert served == snapshot(uri)
+
+
+@pytest.mark.slow
+def test_the_best_model_can_be_loaded_again(uri: str, tmp_path: Path) -> None:
+    """Saved by a worker's process, logged here without Keras, loaded from both of its addresses."""
+    save = """
+import sys, keras, mlflow.keras
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+mlflow.keras.save_model(model, sys.argv[1], pip_requirements=["keras"])
+"""
+    final = tmp_path / "final"
+    subprocess.run([sys.executable, "-c", save, str(final / "mlflow_model")], check=True, capture_output=True)
+    event = {"event": "final", "time": 8000.0, "trial": 1, "folder": str(final), "metrics": {"accuracy": 0.9}}
+    events = [sweep_event(), *trial_events(1), event, stop_event()]
+    follow(uri, tmp_path, events)
+    (tmp_path / "tracking.jsonl").unlink()
+    tracker = follow(uri, tmp_path, events)
+    parent = connect(uri).get_run(tracker.runs[None])
+    assert parent.data.metrics["test_accuracy"] == 0.9
+    assert len(parent.outputs.model_outputs) == 1
+    load = """
+import sys, mlflow, mlflow.keras
+mlflow.set_tracking_uri(sys.argv[1])
+print([mlflow.keras.load_model(address).output_shape for address in sys.argv[2:]])
+"""
+    addresses = [parent.data.tags["cnnsweep.model_uri"], f"runs:/{parent.info.run_id}/model"]
+    command = [sys.executable, "-c", load, uri, *addresses]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.stdout.strip() == "[(None, 2), (None, 2)]", done.stderr[-2000:]

@@ -1,0 +1,226 @@
+"""MLflow's UI on the right store, opened where a sweep's trials are seen at once, best first."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote, urlsplit
+
+from cnnsweep.config import compose
+from cnnsweep.errors import UserError, unknown
+from cnnsweep.mlflow_store import DATABASES, ENVIRONMENT, connect, find_experiment, open_store, redact
+
+PORT = 5000
+START_SECONDS = 90
+
+
+def address(
+    base: str,
+    experiment_id: str,
+    sweep_id: str | None,
+    objective: str,
+    maximise: bool = True,
+    chart: bool = True,
+) -> str:
+    """Return the address that shows a sweep's trials (all sweeps' where None), best first.
+
+    `chart` opens the charts, else the table. The experiment alone would open in its GenAI view, with the
+    trials folded away.
+    """
+    wanted = "tags.`cnnsweep.kind` = 'trial'"
+    if sweep_id is not None:
+        wanted += f" AND tags.`cnnsweep.sweep` = '{sweep_id}'"
+    query = {"searchFilter": wanted, "orderByKey": f"metrics.`best_{objective}`"}
+    query |= {"orderByAsc": str(not maximise).lower(), "workflowType": "machine_learning"}
+    if chart:
+        query["compareRunsMode"] = "CHART"
+    return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?{_encode(query)}"
+
+
+def compare_address(base: str, experiment_id: str, runs: Iterable[str]) -> str:
+    """Return the address of the page that compares runs: parallel coordinates, scatter, box, contour."""
+    query = {"runs": json.dumps(list(runs)), "experiments": json.dumps([experiment_id])}
+    query["workflowType"] = "machine_learning"
+    return f"{base.rstrip('/')}/#/compare-runs?{_encode(query)}"
+
+
+def serve(
+    uri: str,
+    page: Callable[[str], str] = str,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    open_browser: bool = True,
+    out: Callable[[str], None] = print,
+) -> None:
+    """Run the UI until Ctrl-C, or where `uri` is a server only open it; `page` makes the address from a base.
+
+    Listens on this machine only unless `host` says otherwise. Raises UserError where the port is taken or the
+    UI does not start.
+    """
+    if uri.startswith(("http://", "https://")):
+        _show(page(uri), open_browser, out)
+        return
+    with server(uri, host=host, port=port) as base:
+        _show(page(base), open_browser, out)
+        out("Ctrl-C stops it")
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
+
+
+@contextlib.contextmanager
+def server(uri: str, *, host: str = "127.0.0.1", port: int | None = None) -> Iterator[str]:
+    """Start the UI on a database, yield its base address once it answers, stop it at the end."""
+    if urlsplit(uri).scheme.split("+")[0] not in DATABASES:
+        raise UserError(f"'{redact(uri)}' is no database that the UI could show")
+    port = _choose_port(host, port)
+    base = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        host,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            env=_environment(uri),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            _wait(base, process, log)
+            yield base
+        finally:
+            _stop(process)
+
+
+def _encode(query: dict[str, str]) -> str:
+    return "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
+
+
+def _show(where: str, open_browser: bool, out: Callable[[str], None]) -> None:
+    out(f"MLflow UI: {where}")
+    if open_browser:
+        webbrowser.open(where)
+
+
+def _environment(uri: str) -> dict[str, str]:
+    """The store goes by the environment: a command line, with a password in it, is for every user to see."""
+    store = {**ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_TRACKING_URI": uri}
+    if uri.startswith("sqlite:///"):  # else an experiment made in the UI puts its files into the working directory
+        store["MLFLOW_ARTIFACTS_DESTINATION"] = str(Path(uri.removeprefix("sqlite:///")).parent / "artifacts")
+    return {**os.environ, **store}
+
+
+def _choose_port(host: str, port: int | None) -> int:
+    for candidate in (PORT, 0) if port is None else (port,):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, candidate))
+            except OSError as error:
+                reason = error
+            else:
+                return int(probe.getsockname()[1])
+    raise UserError(f"the UI cannot listen on {host}:{port} ({reason.strerror}); choose another port")
+
+
+def _wait(base: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"{base}/health", timeout=2).close()
+            return
+        except urllib.error.HTTPError as error:
+            error.close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    log.seek(0)
+    lines = redact(log.read().decode(errors="replace")).strip().splitlines() or ["it wrote nothing"]
+    raise UserError("the MLflow UI did not start; it wrote last:\n" + "\n".join(lines[-4:]))
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server and its workers; they are a process group of their own."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Open the UI: `ui [SWEEP] [tracking.dir=DIR | tracking=server tracking.uri=URI] [--port N] [--host H]`.
+
+    SWEEP is a sweep's id or its name (its latest), by default the latest of all; `all` shows all sweeps' trials.
+    """
+    parser = argparse.ArgumentParser(prog="cnnsweep ui", description="Open MLflow's UI on a sweep's trials.")
+    parser.add_argument("sweep", nargs="?", help="id or name; the latest sweep by default; 'all'")
+    parser.add_argument("overrides", nargs="*", metavar="tracking.KEY=VALUE", help="where the store is")
+    parser.add_argument("--port", type=int, help=f"default: {PORT}, or any free one")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine only)")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    options = parser.parse_intermixed_args(list(arguments))
+    words = [word for word in (options.sweep, *options.overrides) if word]
+    overrides = [word for word in words if "=" in word]
+    names = [word for word in words if "=" not in word]
+    if len(names) > 1:
+        raise UserError(f"ui shows one sweep or all of them, not {', '.join(names)}")
+    tracking = compose(overrides)["tracking"]
+    sweep, objective = _find_sweep(Path(tracking["dir"]), names[0] if names else None)
+    uri = open_store(tracking)
+    experiment = find_experiment(connect(uri), tracking["experiment"])
+    serve(
+        uri,
+        lambda base: address(base, experiment, sweep, objective, "loss" not in objective),
+        host=options.host,
+        port=options.port,
+        open_browser=not options.no_browser,
+    )
+    return 0
+
+
+def _find_sweep(root: Path, name: str | None) -> tuple[str | None, str]:
+    """Return the id and the objective of the sweep that is meant; the id is None for all of them."""
+    begun = {path.parent.name: path for path in (root / "sweeps").glob("*/journal.jsonl")}
+    latest = sorted(begun, key=lambda sweep: begun[sweep].stat().st_mtime, reverse=True)
+    first = {sweep: _first_event(begun[sweep]) for sweep in latest}
+    if name in (None, "all") and not latest:
+        return None, "val_accuracy"
+    if name in (None, "all"):
+        return (latest[0] if name is None else None), first[latest[0]]["config"]["objective"]
+    for sweep in latest:
+        if name in (sweep, first[sweep]["name"]):
+            return sweep, first[sweep]["config"]["objective"]
+    raise unknown("sweep", str(name), {*latest, *(event["name"] for event in first.values())})
+
+
+def _first_event(journal: Path) -> dict[str, Any]:
+    with journal.open("rb") as file:
+        return dict(json.loads(file.readline()))
