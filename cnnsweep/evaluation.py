@@ -1,4 +1,4 @@
-"""The one look at the test set: a job that evaluates the best trial's network and writes it in the forms people load."""
+"""The one look at the test set: a job that evaluates the best trial's network and writes it as people load it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sweep so far, as its journal tells it: one entry a trial. Derived from events alone, so a replay gives the same."""
+"""The sweep so far, one entry a trial: derived from the journal's events alone, so a replay gives the same."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -18,10 +19,12 @@ from cnnsweep import facts, ledger, problem
 from cnnsweep import search as searches
 from cnnsweep.components import locate
 from cnnsweep.errors import UserError
+from cnnsweep.executors import Job
 from cnnsweep.journal import FORMAT, Journal
 from cnnsweep.objective import Objective
 from cnnsweep.sweep import Sweep
 from cnnsweep.tracking import Tracker, open_store
+from cnnsweep.training import train
 
 PRELOAD = ("cnnsweep.training", "cnnsweep.models.cnn", "sklearn")
 FLUSH_SECONDS = 60
@@ -58,12 +61,16 @@ class Watcher:
         """Every event of the journal."""
 
 
-def start(config: Mapping[str, Any], watcher: Watcher, command: Sequence[str] = ()) -> Outcome:
-    """Run a new sweep of a checked config. Raises `UserError` before any training where something does not fit."""
+def start(config: Mapping[str, Any], watcher: Watcher, command: Sequence[str] = (), job: Job = train) -> Outcome:
+    """Run a new sweep of a checked config, `job` being what a trial does.
+
+    Raises `UserError` before any training where something does not fit.
+    """
     root = Path(config["tracking"]["dir"]).absolute()
     id_ = new_id(root, config["name"])
     folder = root / "sweeps" / id_
     with contextlib.ExitStack() as stack:
+        stack.callback(_remove_unless_begun, folder)
         executor = make_executor(config, folder / "log.txt", root)
         stack.callback(executor.close)
         data = datasets.load(config["data"], config["seed"])
@@ -79,8 +86,8 @@ def start(config: Mapping[str, Any], watcher: Watcher, command: Sequence[str] = 
         datasets.save(data, folder / "data")
         tracker = Tracker(uri, config["tracking"]["experiment"], folder, config["tracking"]["tags"])
         stack.callback(lambda: tracker.close(FLUSH_SECONDS))
-        journal = Journal(folder / "journal.jsonl")
-        sweep = Sweep(folder, posed, search, executor, journal, ledger.Ledger(objective), [tracker, watcher])
+        journal = stack.enter_context(contextlib.closing(Journal(folder / "journal.jsonl")))
+        sweep = Sweep(folder, posed, search, executor, journal, ledger.Ledger(objective), [tracker, watcher], job=job)
         gathered = facts.gather(data, tuple(executor.slots))
         sweep.begin(id=id_, name=config["name"], format=FORMAT, config=config, command=list(command), facts=gathered)
         with watcher.watch(sweep, lambda: tracker.trouble), interruptible(sweep):
@@ -169,6 +176,11 @@ def interruptible(sweep: Sweep) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _remove_unless_begun(folder: Path) -> None:
+    if not (folder / "journal.jsonl").exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _short(path: Path) -> str:

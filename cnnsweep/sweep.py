@@ -15,8 +15,8 @@ from cnnsweep.executors import Event, Executor
 from cnnsweep.journal import Journal
 from cnnsweep.ledger import Entry, Ledger
 from cnnsweep.problem import Problem, short_name, trial_seed
-from cnnsweep.trial import Status, TrialResult, TrialSpec
 from cnnsweep.training import train
+from cnnsweep.trial import Status, TrialResult, TrialSpec
 
 
 class Listener(Protocol):
@@ -141,7 +141,9 @@ class Sweep:
             return
         del self._running[event.slot]
         result = event.value if event.kind == "result" else TrialResult(number, "failed", str(event.value))
-        self.search.end(entry.proposal, succeeded=result.status != "failed" and entry.best(self.ledger.objective) is not None)
+        self.search.end(
+            entry.proposal, succeeded=result.status != "failed" and entry.best(self.ledger.objective) is not None
+        )
         status, reason = result.status, result.reason
         if status == "pruned" and self.halt:
             status, reason = ("interrupted" if self.stopping == INTERRUPT else "completed"), self.stopping
@@ -189,8 +191,12 @@ class Sweep:
         statuses: tuple[Status, ...] = ("completed", "pruned", "failed", "interrupted")
         counts = {f"trials_{s}": float(len(ledger.with_status(s))) for s in statuses}
         seconds = sum(e.seconds for e in ledger.entries.values())
-        return {**counts, "epochs": float(ledger.epochs), "trial_seconds": round(seconds, 3),
-                "sweep_seconds": round(time.time() - ledger.began, 3)}
+        return {
+            **counts,
+            "epochs": float(ledger.epochs),
+            "trial_seconds": round(seconds, 3),
+            "sweep_seconds": round(time.time() - ledger.began, 3),
+        }
 
 
 INTERRUPT = "interrupted"

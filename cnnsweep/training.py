@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Mapping
-from pathlib import Path
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from cnnsweep.components import locate
 from cnnsweep.data import Dataset, open_saved
 from cnnsweep.geometry import measure
 from cnnsweep.objective import Objective
-from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
+from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
 
 EVAL_BATCH = 256
 
@@ -30,39 +29,36 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
     data = open_saved(spec.data)
     model = build_model(spec.config, data, spec.seed)
     objective = Objective.of(spec.config["objective"])
-    history: list[float] = []
-    if not spec.initial_epoch:
-        write_layer_table(spec, model, data)
+    rows: list[dict[str, float]] = []
     if spec.initial_epoch:
-        history = checkpoint.load(spec.folder / checkpoint.LAST, model)["history"][: spec.initial_epoch]
-    status, reason = "completed", None
+        rows = checkpoint.load(spec.folder / checkpoint.LAST, model)["epochs"][: spec.initial_epoch]
+    else:
+        write_layer_table(spec, model, data)
+    status: Status = "completed"
+    reason = None
     for epoch in range(spec.initial_epoch + 1, spec.epochs + 1):
         metrics = run_epoch(model, data, spec, epoch)
         bad = next((m for m in ("loss", objective.metric) if not math.isfinite(metrics[m])), None)
         if bad:
             rate = spec.config["training"]["learning_rate"]
             reason = f"{bad} is {metrics[bad]} in epoch {epoch} (learning rate {rate:.3g})"
-            return _result(spec, "failed", reason, epoch, model, began)
-        history.append(metrics[objective.metric])
-        best = objective.best(history)
-        checkpoint.save(spec.folder, model, {"history": history}, is_best=best == len(history) - 1)
+            status = "failed"
+            break
+        rows.append(metrics)
+        best = objective.best(row[objective.metric] for row in rows)
+        checkpoint.save(spec.folder, model, {"epochs": rows}, is_best=best == epoch - 1)
         keep_on = yield EpochReport(spec.number, epoch, metrics)
         if not keep_on:
             status, reason = "pruned", f"stopped by the search after epoch {epoch}"
             break
         patience = spec.config["training"]["patience"]
-        if patience and best is not None and len(history) - 1 - best >= patience:
+        if patience and best is not None and epoch - 1 - best >= patience:
             reason = f"no better {objective.metric} for {patience} epochs"
             break
-    return _result(spec, status, reason, len(history), model, began)
-
-
-def _result(
-    spec: TrialSpec, status: Any, reason: str | None, epochs: int, model: Any, began: float
-) -> TrialResult:
-    seconds = time.monotonic() - began
-    summary = {"parameters": float(model.count_params()), "trial_seconds": round(seconds, 3)}
-    return TrialResult(spec.number, status, reason, epochs, summary)
+    if rows:
+        draw_curves(spec, rows)
+    summary = {"parameters": float(model.count_params()), "trial_seconds": round(time.monotonic() - began, 3)}
+    return TrialResult(spec.number, status, reason, len(rows), summary)
 
 
 def build_model(config: Mapping[str, Any], data: Dataset, seed: int) -> Any:
@@ -196,6 +192,15 @@ def _on_cpu(backend: str) -> bool:
     import torch
 
     return not torch.cuda.is_available()
+
+
+def draw_curves(spec: TrialSpec, rows: Sequence[Mapping[str, float]]) -> None:
+    """Draw curves.png here, in the worker: the driver has every slot to serve."""
+    from cnnsweep.sketch import save_curves
+
+    columns = {key: [float(row[key]) for row in rows] for key in rows[0]}
+    columns["epoch"] = [float(epoch) for epoch in range(1, len(rows) + 1)]
+    save_curves(columns, spec.folder / "artifacts" / "curves.png", spec.config["objective"])
 
 
 def write_layer_table(spec: TrialSpec, model: Any, data: Dataset) -> None:

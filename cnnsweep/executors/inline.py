@@ -19,18 +19,20 @@ class InlineExecutor:
     """One slot, whose job goes on while `wait` is called. A KeyboardInterrupt passes through and ends it.
 
     What jobs and frameworks write to stderr goes to `log`, if there is one; so do tracebacks of lost jobs.
-    Raises UserError where Keras is loaded with another backend already.
+    With as many threads as a worker has, the numbers are the same to the last digit; the number cannot be changed
+    once TensorFlow has computed something. Raises UserError where Keras is loaded with another backend already.
     """
 
     slots: tuple[str, ...] = ("inline",)
 
-    def __init__(self, backend: str = "tensorflow", log: Path | None = None) -> None:
+    def __init__(self, backend: str = "tensorflow", log: Path | None = None, threads: int = 1) -> None:
         if "keras" in sys.modules and sys.modules["keras"].backend.backend() != backend:
             loaded = sys.modules["keras"].backend.backend()
             raise UserError(f"backend={backend}, but Keras is loaded in this process with {loaded}")
         os.environ["KERAS_BACKEND"] = backend
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         self._log = log
+        self._threads: int | None = threads if backend == "tensorflow" else None
         self._steps: Generator[Any, bool, Any] | None = None
         self._answer: bool | None = None
         self._asking = False
@@ -53,6 +55,7 @@ class InlineExecutor:
         self._steps = None  # also when a KeyboardInterrupt passes
         try:
             with _stderr_to(self._log):
+                self._limit_threads()
                 report = next(steps) if self._answer is None else steps.send(self._answer)
         except StopIteration as end:
             return Event("inline", "result", end.value)
@@ -73,6 +76,15 @@ class InlineExecutor:
         """End the job."""
         self._end()
         self._lost = None
+
+    def _limit_threads(self) -> None:
+        if self._threads is not None:
+            import tensorflow as tf
+
+            with contextlib.suppress(RuntimeError):
+                tf.config.threading.set_intra_op_parallelism_threads(self._threads)
+                tf.config.threading.set_inter_op_parallelism_threads(1)
+            self._threads = None
 
     def _take_answer(self, keep_on: bool) -> None:
         self._answer, self._asking = bool(keep_on), False
