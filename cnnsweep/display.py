@@ -108,8 +108,13 @@ def _head(sweep: Sweep) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     elapsed = _duration(time.time() - sweep.ledger.began)
     state = sweep.stopping or _left(sweep)
-    grid.add_row(Text(sweep.problem.config["name"], style="bold"), ProgressBar(total=total, completed=done, width=30),
-                 _progress_words(sweep), elapsed, Text(state, style="dim"))
+    grid.add_row(
+        Text(sweep.problem.config["name"], style="bold"),
+        ProgressBar(total=total, completed=done, width=30),
+        _progress_words(sweep),
+        elapsed,
+        Text(state, style="dim"),
+    )
     return grid
 
 

@@ -36,8 +36,11 @@ def _git() -> dict[str, Any]:
     commit = _ask("git", "rev-parse", "HEAD")
     if not commit:
         return {}
-    return {"commit": commit, "branch": _ask("git", "rev-parse", "--abbrev-ref", "HEAD"),
-            "dirty": bool(_ask("git", "status", "--porcelain", "--untracked-files=no"))}
+    return {
+        "commit": commit,
+        "branch": _ask("git", "rev-parse", "--abbrev-ref", "HEAD"),
+        "dirty": bool(_ask("git", "status", "--porcelain", "--untracked-files=no")),
+    }
 
 
 def _ask(*command: str) -> str:

@@ -330,9 +330,7 @@ def _check_function(setting: str, function: Any) -> None:
     if not isinstance(function, str):
         raise _MisfitError(setting, f"value is {function!r}, not the name of a function")
     if function == "glu":
-        raise _MisfitError(
-            setting, "function is 'glu', which halves its input; take one that keeps the shape"
-        )
+        raise _MisfitError(setting, "function is 'glu', which halves its input; take one that keeps the shape")
 
 
 def _rescaling(settings: Mapping[str, Any], shape: Shape) -> _Cost:

@@ -30,13 +30,14 @@ class Journal:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab", buffering=0)
+        self._file.truncate(_whole(path.read_bytes()))
 
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
         """Write one event and return it as it will be read back, with the time added (seconds since 1970)."""
         record = {"event": event, "time": round(time.time(), 3), **fields}
         line = json.dumps(record, separators=(",", ":"), allow_nan=True)
         self._file.write(line.encode() + b"\n")
-        os.fdatasync(self._file.fileno())
+        os.fsync(self._file.fileno())
         return json.loads(line)
 
     def close(self) -> None:
@@ -44,5 +45,10 @@ class Journal:
 
 
 def read(path: Path) -> list[Mapping[str, Any]]:
-    """Return the events of a journal, oldest first."""
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
+    """Return the events of a journal, oldest first; a last one that a crash cut off does not count."""
+    content = path.read_bytes()
+    return [json.loads(line) for line in content[: _whole(content)].splitlines()]
+
+
+def _whole(content: bytes) -> int:
+    return content.rfind(b"\n") + 1

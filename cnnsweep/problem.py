@@ -7,10 +7,15 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from cnnsweep import space as spaces
 from cnnsweep.components import locate
 from cnnsweep.errors import UserError
 from cnnsweep.geometry import Layer, Network, measure
+
+TRIES = 20_000
+"""So many configurations are drawn before a space is taken for empty."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,24 @@ def pose(config: Mapping[str, Any], input_shape: tuple[int, int, int], classes: 
     """Put a checked config and the shape of its data together. Raises `UserError`."""
     family = config["model"].get("layers")
     layers = locate("model.layers", family) if family else None
-    return Problem(config, spaces.read(config), input_shape, classes, layers)
+    problem = Problem(config, spaces.read(config), input_shape, classes, layers)
+    _check_possible(problem)
+    return problem
+
+
+def _check_possible(problem: Problem) -> None:
+    """Raise `UserError` where no configuration is valid, as far as drawing many of them can tell."""
+    rng = np.random.default_rng(0)
+    tries = min(TRIES, 20 * problem.space.size)
+    faults: list[str] = []
+    for _ in range(tries):
+        fault = problem.judge(problem.space.draw(rng)).fault
+        if fault is None:
+            return
+        faults.append(fault)
+    drawn = f"none of {tries:,} configurations drawn from the space is valid, " if problem.space.parameters else ""
+    closest = next((f for f in faults if f.startswith("limits.")), faults[0])
+    raise UserError(f"{drawn}{'for example ' if drawn else ''}{closest}")
 
 
 def trial_seed(seed: int, number: int) -> int:

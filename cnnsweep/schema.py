@@ -9,7 +9,10 @@ from omegaconf import MISSING
 
 
 def key(**bounds: Any) -> Any:
-    """A key without a default. Bounds: `above`, `least`, `below`, `most` for numbers, `choices` for words."""
+    """A key without a default. Bounds: `above`, `least`, `below`, `most` for numbers, `choices` for words.
+
+    `each`: such bounds for a whole number or a word, or for each of a list of them.
+    """
     return field(default=MISSING, metadata=bounds)
 
 
@@ -20,13 +23,15 @@ ACTIVATIONS = (
     "celu", "elu", "exponential", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "linear", "mish",
     "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "squareplus", "swish", "tanh",
 )  # fmt: skip
+PADDINGS = ("same", "valid")
+POOLINGS = ("max", "average", "none")
 METRICS = ("val_accuracy", "val_loss", "accuracy", "loss")
 
 
 @dataclass
 class Root:
     name: str = key()
-    seed: int = key(least=0)
+    seed: int = key(least=0, most=2**32 - 1)
     backend: str = key(choices=BACKENDS)
     objective: str = key(choices=METRICS)
     limits: Any = None
@@ -72,18 +77,18 @@ class Npz(Data):
 
 @dataclass
 class Cnn:
-    """Block settings are one value or a list with one a block; models.cnn.layers checks those."""
+    """Block settings are one value or a list with one a block; the bounds hold for `each`."""
 
     _target_: str = key()
     layers: str | None = key()
-    blocks: int = key(least=1)
-    filters: Any = key()
-    kernel_size: Any = key()
-    stride: Any = key()
-    dilation: Any = key()
-    padding: Any = key()
-    pooling: Any = key()
-    pool_size: Any = key()
+    blocks: int = key(least=1, most=100)
+    filters: Any = key(each={"least": 1})
+    kernel_size: Any = key(each={"least": 1})
+    stride: Any = key(each={"least": 1})
+    dilation: Any = key(each={"least": 1})
+    padding: Any = key(each={"choices": PADDINGS})
+    pooling: Any = key(each={"choices": POOLINGS})
+    pool_size: Any = key(each={"least": 1})
     activation: str = key(choices=ACTIVATIONS)
     batch_norm: bool = key()
     head: str = key(choices=("flatten", "average"))
@@ -126,10 +131,12 @@ class Hyperband(Search):
 @dataclass
 class Inline:
     _target_: str = key()
+    threads: int = key(least=1)
 
 
 @dataclass
-class Process(Inline):
+class Process:
+    _target_: str = key()
     device: str = key(choices=("auto", "gpu", "cpu"))
     gpus: int | None = key(least=1)
     workers_per_gpu: int = key(least=1)

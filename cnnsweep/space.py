@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +19,9 @@ from cnnsweep.errors import UserError, nearest
 Values = dict[str, Any]
 SEARCHABLE = ("model.", "training.", "data.augment.")
 RANGE_KEYS = ("values", "min", "max", "log", "step", "per_block", "when")
+LONGEST = 100_000
+"""So many values a range may have."""
+_INACTIVE = object()
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,11 @@ class Parameter:
             return self.choices
         if self.step is None and not self.integer:
             return None
+        if self.integer:
+            return tuple(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
         step = self.step or 1
-        count = int(math.floor((self.high - self.low) / step + 1e-9)) + 1
-        cast = int if self.integer else float
-        return tuple(cast(round(self.low + i * step, 12)) for i in range(count))
+        count = math.floor((self.high - self.low) / step + 1e-9) + 1
+        return tuple(float(round(self.low + i * step, 12)) for i in range(count))
 
     def at(self, quantile: float) -> Any:
         """The value at a quantile in [0, 1) of its distribution: uniform, or log-uniform where `log` is set."""
@@ -53,7 +58,10 @@ class Parameter:
         if not self.log:
             return self.low + quantile * (self.high - self.low)
         value = math.exp(math.log(self.low) + quantile * (math.log(self.high) - math.log(self.low)))
-        return value if self.grid is None else min(self.grid, key=lambda v: abs(math.log(v / value)))
+        if self.grid is None:
+            return value
+        above = min(bisect(self.grid, value), len(self.grid) - 1)
+        return min(self.grid[max(0, above - 1) : above + 1], key=lambda v: abs(math.log(v / value)))
 
     def quantile(self, value: Any) -> float:
         """The inverse of `at`, in [0, 1]; the middle of its interval for a value of a grid."""
@@ -77,6 +85,21 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """A parameter that others depend on, with what each of its values leads to."""
+
+    parameter: Parameter
+    values: tuple[Any, ...]
+    factors: tuple[Factors, ...]
+    ends: tuple[int, ...]
+    """The running total of the number of configurations under each value."""
+
+
+Factors = tuple[Parameter | Branch, ...]
+"""Independent of each other: the numbers of their configurations multiply."""
+
+
+@dataclass(frozen=True)
 class Space:
     """The searched parameters, each after those that its `when` names."""
 
@@ -97,30 +120,14 @@ class Space:
         return on
 
     @cached_property
-    def controls(self) -> tuple[Parameter, ...]:
-        """The parameters on which others depend."""
-        needed = {name for p in self.parameters for name, _ in p.when}
-        return tuple(p for p in self.parameters if p.name in needed)
-
-    @cached_property
-    def cases(self) -> list[tuple[Values, int]]:
-        """Each active assignment of the controls, with the number of configurations under it.
-
-        A continuous parameter counts as one.
-        """
-        found: dict[tuple[Any, ...], tuple[Values, int]] = {}
-        for combination in itertools.product(*(p.grid or () for p in self.controls)):
-            chosen = dict(zip((p.name for p in self.controls), combination, strict=True))
-            active = self.active(chosen)
-            on = {p.name: chosen[p.name] for p in active if p.name in chosen}
-            weight = math.prod(len(p.grid) if p.grid else 1 for p in active if p.name not in chosen)
-            found[tuple(on.items())] = (on, weight)
-        return list(found.values())
+    def factors(self) -> Factors:
+        """The space as a tree: what is independent stands side by side, what depends on a value stands under it."""
+        return _factors(self.parameters, {})
 
     @cached_property
     def size(self) -> int:
         """How many configurations there are, continuous parameters counted as one value; inactive ones not at all."""
-        return sum(weight for _, weight in self.cases)
+        return _count(self.factors)
 
     @cached_property
     def continuous(self) -> bool:
@@ -128,12 +135,9 @@ class Space:
 
     def draw(self, rng: np.random.Generator) -> Values:
         """Draw active values, uniformly over all configurations (log-uniformly where a range says so)."""
-        target = rng.random() * self.size
-        for chosen, weight in self.cases:
-            target -= weight
-            if target < 0:
-                break
-        return {p.name: chosen[p.name] if p.name in chosen else p.at(rng.random()) for p in self.active(chosen)}
+        drawn: Values = {}
+        _draw(self.factors, rng, drawn)
+        return {p.name: drawn[p.name] for p in self.parameters if p.name in drawn}
 
     def enumerate(self) -> Iterator[Values]:
         """Every configuration, the last parameter varying fastest. Continuous parameters raise `UserError`."""
@@ -162,6 +166,47 @@ class Space:
                 raise UserError(f"{name}: {value} is outside the space ({self.by_name[name].describe()})")
 
 
+def _factors(parameters: Sequence[Parameter], given: Values) -> Factors:
+    """Split what is left, once the values `given` are chosen (inactive parameters have none)."""
+    found: list[Parameter | Branch] = []
+    for first, *rest in _independent(parameters, given):
+        if not all(given[name] in allowed for name, allowed in first.when):
+            found += _factors(rest, {**given, first.name: _INACTIVE})
+        elif not rest:
+            found.append(first)
+        else:
+            under = tuple(_factors(rest, {**given, first.name: value}) for value in first.grid or ())
+            ends = itertools.accumulate(_count(factors) for factors in under)
+            found.append(Branch(first, first.grid or (), under, tuple(ends)))
+    return tuple(found)
+
+
+def _independent(parameters: Sequence[Parameter], given: Values) -> list[list[Parameter]]:
+    """Group parameters that depend on each other through one that is not given; each group keeps the order."""
+    groups: list[list[Parameter]] = []
+    for p in parameters:
+        needed = {name for name, _ in p.when if name not in given}
+        linked = [g for g in groups if any(q.name in needed for q in g)] if needed else []
+        groups = [g for g in groups if g not in linked] if linked else groups
+        groups.append([*itertools.chain(*linked), p])
+    return groups
+
+
+def _count(factors: Factors) -> int:
+    return math.prod(f.ends[-1] if isinstance(f, Branch) else len(f.grid or (None,)) for f in factors)
+
+
+def _draw(factors: Factors, rng: np.random.Generator, drawn: Values) -> None:
+    for factor in factors:
+        if isinstance(factor, Branch):
+            # In integers: a large space has more configurations than a float can count.
+            index = bisect(factor.ends, int(rng.random() * 2**53) * factor.ends[-1] >> 53)
+            drawn[factor.parameter.name] = factor.values[index]
+            _draw(factor.factors[index], rng, drawn)
+        else:
+            drawn[factor.name] = factor.at(rng.random())
+
+
 def apply(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of the config with the values put in; `model.filters.2` is block 2's entry of a list.
 
@@ -180,8 +225,14 @@ def apply(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
     for name, entries in lists.items():
         base = _get(result, name)
         count = int(result["model"]["blocks"])
-        _put(result, name, [entries.get(i, base[min(i, len(base)) - 1] if isinstance(base, list) else base)
-                            for i in range(1, count + 1)])
+        _put(
+            result,
+            name,
+            [
+                entries.get(i, base[min(i, len(base)) - 1] if isinstance(base, list) else base)
+                for i in range(1, count + 1)
+            ],
+        )
     return result
 
 
@@ -194,15 +245,15 @@ def read(config: Mapping[str, Any]) -> Space:
         if name not in allowed:
             raise UserError(f"space.{name}: the config has no key '{name}' to search{nearest(name, allowed)}")
     blocks = _block_count(found, config)
-    single = {n: _parameter(n, entry) for n, entry in found.items() if not entry.get("per_block")}
+    parsed = {name: _parameter(name, entry) for name, entry in found.items()}
     per_block = {n for n, entry in found.items() if entry.get("per_block")}
     parameters: list[Parameter] = []
     for name, entry in found.items():
         for index in range(1, blocks + 1) if name in per_block else [None]:
-            when = _conditions(name, entry, index, single, per_block, fixed)
+            when = _conditions(name, entry, index, parsed, per_block, fixed)
             if when is not None:
-                parameters.append(_parameter(f"{name}.{index}" if index else name, entry, when))
-    space = Space(tuple(_ordered(parameters)))
+                parameters.append(replace(parsed[name], name=f"{name}.{index}" if index else name, when=when))
+    space = Space(tuple(_ordered(_possible(parameters))))
     _check_each(config, space)
     return space
 
@@ -222,17 +273,20 @@ def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any
             yield from _leaves(entry, f"{dotted}.")
 
 
-def _parameter(name: str, entry: Mapping[str, Any], when: tuple[Any, ...] = ()) -> Parameter:
+def _parameter(name: str, entry: Mapping[str, Any]) -> Parameter:
     for word in entry:
         if word not in RANGE_KEYS:
-            raise UserError(f"space.{name}: unknown '{word}'{nearest(word, RANGE_KEYS)} (one of: {', '.join(RANGE_KEYS)})")
+            one_of = ", ".join(RANGE_KEYS)
+            raise UserError(f"space.{name}: unknown '{word}'{nearest(word, RANGE_KEYS)} (one of: {one_of})")
+    if not isinstance(entry.get("per_block", False), bool):
+        raise UserError(f"space.{name}.per_block: '{entry['per_block']}' (true or false)")
     if "values" in entry:
         if "min" in entry or "max" in entry:
             raise UserError(f"space.{name}: has both values and min/max; give one of them (null removes a key)")
-        return Parameter(name, choices=_choices(name, entry["values"]), when=when)
+        return Parameter(name, choices=_choices(name, entry["values"]))
     for word in ("min", "max"):
         value = entry.get(word)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if not _is_number(value):
             raise UserError(f"space.{name}.{word}: needs a number, got '{value}'")
     low, high, step, log = entry["min"], entry["max"], entry.get("step"), entry.get("log", False)
     if low >= high:
@@ -241,16 +295,22 @@ def _parameter(name: str, entry: Mapping[str, Any], when: tuple[Any, ...] = ()) 
         raise UserError(f"space.{name}.log: '{log}' (true or false)")
     if log and low <= 0:
         raise UserError(f"space.{name}: a log range cannot start at {low}; min must be above 0")
-    if step is not None and (isinstance(step, bool) or not isinstance(step, (int, float)) or not 0 < step <= high - low):
+    if step is not None and not (_is_number(step) and 0 < step <= high - low):
         raise UserError(f"space.{name}.step: '{step}' (a number above 0 and at most {high - low:g})")
     integer = all(isinstance(v, int) for v in (low, high, step if step is not None else 1))
-    return Parameter(name, None, low, high, step, log, integer, when)
+    if (integer or step is not None) and (high - low) / (step or 1) >= LONGEST:
+        raise UserError(f"space.{name}: {low} to {high} has more than {LONGEST:,} values; give it a larger `step`")
+    return Parameter(name, None, low, high, step, log, integer)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _choices(name: str, values: Any) -> tuple[Any, ...]:
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
         raise UserError(f"space.{name}.values: needs a list with at least one value, got '{values}'")
-    if any(isinstance(v, (Mapping, list)) or v is None for v in values):
+    if not all(isinstance(v, (str, bool)) or _is_number(v) for v in values):
         raise UserError(f"space.{name}.values: holds '{values}'; each must be a number, a word, true or false")
     if any(isinstance(v, float) for v in values) and all(type(v) in (int, float) for v in values):
         values = [float(v) for v in values]
@@ -268,31 +328,34 @@ def _block_count(found: Mapping[str, Mapping[str, Any]], config: Mapping[str, An
     if "blocks" not in config["model"]:
         raise UserError("space: per_block needs a model with a key `blocks`")
     blocks = found.get("model.blocks")
-    return int(max((_parameter("model.blocks", blocks).grid or (0,)))) if blocks else int(config["model"]["blocks"])
+    if blocks and blocks.get("per_block"):
+        raise _one_for_all("model.blocks")
+    return int(max(_parameter("model.blocks", blocks).grid or (0,))) if blocks else int(config["model"]["blocks"])
 
 
 def _conditions(
     name: str,
     entry: Mapping[str, Any],
     index: int | None,
-    single: Mapping[str, Parameter],
+    parsed: Mapping[str, Parameter],
     per_block: set[str],
     fixed: Mapping[str, Any],
 ) -> tuple[tuple[str, tuple[Any, ...]], ...] | None:
     """The conditions of one parameter; None where what is fixed rules it out for good."""
     when: list[tuple[str, tuple[Any, ...]]] = []
-    if index and "model.blocks" in single:
-        enough = tuple(b for b in single["model.blocks"].grid or () if b >= index)
-        if len(enough) < len(single["model.blocks"].grid or ()):
+    if index and "model.blocks" in parsed:
+        counts = parsed["model.blocks"].grid or ()
+        enough = tuple(b for b in counts if b >= index)
+        if len(enough) < len(counts):
             when.append(("model.blocks", enough))
     for other, allowed in _mapping(f"space.{name}.when", entry.get("when", {})).items():
         allowed = tuple(allowed) if isinstance(allowed, (list, tuple)) else (allowed,)
+        if other in parsed and parsed[other].grid is None:
+            raise UserError(f"space.{name}.when: '{other}' is a continuous range; only keys with values will do")
         if other in per_block:
             if index:
                 when.append((f"{other}.{index}", allowed))
-        elif other in single:
-            if single[other].grid is None:
-                raise UserError(f"space.{name}.when: '{other}' is a continuous range; only keys with values will do")
+        elif other in parsed:
             when.append((other, allowed))
         elif other not in fixed:
             raise UserError(f"space.{name}.when: there is no key '{other}'{nearest(other, fixed)}")
@@ -313,6 +376,13 @@ def _mapping(name: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
+def _possible(parameters: list[Parameter]) -> list[Parameter]:
+    """Leave out what depends on a parameter that was ruled out for good."""
+    names = {p.name for p in parameters}
+    kept = [p for p in parameters if all(name in names for name, _ in p.when)]
+    return kept if len(kept) == len(parameters) else _possible(kept)
+
+
 def _ordered(parameters: list[Parameter]) -> Iterator[Parameter]:
     """Each parameter after those it depends on, else in the order given."""
     placed: set[str] = set()
@@ -327,18 +397,43 @@ def _ordered(parameters: list[Parameter]) -> Iterator[Parameter]:
 
 
 def _check_each(config: Mapping[str, Any], space: Space) -> None:
-    """Put every value, or both ends of a range, into the config and check it: later none can have a wrong type."""
-    seen: set[tuple[str, Any]] = set()
+    """Put values into the config and check it: later none can have a wrong type or be out of bounds."""
+    checked: set[str] = set()
     for p in space.parameters:
         head, _, tail = p.name.rpartition(".")
         name = head if tail.isdigit() else p.name
-        group = name.partition(".")[0]
-        for value in p.choices if p.choices is not None else (p.low, p.high):
-            if (name, value) not in seen:
-                seen.add((name, value))
-                changed = {group: copy.deepcopy(config[group])}
-                _put(changed, name, value)
-                check_training(changed[group]) if group == "training" else check_component(group, changed[group])
+        if name in checked:
+            continue
+        checked.add(name)
+        for value in _extremes(p):
+            _check_value(config, name, value)
+        if name == head:
+            try:
+                _check_value(config, name, [p.at(0)])
+            except UserError as error:
+                raise _one_for_all(name) from error
+
+
+def _extremes(p: Parameter) -> tuple[Any, ...]:
+    """All words; of numbers, which are of one type, the ends."""
+    if p.choices is None:
+        return (p.low, p.high)
+    return p.choices if isinstance(p.choices[0], (str, bool)) else (min(p.choices), max(p.choices))
+
+
+def _check_value(config: Mapping[str, Any], name: str, value: Any) -> None:
+    group = name.partition(".")[0]
+    changed = {group: copy.deepcopy(config[group])}
+    _put(changed, name, value)
+    try:
+        check_training(changed[group]) if group == "training" else check_component(group, changed[group])
+    except UserError as error:
+        text = str(error)
+        raise UserError(f"space.{text}" if text.startswith(name) else f"space.{name}: {text}") from error
+
+
+def _one_for_all(name: str) -> UserError:
+    return UserError(f"space.{name}.per_block: {name} is one for the whole network, not for each block")
 
 
 def _get(tree: Mapping[str, Any], name: str) -> Any:

@@ -17,12 +17,18 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     """Print the leaderboard, the best configuration, its test accuracy, and how to see more."""
     ledger, stop = outcome.ledger, outcome.ledger.stop or {}
     summary = stop.get("summary", {})
-    counts = [f"{summary[f'trials_{s}']:.0f} {s}" for s in ("completed", "pruned", "failed", "interrupted")
-              if summary.get(f"trials_{s}")]
+    counts = [
+        f"{summary[f'trials_{s}']:.0f} {s}"
+        for s in ("completed", "pruned", "failed", "interrupted")
+        if summary.get(f"trials_{s}")
+    ]
     console.print()
     console.print(Text(f"{outcome.id}: {stop.get('status', 'interrupted')}", style="bold"))
-    console.print(f"{', '.join(counts) or 'no trials'} · {summary.get('epochs', 0):.0f} epochs · "
-                  f"{summary.get('sweep_seconds', 0):.0f} s · {stop.get('reason') or ''}", soft_wrap=True)
+    console.print(
+        f"{', '.join(counts) or 'no trials'} · {summary.get('epochs', 0):.0f} epochs · "
+        f"{summary.get('sweep_seconds', 0):.0f} s · {stop.get('reason') or ''}",
+        soft_wrap=True,
+    )
     ranked = ledger.ranked()
     for entry in ledger.with_status("failed")[:3]:
         console.print(f"{entry.name} failed: {entry.reason}", style="red", soft_wrap=True)
@@ -47,8 +53,11 @@ def _print_test(outcome: Outcome, console: Console) -> None:
     low, high = wilson(accuracy, count)
     console.print()
     console.print(Text(f"test accuracy {accuracy:.4f}", style="bold green"), end="")
-    console.print(f"  (95% interval {low:.4f} to {high:.4f}; {count:,} images that the search never saw, "
-                  "looked at once, by this network)", soft_wrap=True)
+    console.print(
+        f"  (95% interval {low:.4f} to {high:.4f}; {count:,} images that the search never saw, "
+        "looked at once, by this network)",
+        soft_wrap=True,
+    )
     console.print(f"model: {final['folder']}/model.keras", soft_wrap=True)
 
 

@@ -96,9 +96,7 @@ def test_digits() -> None:
     assert found.y_train.dtype == np.int32
     assert [len(getattr(found, f"x_{s}")) for s in SPLITS] == [1150, 288, 359]
     assert found.x_train.max() * found.scale == 1.0
-    assert found.describe().startswith(
-        "digits: 1,150 training, 288 validation, 359 test images, 8×8×1, 10 classes"
-    )
+    assert found.describe().startswith("digits: 1,150 training, 288 validation, 359 test images, 8×8×1, 10 classes")
 
 
 def test_the_seed_decides_the_validation_set_and_only_that() -> None:
@@ -335,9 +333,7 @@ def no_route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("target", ["fashion_mnist", "mnist"])
-def test_without_files_and_route_the_error_says_what_to_do(
-    no_route: Path, tmp_path: Path, target: str
-) -> None:
+def test_without_files_and_route_the_error_says_what_to_do(no_route: Path, tmp_path: Path, target: str) -> None:
     start = time.monotonic()
     with pytest.raises(UserError) as caught:
         fashion(tmp_path / "nowhere", target=target)
@@ -533,7 +529,5 @@ def test_fashion_mnist(real: Path, tmp_path: Path) -> None:
 
 
 def test_one_family_s_files_are_not_taken_for_the_other_s(real: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"train-labels-idx1-ubyte\.gz: the labels of Fashion-MNIST, expected MNIST"
-    ):
+    with pytest.raises(UserError, match=r"train-labels-idx1-ubyte\.gz: the labels of Fashion-MNIST, expected MNIST"):
         fashion(real / "fashion-mnist", target="mnist")

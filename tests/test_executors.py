@@ -133,9 +133,7 @@ class TestInline:
             executor.wait()
         assert told(run(executor, jobs.instant, 7)) == [7]
 
-    def test_noise_and_tracebacks_go_to_the_log(
-        self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_noise_and_tracebacks_go_to_the_log(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         executor = InlineExecutor(log=tmp_path / "log")
         run(executor, jobs.shout, None)
         run(executor, jobs.fail, ValueError("bad luck"))
@@ -423,9 +421,7 @@ class TestDevices:
             ("none", []),
         ],
     )
-    def test_cuda_visible_devices(
-        self, monkeypatch: pytest.MonkeyPatch, setting: str, visible: list[str]
-    ) -> None:
+    def test_cuda_visible_devices(self, monkeypatch: pytest.MonkeyPatch, setting: str, visible: list[str]) -> None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
         assert [gpu.visible for gpu in visible_gpus()] == visible
 
@@ -453,9 +449,7 @@ class TestDevices:
         assert chosen_gpus("cpu", None, "tensorflow") == chosen_gpus("auto", 0, "tensorflow") == []
 
     @pytest.mark.usefixtures("three_gpus")
-    def test_a_tensorflow_without_cuda(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_tensorflow_without_cuda(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
         monkeypatch.setattr(devices, "_tensorflow_can_use_cuda", lambda: False)
         assert chosen_gpus("auto", None, "tensorflow") == []
         assert "cnnsweep[gpu]" in caplog.text

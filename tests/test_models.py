@@ -284,9 +284,7 @@ def models(draw: Any) -> tuple[dict[str, Any], tuple[int, int, int]]:
 @given(models(), st.sampled_from([1, 2, 3]))
 def test_settings_without_effect_do_not_count(case, value):
     model, shape = case
-    spread = {
-        key: [model[key]] * model["blocks"] for key in ("filters", "padding") if type(model[key]) is not list
-    }
+    spread = {key: [model[key]] * model["blocks"] for key in ("filters", "padding") if type(model[key]) is not list}
     pairs = [({}, spread)]
     pairs.append(({"pooling": "none"}, {"pooling": "none", "pool_size": value}))
     pairs.append(({"pool_size": 1, "pooling": "max"}, {"pooling": "none"}))
@@ -302,9 +300,7 @@ def test_settings_without_effect_do_not_count(case, value):
 
 def same_weights(model: Any) -> Any:
     """Set every weight to numbers that depend on its place and size only."""
-    fixed = [
-        np.random.default_rng(i).normal(size=w.size).reshape(w.shape) for i, w in enumerate(weights_of(model))
-    ]
+    fixed = [np.random.default_rng(i).normal(size=w.size).reshape(w.shape) for i, w in enumerate(weights_of(model))]
     model.set_weights([np.abs(w) if w.ndim == 1 else w for w in fixed])
     return model
 

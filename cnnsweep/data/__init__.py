@@ -37,9 +37,7 @@ def load(config: Mapping[str, Any], seed: int) -> Dataset:
     except OSError as error:
         raise UserError(f"data cannot be read: {error}") from error
     if not isinstance(arrays, Arrays):
-        raise UserError(
-            f"data._target_ '{config['_target_']}' returned {type(arrays).__name__}, expected Arrays"
-        )
+        raise UserError(f"data._target_ '{config['_target_']}' returned {type(arrays).__name__}, expected Arrays")
     if faults := find_faults(arrays):
         refuse(faults)
     return _build(arrays, config, seed)
@@ -60,9 +58,7 @@ def _resolve(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
     target = str(config["_target_"])
     module_name, _, name = target.rpartition(".")
     if not module_name or target.startswith("."):
-        raise UserError(
-            f"data._target_ '{target}' is no path to a function, expected package.module.function"
-        )
+        raise UserError(f"data._target_ '{target}' is no path to a function, expected package.module.function")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

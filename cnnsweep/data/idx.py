@@ -103,9 +103,7 @@ def _load(family: _Family, folder: str | None) -> Arrays:
             if not missing:
                 return _read_folder(family, place, hint="")
             if len(missing) < len(FILES):
-                refuse(
-                    [f"{place / name}: not found, though others of the four files are" for name in missing]
-                )
+                refuse([f"{place / name}: not found, though others of the four files are" for name in missing])
             tried.append(f"{place} ({'no IDX files' if place.is_dir() else 'no such folder'})")
     else:
         tried.append("data.dir and CNNSWEEP_DATA_DIR (not set)")
@@ -145,9 +143,7 @@ def _read_folder(family: _Family, folder: Path, hint: str) -> Arrays:
     return _arrays(family, found, str(folder), {key: str(folder / name) for key, name in FILES.items()}, hint)
 
 
-def _arrays(
-    family: _Family, found: dict[str, Array], source: str, files: dict[str, str], hint: str
-) -> Arrays:
+def _arrays(family: _Family, found: dict[str, Array], source: str, files: dict[str, str], hint: str) -> Arrays:
     arrays = Arrays(
         x_train=found["x_train"],
         y_train=found["y_train"],

@@ -56,9 +56,7 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...] = 
         raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         refuse([f"{path}: not a readable .npz file ({error})"])
-    faults += [
-        f"{path}: {key} cannot be read ({array})" for key, array in arrays.items() if isinstance(array, str)
-    ]
+    faults += [f"{path}: {key} cannot be read ({array})" for key, array in arrays.items() if isinstance(array, str)]
     if faults:
         refuse(faults)
     return {key: array for key, array in arrays.items() if not isinstance(array, str)}

@@ -31,9 +31,7 @@ def save(dataset: Dataset, folder: Path) -> None:
             for key in ARRAYS:
                 np.save(new / f"{key}.npy", getattr(dataset, key), allow_pickle=False)
             facts = {key: getattr(dataset, key) for key in FACTS}
-            (new / "dataset.json").write_text(
-                json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8"
-            )
+            (new / "dataset.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
             _put(new, folder, dataset)
     except OSError as error:
         raise UserError(f"cannot write the data to {folder}: {error}") from error

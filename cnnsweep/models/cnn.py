@@ -26,9 +26,7 @@ _DROPOUT_KEYS = {"rate": "model.dropout"}
 _CLASSIFIER_KEYS = {"units": "classes"}
 
 
-def layers(
-    model: Mapping[str, Any], input_shape: Sequence[int], classes: int, scale: float = 1 / 255
-) -> list[Layer]:
+def layers(model: Mapping[str, Any], input_shape: Sequence[int], classes: int, scale: float = 1 / 255) -> list[Layer]:
     """Return the network that a `model` config describes, from the rescaled input to class probabilities.
 
     `input_shape` is (height, width, channels). Settings of blocks are one value for all, or a list with one

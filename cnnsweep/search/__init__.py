@@ -6,6 +6,7 @@ a failed trial never ends the search, state is not written by the oracle, Hyperb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -49,12 +50,15 @@ class Search:
 
     def report(self, proposal: str, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Tell of an epoch; the answer is whether the trial should keep on."""
-        value = {self.objective.metric: metrics[self.objective.metric]}
-        return self.oracle.update_trial(proposal, value, step=epoch).status != "STOPPED"
+        name = self.objective.metric
+        if math.isfinite(metrics[name]):
+            self.oracle.update_trial(proposal, {name: metrics[name]}, step=epoch)
+        return self.oracle.trials[proposal].status != "STOPPED"
 
     def end(self, proposal: str, succeeded: bool) -> None:
+        """Tell how a trial ended; one that never reported a finite value counts as failed."""
         trial = self.oracle.trials[proposal]
-        trial.status = "COMPLETED" if succeeded else "FAILED"
+        trial.status = "COMPLETED" if succeeded and trial.metrics.exists(self.objective.metric) else "FAILED"
         self.oracle.end_trial(trial)
 
 

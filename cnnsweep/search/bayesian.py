@@ -42,11 +42,11 @@ class BayesianOracle(Proposing, keras_tuner.oracles.BayesianOptimizationOracle):
 
     def _promising(self, rng: np.random.Generator, done: list[Any]) -> Values | None:
         candidates = self._candidates(rng, done)
-        if not candidates:
-            return None
-        gpr = self._fit(done)
-        mean, deviation = gpr.predict(self._matrix(candidates), return_std=True)
-        return candidates[int(np.argmin(mean - self.beta * deviation))]
+        mean, deviation = self._fit(done).predict(self._matrix(candidates), return_std=True)
+        for index in np.argsort(mean - self.beta * deviation, kind="stable"):  # judging all of them would take longer
+            if self.is_fresh(candidates[index]):
+                return candidates[index]
+        return self.fresh(rng)
 
     def _fit(self, done: list[Any]) -> Any:
         sign = -1 if self.objective.direction == "max" else 1
@@ -69,9 +69,7 @@ class BayesianOracle(Proposing, keras_tuner.oracles.BayesianOptimizationOracle):
         best = sorted(done, key=lambda t: t.score, reverse=self.objective.direction == "max")[:3]
         for t in best:
             drawn += [neighbour(self.problem.space, t.hyperparameters.values, rng) for _ in range(NEIGHBOURS)]
-        found = [values for values in drawn if self.is_fresh(values)]
-        last = None if found else self.fresh(rng)
-        return found or ([last] if last is not None else [])
+        return drawn
 
     def _matrix(self, configurations: list[Values]) -> np.ndarray:
         return np.array([encode(self.problem.space, values) for values in configurations])
@@ -93,7 +91,8 @@ def neighbour(space: Space, values: Values, rng: np.random.Generator) -> Values:
     changed = dict(values)
     for name in rng.choice(list(values), size=min(len(values), int(rng.integers(1, 3))), replace=False):
         p = space.by_name[str(name)]
-        near = rng.random() if _is_word(p) else float(np.clip(p.quantile(values[p.name]) + rng.normal(0, 0.2), 0, 1 - 1e-9))
+        step = rng.normal(0, 0.2)
+        near = rng.random() if _is_word(p) else float(np.clip(p.quantile(values[p.name]) + step, 0, 1 - 1e-9))
         changed[p.name] = p.at(near)
     drawn = {p.name: p.at(rng.random()) for p in space.parameters}
     complete = {**drawn, **changed}

@@ -20,7 +20,8 @@ class GridOracle(Proposing, keras_tuner.Oracle):
         super().__init__(*args, **settings)
         for p in self.problem.space.parameters:
             if p.grid is None:
-                raise UserError(f"search=grid cannot walk through space.{p.name} ({p.describe()}): give it `values` or a `step`")
+                advice = "give it `values` or a `step`"
+                raise UserError(f"search=grid cannot walk through space.{p.name} ({p.describe()}): {advice}")
         self._walk = self.problem.space.enumerate()
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:  # noqa: ARG002

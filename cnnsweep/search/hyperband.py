@@ -19,9 +19,19 @@ class HyperbandOracle(Proposing, keras_tuner.oracles.HyperbandOracle):
     """
 
     promotes = True
+    _brackets: list[dict[str, Any]]
 
     def __init__(self, *args: Any, factor: int, iterations: int | None, **settings: Any) -> None:
         super().__init__(*args, factor=factor, hyperband_iterations=iterations, **settings)
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs of the last rung: those of the config, which KerasTuner's constructor is not to overrule."""
+        return self.full_epochs
+
+    @max_epochs.setter
+    def max_epochs(self, value: int) -> None:
+        pass
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Promote where a rung has a winner, else start a new configuration, in this bracket or the next."""
@@ -49,13 +59,14 @@ class HyperbandOracle(Proposing, keras_tuner.oracles.HyperbandOracle):
         return sum("tuner/trial_id" not in t.hyperparameters.values for t in self.trials.values())
 
     def _sizes(self, bracket: dict[str, Any]) -> list[int]:
-        """How many trials each rung takes; rungs of a bracket that was closed early shrink with its first."""
-        number = bracket["bracket_num"]
-        sizes = [self._get_size(number, r) for r in range(len(bracket["rounds"]))]
-        if bracket.get("closed"):
-            sizes[0] = len(bracket["rounds"][0])
-            for r in range(1, len(sizes)):
-                sizes[r] = min(sizes[r], math.ceil(sizes[r - 1] / self.factor))
+        """How many trials each rung takes: fewer where the bracket was closed early, or too many below failed."""
+        number, rounds = bracket["bracket_num"], bracket["rounds"]
+        closed = bracket.get("closed", False)
+        sizes = [len(rounds[0]) if closed else self._get_size(number, 0)]
+        for r in range(1, len(rounds)):
+            size = math.ceil(sizes[-1] / self.factor) if closed else self._get_size(number, r)
+            failed = sum(self.trials[e["id"]].status == "FAILED" for e in rounds[r - 1] if e["id"] in self.trials)
+            sizes.append(min(size, self._get_size(number, r), sizes[-1] - failed))
         return sizes
 
     def _start(self, trial_id: str, bracket: dict[str, Any]) -> dict[str, Any] | None:
@@ -96,13 +107,4 @@ class HyperbandOracle(Proposing, keras_tuner.oracles.HyperbandOracle):
         return {"status": "RUNNING", "values": values}
 
     def _is_over(self, bracket: dict[str, Any]) -> bool:
-        """True once no rung can take another trial: each is full, or the one below it has nobody left to promote."""
-        sizes, rounds = self._sizes(bracket), bracket["rounds"]
-        if len(rounds[0]) < sizes[0]:
-            return False
-        for number in range(1, len(sizes)):
-            taken = {e["past_id"] for e in rounds[number]}
-            left = [self.trials[e["id"]] for e in rounds[number - 1] if e["id"] not in taken]
-            if len(rounds[number]) < sizes[number] and any(t.status in ("RUNNING", "COMPLETED") for t in left):
-                return False
-        return True
+        return all(len(rung) >= most for rung, most in zip(bracket["rounds"], self._sizes(bracket), strict=True))

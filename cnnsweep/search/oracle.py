@@ -14,6 +14,7 @@ from cnnsweep.problem import Problem
 from cnnsweep.space import Parameter, Space, Values
 
 ENUMERABLE = 20_000
+FEW = 100
 TRIES = 20_000
 
 
@@ -38,7 +39,7 @@ class Proposing(keras_tuner.Oracle):
         self.most = max_trials
         self.full_epochs = max_epochs
         self._seen: dict[Hashable, str] = {}
-        self._valid: list[tuple[Values, Hashable]] | None = None
+        self._left: list[tuple[Values, Hashable]] | None = None
         super().__init__(
             objective=keras_tuner.Objective(objective.metric, objective.direction),
             hyperparameters=hyperparameters(problem.space),
@@ -56,19 +57,23 @@ class Proposing(keras_tuner.Oracle):
         return np.random.default_rng([self.seed, len(self.trials)])
 
     def fresh(self, rng: np.random.Generator) -> Values | None:
-        """Draw uniformly from the valid configurations that were not proposed yet; None where none is left."""
+        """Draw from the valid configurations that were not proposed yet, all alike; None where none is left.
+
+        Rejection keeps the distribution of the space; a small space of which little is left is listed instead.
+        """
         space = self.problem.space
-        if not space.continuous and space.size <= ENUMERABLE:
-            if self._valid is None:
-                judged = ((values, self.problem.judge(values)) for values in space.enumerate())
-                self._valid = [(values, verdict.signature) for values, verdict in judged if not verdict.fault]
-            left = [values for values, signature in self._valid if signature not in self._seen]
-            return dict(left[rng.integers(len(left))]) if left else None
-        for _ in range(TRIES):
+        enumerable = not space.continuous and space.size <= ENUMERABLE
+        for _ in range(FEW if enumerable else TRIES):
             values = space.draw(rng)
             if self.is_fresh(values):
                 return values
-        return None
+        if not enumerable:
+            return None
+        if self._left is None:
+            judged = ((values, self.problem.judge(values)) for values in space.enumerate())
+            self._left = [(values, verdict.signature) for values, verdict in judged if not verdict.fault]
+        self._left = [(values, signature) for values, signature in self._left if signature not in self._seen]
+        return dict(self._left[rng.integers(len(self._left))][0]) if self._left else None
 
     def is_fresh(self, values: Values) -> bool:
         verdict = self.problem.judge(values)
@@ -91,9 +96,18 @@ class Proposing(keras_tuner.Oracle):
         pass
 
 
-def hyperparameters(space: Space) -> keras_tuner.HyperParameters:
+class Declared(keras_tuner.HyperParameters):
+    """A space that does not change: every trial's copy shares it, where KerasTuner's would rebuild it."""
+
+    def copy(self) -> Declared:
+        twin = Declared()
+        twin._hps, twin._space, twin.values = self._hps, self._space, dict(self.values)
+        return twin
+
+
+def hyperparameters(space: Space) -> Declared:
     """Declare a space to KerasTuner, with its conditions."""
-    hp = keras_tuner.HyperParameters()
+    hp = Declared()
     for p in space.parameters:
         with contextlib.ExitStack() as scopes:
             for name, allowed in p.when:

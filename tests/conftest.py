@@ -1,0 +1,40 @@
+"""Small problems to search, without data and without training."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import pytest
+
+from cnnsweep.config import check, compose
+from cnnsweep.problem import pose
+
+
+@functools.cache
+def composed(algorithm):
+    return compose(["space=none", f"search={algorithm}"])
+
+
+@pytest.fixture
+def configure():
+    """Return a checked config in which only `space` varies; each group given is updated: model={"blocks": 1}."""
+
+    def make(space, algorithm="random", **groups):
+        config = copy.deepcopy(composed(algorithm))
+        config["space"] = space
+        for name, value in groups.items():
+            config[name] = {**config[name], **value} if isinstance(value, dict) else value
+        return check(config)
+
+    return make
+
+
+@pytest.fixture
+def problem(configure):
+    """Return such a config as a problem on small images."""
+
+    def make(space, algorithm="random", shape=(8, 8, 1), **groups):
+        return pose(configure(space, algorithm, **groups), shape, 10)
+
+    return make
