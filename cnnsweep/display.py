@@ -64,9 +64,9 @@ class Screen(Watcher):
         sweep = self._sweep
         if sweep is None:
             return Text("")
-        parts: list[RenderableType] = [_head(sweep), _running(sweep)]
+        parts: list[RenderableType] = [_head(sweep), Text(), _running(sweep)]
         if sweep.ledger.ranked():
-            parts.append(leaderboard(sweep.ledger, TOP))
+            parts += [Text(), leaderboard(sweep.ledger, TOP)]
         if trouble := self._trouble():
             parts.append(Text(trouble, style="yellow"))
         return Group(*parts)

@@ -80,6 +80,7 @@ class Ledger:
             self.entries[entry.number] = entry
         entry.status, entry.reason, entry.proposal, entry.target = "running", None, event["proposal"], event["epochs"]
         entry.started, entry.slot = event["time"], event.get("slot", "")
+        entry.summary = event.get("network", {})
 
     def ranked(self) -> list[Entry]:
         """Trials with a value, the best first; those that failed are left out."""

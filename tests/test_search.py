@@ -232,8 +232,8 @@ def test_bayesian_search_finds_more_than_random_search(start):
         return max(score(p.values) for p in drive(search, most=30))
 
     gains = [best("bayesian", seed) - best("random", seed) for seed in range(6)]
-    assert sum(gain > 0 for gain in gains) >= 5
-    assert np.mean(gains) > 0.03
+    assert min(gains) > 0
+    assert np.mean(gains) > 0.08
 
 
 def test_bayesian_search_minimises_a_loss(start):
@@ -333,13 +333,13 @@ def test_hyperband_keeps_to_the_budget_of_trials_and_finishes_its_rungs(start, t
 
 def test_hyperband_goes_round_again_until_the_budget_is_spent(start):
     posed, search = start("hyperband", MIXED, budget={"trials": 50}, training={"epochs": 9})
-    assert len(rungs(posed, drive(search))[1, 1]) == 18  # 9 + 5 + 3 in each round: 17 + 17 + 9 + 5 + 2
+    assert len(rungs(posed, drive(search))[1, 1]) == 27  # 9 + 5 + 3 begin in each round: 17 + 17 + 9 + 5 + 2
 
 
 @pytest.mark.parametrize("name", ["random", "hyperband"])
 def test_a_proposal_takes_less_than_3_ms(start, name):
     _, search = start(name, MIXED, budget={"trials": 200})
     drive(search, most=100)
-    began = time.perf_counter()
+    began = time.process_time()  # others may use the machine
     drive(search, most=20)
-    assert (time.perf_counter() - began) / 20 < 0.003
+    assert (time.process_time() - began) / 20 < 0.003

@@ -10,7 +10,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, spawn
 from multiprocessing.connection import Pipe
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,6 +25,7 @@ _HINTS = {
     "SIGBUS": ": native code crashed, or shared memory is full",
 }
 _GRACE = 5.0
+_NAME = "cnnsweep-worker"
 _environment_lock = threading.Lock()
 _server_backend: str | None = None
 
@@ -157,8 +158,9 @@ class Launcher:
                 return
             if self.forks:
                 self._ensure_server()
-            process = context.Process(target=work, args=(worker.theirs, worker.setup), name="cnnsweep-worker")
-            process.start()
+            process = context.Process(target=work, args=(worker.theirs, worker.setup), name=_NAME)
+            with _main_left_alone():
+                process.start()
             worker.started(process)
         except Exception as error:
             worker.verdict = f"no worker process could be started: {type(error).__name__}: {error}"
@@ -183,6 +185,25 @@ def _server_environment(backend: str) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [checkout, os.environ.get("PYTHONPATH")])),
     }
+
+
+@contextlib.contextmanager
+def _main_left_alone() -> Iterator[None]:
+    """Keep workers from importing the driver's main module: a script without a main guard would start them again."""
+    prepare = spawn.get_preparation_data
+
+    def without_main(name: str) -> dict[str, Any]:
+        data: dict[str, Any] = dict(prepare(name))
+        if name == _NAME:
+            data.pop("init_main_from_name", None)
+            data.pop("init_main_from_path", None)
+        return data
+
+    spawn.get_preparation_data = without_main
+    try:
+        yield
+    finally:
+        spawn.get_preparation_data = prepare
 
 
 @contextlib.contextmanager

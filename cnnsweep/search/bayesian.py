@@ -7,7 +7,10 @@ from typing import Any
 
 import keras_tuner
 import numpy as np
+from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process.kernels import Matern
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from cnnsweep.search.oracle import Proposing
 from cnnsweep.space import Parameter, Space, Values
@@ -25,13 +28,16 @@ class BayesianOracle(Proposing, keras_tuner.oracles.BayesianOptimizationOracle):
 
     def __init__(self, *args: Any, initial_points: int | None, alpha: float, beta: float, **settings: Any) -> None:
         super().__init__(*args, alpha=alpha, beta=beta, **settings)
+        self._threads = ThreadpoolController()
         most = 3 * max(1, len(self.problem.space.parameters))
         third = most if self.most is None else max(2, self.most // 3)
         self.num_initial_points = initial_points or min(most, third)
 
     def _make_gpr(self) -> Any:
-        gpr = super()._make_gpr()
-        return gpr.set_params(n_restarts_optimizer=1)
+        """A length scale for each dimension: keys that do not matter are found out, where one scale blurs them all."""
+        dimensions = sum(len(p.choices or ()) if _is_word(p) else 1 for p in self.problem.space.parameters)
+        kernel = Matern(np.ones(max(1, dimensions)), (0.05, 20.0), nu=2.5)
+        return super()._make_gpr().set_params(kernel=kernel, optimizer=_few_steps, n_restarts_optimizer=0)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:  # noqa: ARG002
         rng = self.rng()
@@ -42,7 +48,8 @@ class BayesianOracle(Proposing, keras_tuner.oracles.BayesianOptimizationOracle):
 
     def _promising(self, rng: np.random.Generator, done: list[Any]) -> Values | None:
         candidates = self._candidates(rng, done)
-        mean, deviation = self._fit(done).predict(self._matrix(candidates), return_std=True)
+        with self._threads.limit(limits=1):  # the cores are the workers'
+            mean, deviation = self._fit(done).predict(self._matrix(candidates), return_std=True)
         for index in np.argsort(mean - self.beta * deviation, kind="stable"):  # judging all of them would take longer
             if self.is_fresh(candidates[index]):
                 return candidates[index]
@@ -73,6 +80,12 @@ class BayesianOracle(Proposing, keras_tuner.oracles.BayesianOptimizationOracle):
 
     def _matrix(self, configurations: list[Values]) -> np.ndarray:
         return np.array([encode(self.problem.space, values) for values in configurations])
+
+
+def _few_steps(objective: Any, start: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, float]:
+    # Fitting to the end takes many times as long and proposes nothing better.
+    found = minimize(objective, start, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": 20})
+    return found.x, found.fun
 
 
 def encode(space: Space, values: Values) -> list[float]:
