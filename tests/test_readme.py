@@ -26,7 +26,7 @@ def test_the_space_of_the_readme(tmp_path, monkeypatch):
     assert "data.augment.rotation" in names
 
 
-@pytest.mark.parametrize("line", [line for line in block("python -m cnnsweep +sweep=fashion search").splitlines()])
+@pytest.mark.parametrize("line", block("python -m cnnsweep +sweep=fashion search").splitlines())
 def test_the_commands_of_the_readme_compose(line):
     overrides = re.findall(r"'([^']*)'|(\S+)", line.partition("#")[0].removeprefix("python -m cnnsweep"))
     assert read(compose([quoted or plain for quoted, plain in overrides])) is not None
