@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,29 @@ def save(folder: Path, model: Any, state: Mapping[str, Any], is_best: bool) -> N
         np.savez(file, state=np.array(json.dumps(dict(state))), **arrays)  # type: ignore[arg-type]
     os.replace(partial, folder / LAST)
     if is_best:
-        copy = folder / f"{BEST}.{os.getpid()}"
-        try:
-            os.link(folder / LAST, copy)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(folder / LAST, copy)
-        os.replace(copy, folder / BEST)
+        keep_best(folder)
+
+
+def keep_best(folder: Path) -> None:
+    """Make the last epoch's checkpoint the best one's too."""
+    copy = folder / f"{BEST}.{os.getpid()}"
+    try:
+        os.link(folder / LAST, copy)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(folder / LAST, copy)
+    os.replace(copy, folder / BEST)
+
+
+def settle(folder: Path) -> None:
+    """Have the best epoch's checkpoint survive a power cut, as the journal's word that the trial ended does."""
+    with (folder / BEST).open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def clear(folder: Path, names: Iterable[str] = (LAST, BEST)) -> None:
+    """Remove checkpoints, and what a crash left of one that was being written."""
+    for path in [*folder.glob("*.npz.*"), *(folder / name for name in names)]:
+        path.unlink(missing_ok=True)
 
 
 def load(path: Path, model: Any, with_optimizer: bool = True) -> dict[str, Any]:

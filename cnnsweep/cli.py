@@ -41,6 +41,7 @@ examples
   python -m cnnsweep +sweep=fashion                       Fashion-MNIST
   python -m cnnsweep +sweep=digits search=grid 'space.model.filters.values=[16,32]'
   python -m cnnsweep space=none model.blocks=3            one configuration, no search
+  python -m cnnsweep resume                               go on with a sweep that was interrupted, in whatever way
   python -m cnnsweep ui                                   the MLflow UI on the last sweep's trials
 """
 
@@ -145,11 +146,37 @@ def _run(arguments: list[str]) -> int:
     from cnnsweep.summary import print_outcome
 
     screen = Screen()
-    outcome = session.start(config, screen, command)
-    print_outcome(outcome, screen.console)
-    if outcome.status == "interrupted":
-        return 130
-    return 0 if outcome.status == "completed" else 1
+    return _exit_code(print_outcome(session.start(config, screen, command), screen.console))
+
+
+def _exit_code(status: str) -> int:
+    return {"completed": 0, "interrupted": 130}.get(status, 1)
+
+
+def _resume(arguments: list[str]) -> int:
+    """go on with a sweep, the last unfinished by default: resume [SWEEP] [budget.trials=40 executor=cpu ...]"""
+    from cnnsweep import resume
+    from cnnsweep.display import Screen
+    from cnnsweep.summary import print_outcome
+
+    command = ["python -m cnnsweep resume", *arguments]
+    config_dir = _take(arguments, "--config-dir")
+    named = [arguments.pop(0)] if arguments and "=" not in arguments[0] else []
+    screen = Screen()
+    wish = resume.read(named, arguments, config_dir)
+    outcome = resume.resume(wish, screen, command)
+    return _exit_code(print_outcome(outcome, screen.console)) if outcome else 0
+
+
+def _list(arguments: list[str]) -> int:
+    """show the sweeps with their state, trials, best value and age: list [tracking.dir=DIR]"""
+    from cnnsweep import listing
+
+    for argument in arguments:
+        if not argument.startswith(("tracking.dir=", "--config-dir")):
+            raise UserError(f"list: cannot use '{argument}' (allowed: tracking.dir=DIR, --config-dir DIR)")
+    listing.show(Path(_compose(arguments)["tracking"]["dir"]).absolute())
+    return 0
 
 
 def _ui(arguments: list[str]) -> int:
@@ -159,4 +186,4 @@ def _ui(arguments: list[str]) -> int:
     return ui.command(arguments)
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run, "ui": _ui}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run, "resume": _resume, "list": _list, "ui": _ui}

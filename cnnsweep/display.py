@@ -33,9 +33,10 @@ class Screen(Watcher):
         self._live: Live | None = None
         self._sweep: Sweep | None = None
         self._trouble: Callable[[], str | None] = lambda: None
+        self._troubled = False
 
     def say(self, text: str) -> None:
-        self.console.print(text, style="dim")
+        self.console.print(text, style="dim", soft_wrap=True)
 
     @contextlib.contextmanager
     def watch(self, sweep: Sweep, trouble: Callable[[], str | None]) -> Iterator[None]:
@@ -51,6 +52,11 @@ class Screen(Watcher):
                 self._live = None
 
     def log(self, event: Mapping[str, Any]) -> None:
+        if self._live is None:
+            self._say_trouble()
+        if event["event"] == "trial" and "retry" in event:
+            batch = event["values"]["training.batch_size"]
+            self.console.print(f"{event['name']} ran out of memory; once more with batch size {batch}", style="yellow")
         if self._sweep is None or event["event"] != "end":
             return
         ledger = self._sweep.ledger
@@ -59,6 +65,13 @@ class Screen(Watcher):
             self.console.print(ended_line(entry, self._sweep), soft_wrap=True)
         elif entry.status == "failed":
             self._live.console.print(f"trial {entry.name} failed: {entry.reason}", style="red")
+
+    def _say_trouble(self) -> None:
+        """One line when the tracker fails, and one when it works again."""
+        trouble = self._trouble()
+        if bool(trouble) != self._troubled:
+            self._troubled = bool(trouble)
+            self.console.print(trouble or "MLflow answers again", style="yellow", soft_wrap=True)
 
     def _view(self) -> RenderableType:
         sweep = self._sweep

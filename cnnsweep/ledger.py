@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cnnsweep.objective import Objective
 from cnnsweep.trial import Status
+
+RESUMED = 0
+"""Stands among the numbers of ended trials where the sweep was resumed: failures before it no longer count."""
 
 
 @dataclass
@@ -29,10 +33,18 @@ class Entry:
     curve: list[Mapping[str, float]] = field(default_factory=list)
     """The metrics of each epoch, from the first."""
     summary: Mapping[str, float] = field(default_factory=dict)
+    since: int = 0
+    """Epochs that were done when it was promoted; 0 before."""
+    retried: bool = False
+    """It ran out of memory once and was started again with a smaller batch."""
 
     def best(self, objective: Objective) -> float | None:
         index = self.best_epoch(objective)
         return None if index is None else self.curve[index - 1][objective.metric]
+
+    def counts(self, status: str, objective: Objective) -> bool:
+        """Whether the search is told that it succeeded: it did not fail and has a value since it was last proposed."""
+        return status != "failed" and len(self.curve) > self.since and self.best(objective) is not None
 
     def best_epoch(self, objective: Objective) -> int | None:
         """Counted from 1."""
@@ -51,6 +63,9 @@ class Ledger:
     final: Mapping[str, Any] | None = None
     stop: Mapping[str, Any] | None = None
     began: float = 0.0
+    """When it began, in seconds since 1970, moved forward by the time in which it was not running."""
+    last: float = 0.0
+    """When the last event was written."""
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take in one event of the journal."""
@@ -72,15 +87,32 @@ class Ledger:
                 self.final = event
             case "stop":
                 self.stop = event
+            case "resume":
+                self._resume(event["time"])
+        self.last = event["time"]
+
+    def _resume(self, now: float) -> None:
+        self.began += now - self.last
+        self.stop = None
+        self.ended.append(RESUMED)
+        for entry in self.entries.values():
+            if entry.status == "running":
+                entry.seconds += self.last - entry.started
+                entry.status = "interrupted"
+            if entry.status == "interrupted":
+                entry.started = now
 
     def _start(self, event: Mapping[str, Any]) -> None:
         entry = self.entries.get(event["trial"])
         if entry is None:
             entry = Entry(event["trial"], event["name"], event["values"], event["proposal"], event["epochs"])
             self.entries[entry.number] = entry
+        if entry.proposal != event["proposal"]:
+            entry.since = len(entry.curve)
         entry.status, entry.reason, entry.proposal, entry.target = "running", None, event["proposal"], event["epochs"]
         entry.started, entry.slot = event["time"], event.get("slot", "")
         entry.summary = event.get("network", {})
+        entry.values, entry.retried = event["values"], entry.retried or "retry" in event
 
     def ranked(self) -> list[Entry]:
         """Trials with a value, the best first; those that failed are left out."""
@@ -99,10 +131,16 @@ class Ledger:
     def failures_in_a_row(self) -> int:
         count = 0
         for number in reversed(self.ended):
-            if self.entries[number].status != "failed":
+            if number == RESUMED or self.entries[number].status != "failed":
                 break
             count += 1
         return count
+
+    def reasons(self, count: int) -> str:
+        """Why the last `count` trials failed, each reason once: "3 × loss is nan in epoch 1; killed by SIGKILL"."""
+        reasons = Counter(self.entries[n].reason or "for no known reason" for n in self.ended[-count:])
+        several = [f"{times} × {reason}" if times > 1 else reason for reason, times in reasons.most_common(3)]
+        return "; ".join(several) + (" …" if len(reasons) > 3 else "")
 
 
 def replay(events: Iterable[Mapping[str, Any]], objective: Objective) -> Ledger:

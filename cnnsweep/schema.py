@@ -107,6 +107,7 @@ class Training:
     patience: int | None = key(least=1)
     steps_per_execution: Any = key()
     deterministic: Any = key()
+    retry_smaller_batch: bool = key()
 
 
 @dataclass
@@ -129,14 +130,22 @@ class Hyperband(Search):
 
 
 @dataclass
-class Inline:
+class Limited:
+    """What every executor of ours knows."""
+
     _target_: str = key()
+    trial_minutes: float | None = key(above=0)
+    hang_minutes: float | None = key(above=0)
+    grace_seconds: float = key(least=0)
+
+
+@dataclass
+class Inline(Limited):
     threads: int = key(least=1)
 
 
 @dataclass
-class Process:
-    _target_: str = key()
+class Process(Limited):
     device: str = key(choices=("auto", "gpu", "cpu"))
     gpus: int | None = key(least=1)
     workers_per_gpu: int = key(least=1)

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,19 +14,28 @@ from pathlib import Path
 from typing import Any
 
 from cnnsweep import data as datasets
-from cnnsweep import facts, ledger, problem
+from cnnsweep import facts, ledger, lock, problem, replay
 from cnnsweep import search as searches
 from cnnsweep.components import locate
 from cnnsweep.errors import UserError
 from cnnsweep.executors import Job
-from cnnsweep.journal import FORMAT, Journal
+from cnnsweep.housekeeping import Housekeeper, forget_data
+from cnnsweep.interrupt import interruptible
+from cnnsweep.journal import FILE as JOURNAL
+from cnnsweep.journal import FORMAT, CannotWriteError, Journal
+from cnnsweep.mlflow_store import redact
 from cnnsweep.objective import Objective
-from cnnsweep.sweep import Sweep
+from cnnsweep.standing import Scribe
+from cnnsweep.sweep import Listener, Sweep
 from cnnsweep.tracking import Tracker, open_store
 from cnnsweep.training import train
 
 PRELOAD = ("cnnsweep.training", "cnnsweep.models.cnn", "sklearn")
 FLUSH_SECONDS = 60
+HURRIED_SECONDS = 5
+"""For MLflow, where someone waits for the end; what is not sent waits in the journal."""
+OURS = ("_target_", "trial_minutes", "hang_minutes", "grace_seconds")
+"""Keys of an executor's config that are for the sweep."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,9 @@ class Outcome:
     config: Mapping[str, Any]
     ledger: ledger.Ledger
     trouble: str | None = None
-    """What could not be logged to MLflow, if anything."""
+    """What could not be logged to MLflow or written to disk, if anything."""
+    waiting: int = 0
+    """Events that MLflow has not got."""
 
     @property
     def status(self) -> str:
@@ -61,6 +71,21 @@ class Watcher:
         """Every event of the journal."""
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a sweep needs to run, be it new or resumed."""
+
+    config: Mapping[str, Any]
+    """Without credentials: it goes into the journal, the trials' specs and the artifacts."""
+    folder: Path
+    data: datasets.Dataset
+    problem: problem.Problem
+    objective: Objective
+    search: searches.Search
+    executor: Any
+    uri: str
+
+
 def start(config: Mapping[str, Any], watcher: Watcher, command: Sequence[str] = (), job: Job = train) -> Outcome:
     """Run a new sweep of a checked config, `job` being what a trial does.
 
@@ -71,36 +96,89 @@ def start(config: Mapping[str, Any], watcher: Watcher, command: Sequence[str] = 
     folder = root / "sweeps" / id_
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_unless_begun, folder)
-        executor = make_executor(config, folder / "log.txt", root)
-        stack.callback(executor.close)
-        data = datasets.load(config["data"], config["seed"])
-        watcher.say(data.describe())
-        posed = problem.pose(config, data.input_shape, data.classes)
-        objective = Objective.of(config["objective"])
-        uri = open_store(config["tracking"])
-        folder.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(log_to(folder / "log.txt"))
-        watcher.say(f"{len(executor.slots)} workers: {', '.join(executor.slots)} · log: {_short(folder / 'log.txt')}")
-        with framework_noise_to(folder / "log.txt"):
-            search = searches.build(config, posed, objective)
-        datasets.save(data, folder / "data")
-        tracker = Tracker(uri, config["tracking"]["experiment"], folder, config["tracking"]["tags"])
-        stack.callback(lambda: tracker.close(FLUSH_SECONDS))
-        journal = stack.enter_context(contextlib.closing(Journal(folder / "journal.jsonl")))
-        sweep = Sweep(folder, posed, search, executor, journal, ledger.Ledger(objective), [tracker, watcher], job=job)
-        gathered = facts.gather(data, tuple(executor.slots))
-        sweep.begin(id=id_, name=config["name"], format=FORMAT, config=config, command=list(command), facts=gathered)
-        with watcher.watch(sweep, lambda: tracker.trouble), interruptible(sweep):
-            sweep.run()
-            sweep.finish()
-        waiting = tracker.flush(FLUSH_SECONDS)
-        trouble = tracker.trouble if waiting or tracker.trouble else None
-        return Outcome(id_, folder, uri, config, sweep.ledger, trouble)
+        stack.enter_context(lock.hold(folder))
+        parts = assemble(config, folder, watcher, stack, datasets.load(config["data"], config["seed"]))
+        about = facts.gather(parts.data, tuple(parts.executor.slots))
+        told = {"command": redact(list(command)), "facts": redact(about)}
+        opening = {"id": id_, "name": config["name"], "format": FORMAT, "config": parts.config, **told}
+        nothing = replay.Replayed(ledger.Ledger(parts.objective))
+        return conduct(parts, nothing, watcher, stack, "sweep", opening, job=job)
+
+
+def assemble(
+    config: Mapping[str, Any], folder: Path, watcher: Watcher, stack: contextlib.ExitStack, data: datasets.Dataset
+) -> Parts:
+    """Start the workers, open the store and put the data where the workers find it."""
+    root = folder.parents[1]
+    executor = make_executor(config, folder / "log.txt", root)
+    stack.callback(executor.close)
+    watcher.say(data.describe())
+    uri = open_store(config["tracking"])
+    config = redact(config)
+    posed = problem.pose(config, data.input_shape, data.classes)
+    objective = Objective.of(config["objective"])
+    stack.enter_context(log_to(folder / "log.txt"))
+    watcher.say(f"{len(executor.slots)} workers: {', '.join(executor.slots)} · log: {_short(folder / 'log.txt')}")
+    with framework_noise_to(folder / "log.txt"):
+        search = searches.build(config, posed, objective)
+    datasets.save(data, folder / "data")
+    return Parts(config, folder, data, posed, objective, search, executor, uri)
+
+
+def conduct(
+    parts: Parts,
+    before: replay.Replayed,
+    watcher: Watcher,
+    stack: contextlib.ExitStack,
+    event: str,
+    opening: Mapping[str, Any],
+    sent: Sequence[Mapping[str, Any]] = (),
+    job: Job = train,
+) -> Outcome:
+    """Run a sweep from its opening event to its stop; `sent` are the events of the journal so far."""
+    config, folder = parts.config, parts.folder
+    tracker = Tracker(parts.uri, config["tracking"]["experiment"], folder, config["tracking"]["tags"])
+    stack.callback(lambda: tracker.close(HURRIED_SECONDS))
+    tracker.catch_up(sent)
+    journal = stack.enter_context(contextlib.closing(Journal(folder / JOURNAL)))
+    keeper = Housekeeper(folder, before.ledger, parts.search, config["tracking"]["gallery"])
+    listeners: list[Listener] = [tracker, watcher, Scribe(folder, journal), keeper]
+    sweep = Sweep(
+        folder, parts.problem, parts.search, parts.executor, journal, before.ledger, listeners, before.pending, job=job
+    )
+    trouble = []
+    with watcher.watch(sweep, lambda: tracker.trouble), interruptible(sweep, grace_seconds(config)):
+        try:
+            sweep.begin(event, **opening)
+            _run(sweep)
+        except CannotWriteError as error:  # nothing more can be recorded, so nothing more is done
+            trouble.append(f"{error}; what is there is intact")
+    seconds = HURRIED_SECONDS if sweep.interrupted or trouble else FLUSH_SECONDS
+    if (waiting := tracker.flush(seconds)) or tracker.trouble:
+        trouble.append(tracker.trouble or f"MLflow: {waiting} events are not sent yet")
+    outcome = Outcome(folder.name, folder, parts.uri, config, sweep.ledger, "\n".join(trouble) or None, waiting)
+    if outcome.status == "completed":
+        parts.executor.close()
+        forget_data(folder)
+    return outcome
+
+
+def _run(sweep: Sweep) -> None:
+    try:
+        sweep.run()
+        sweep.finish()
+    except KeyboardInterrupt:
+        sweep.give_up()
+
+
+def grace_seconds(config: Mapping[str, Any]) -> float:
+    """An executor of a user's own need not say."""
+    return float(config["executor"].get("grace_seconds", 30))
 
 
 def make_executor(config: Mapping[str, Any], log: Path, root: Path) -> Any:
     """The executor that the config names. Its workers start in the background."""
-    settings = {k: v for k, v in config["executor"].items() if k != "_target_"}
+    settings = {k: v for k, v in config["executor"].items() if k not in OURS}
     made = locate("executor._target_", config["executor"]["_target_"])
     if config["executor"]["_target_"].endswith(".ProcessExecutor"):
         settings["preload"] = PRELOAD
@@ -131,6 +209,7 @@ def log_to(path: Path) -> Iterator[None]:
     """Write cnnsweep's log records to a file."""
     logger = logging.getLogger("cnnsweep")
     handler = logging.FileHandler(path)
+    handler.handleError = lambda _: None  # type: ignore[method-assign]  # a full disk is told of elsewhere
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -157,29 +236,8 @@ def framework_noise_to(path: Path) -> Iterator[None]:
             os.close(kept)
 
 
-@contextlib.contextmanager
-def interruptible(sweep: Sweep) -> Iterator[None]:
-    """Ctrl-C or SIGTERM once: end after the running epochs. Twice: end now."""
-
-    def on_signal(number: int, frame: Any) -> None:  # noqa: ARG001
-        if sweep.halt and sweep.stopping:
-            raise KeyboardInterrupt
-        sweep.interrupt()
-
-    try:
-        before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: a notebook's or a test's own affair
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _remove_unless_begun(folder: Path) -> None:
-    if not (folder / "journal.jsonl").exists():
+    if not (folder / JOURNAL).exists():
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -13,8 +14,8 @@ from cnnsweep.session import Outcome
 TOP = 10
 
 
-def print_outcome(outcome: Outcome, console: Console) -> None:
-    """Print the leaderboard, the best configuration, its test accuracy, and how to see more."""
+def print_outcome(outcome: Outcome, console: Console) -> str:
+    """Print the leaderboard, the best configuration, its test accuracy, and how to see more; return the status."""
     ledger, stop = outcome.ledger, outcome.ledger.stop or {}
     summary = stop.get("summary", {})
     counts = [
@@ -44,7 +45,13 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     console.print()
     if outcome.trouble:
         console.print(outcome.trouble, style="yellow", soft_wrap=True)
+    again = f"python -m cnnsweep resume {outcome.id}{where_kept(outcome.config)}"
+    if outcome.waiting:
+        console.print(f"send what MLflow has not got:  {again}", soft_wrap=True)
+    if outcome.status == "interrupted":
+        console.print(f"go on with it:       {again}", style="bold", soft_wrap=True)
     console.print(f"compare the trials:  python -m cnnsweep ui {outcome.id}{_where(outcome)}", soft_wrap=True)
+    return outcome.status
 
 
 def _print_test(outcome: Outcome, console: Console) -> None:
@@ -66,6 +73,12 @@ def _where(outcome: Outcome) -> str:
     if tracking["uri"]:
         return f" tracking=server tracking.uri={outcome.uri}"
     return "" if tracking["dir"] == "mlruns" else f" tracking.dir={tracking['dir']}"
+
+
+def where_kept(config: Mapping[str, Any]) -> str:
+    """What a command needs to find the sweep's folder."""
+    directory = config["tracking"]["dir"]
+    return "" if directory == "mlruns" else f" tracking.dir={directory}"
 
 
 def _plain(value: Any) -> str:

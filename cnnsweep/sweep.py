@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from cnnsweep import search as searches
 from cnnsweep import space as spaces
+from cnnsweep.budget import spent
 from cnnsweep.evaluation import FinalSpec, evaluate_best
 from cnnsweep.executors import Event, Executor
+from cnnsweep.faults import is_full_disk, is_out_of_memory
 from cnnsweep.journal import Journal
 from cnnsweep.ledger import Entry, Ledger
+from cnnsweep.limits import Watchdog
 from cnnsweep.problem import Problem, short_name, trial_seed
-from cnnsweep.training import train
+from cnnsweep.training import stopped_after, train
 from cnnsweep.trial import Status, TrialResult, TrialSpec
+
+INTERRUPT = "interrupted"
+BATCH = "training.batch_size"
 
 
 class Listener(Protocol):
@@ -36,41 +45,70 @@ class Sweep:
     journal: Journal
     ledger: Ledger
     listeners: list[Listener]
+    pending: dict[int, bool] = field(default_factory=dict)
+    """Trials that an earlier run of the sweep left unfinished; whether the search wanted to see more of each."""
     stopping: str | None = None
     """Why no new trial is started: the budget that is spent, too many failures, an interrupt."""
     halt: bool = False
     """Running trials are to stop at the end of their epoch."""
+    interrupted: bool = False
+    """Someone asked for it, or the disk is full: what runs is to be resumed."""
+    abandoned: bool = False
+    """Someone asked twice."""
     job: Any = train
     _running: dict[str, int] = field(default_factory=dict)
+    _waiting: bool = False
 
-    def begin(self, **fields: Any) -> None:
-        """Write the journal's first line."""
-        self._record("sweep", **fields)
+    def begin(self, event: str = "sweep", **fields: Any) -> None:
+        """Write the journal's first line, or the first one after a `resume`."""
+        self._record(event, pid=os.getpid(), host=platform.node(), **fields)
 
     def run(self) -> None:
-        """Search until the budget is spent, the space is exhausted, failures are too many or someone interrupts."""
+        """Search until the budget is spent, the space is exhausted, failures are too many or someone interrupts.
+
+        Raises KeyboardInterrupt where someone asked twice.
+        """
+        watchdog = self._watchdog
         while True:
             self._check_budget()
             self._fill()
             if not self._running:
                 self.stopping = self.stopping or "every valid configuration was tried"
                 return
-            event = self.executor.wait(timeout=self._patience())
+            event = self._wait()
             if event is not None:
                 self._handle(event)
+            for slot, reason in watchdog.overdue():
+                self.executor.kill(slot, reason)
 
     def finish(self) -> None:
         """Evaluate the best trial on the test set, once, and close the sweep."""
         ranked = self.ledger.ranked()
-        interrupted = self.halt and self.stopping == INTERRUPT
-        if ranked and not interrupted:
+        interrupted = self.interrupted
+        if ranked and not interrupted and not self._evaluated(ranked[0]):
             self._evaluate(ranked[0])
-        status = "interrupted" if interrupted else "completed" if ranked else "failed"
-        self._record("stop", status=status, reason=self.stopping, summary=self._summary())
+        self._stop("interrupted" if interrupted else "completed" if ranked else "failed")
 
-    def interrupt(self) -> None:
+    def interrupt(self, reason: str = INTERRUPT) -> None:
         """No new trials; running ones stop at the end of their epoch."""
-        self.stopping, self.halt = INTERRUPT, True
+        self.stopping, self.halt, self.interrupted = reason, True, True
+
+    def abandon(self) -> None:
+        """Do not wait for running trials: `run` raises KeyboardInterrupt, between two events."""
+        self.abandoned = True
+        if self._waiting:
+            raise KeyboardInterrupt
+
+    def give_up(self) -> None:
+        """Write down that running trials were left where they are."""
+        self.interrupt()
+        for slot in list(self._running):
+            self._end(slot, TrialResult(self._running[slot], "interrupted", "stopped at once"))
+        self._stop("interrupted")
+
+    @cached_property
+    def _watchdog(self) -> Watchdog:
+        return Watchdog.of(self.problem.config["executor"])
 
     def _record(self, event: str, **fields: Any) -> None:
         record = self.journal.append(event, **fields)
@@ -78,10 +116,25 @@ class Sweep:
         for listener in self.listeners:
             listener.log(record)
 
+    def _stop(self, status: str) -> None:
+        self._record("stop", status=status, reason=self.stopping, summary=self._summary())
+
+    def _wait(self) -> Event | None:
+        self._waiting = True
+        try:
+            if self.abandoned:
+                raise KeyboardInterrupt
+            return self.executor.wait(timeout=self._patience())
+        finally:
+            self._waiting = False
+
     def _fill(self) -> None:
         for slot in self.executor.slots:
+            while self.pending and slot not in self._running:
+                number = next(iter(self.pending))
+                self._continue(slot, self.ledger.entries[number], self.pending.pop(number))
             if self.stopping:
-                return
+                continue
             if slot not in self._running:
                 proposal = self.search.ask(slot)
                 if isinstance(proposal, str):
@@ -93,9 +146,24 @@ class Sweep:
         entries = self.ledger.entries
         number = self._number_of(proposal.continues) if proposal.continues else len(entries) + 1
         done = len(entries[number].curve) if number in entries else 0
-        spec = self._spec(number, proposal, done)
+        self._submit(slot, number, proposal, done, since=done)
+
+    def _continue(self, slot: str, entry: Entry, keep_on: bool) -> None:
+        """Go on with a trial that an earlier run of the sweep left behind, or write the end that it had reached."""
+        done = len(entry.curve)
+        if done > entry.since and not (keep_on and not self.halt):
+            result = TrialResult(entry.number, "pruned", stopped_after(done), done)
+            self._running[slot] = entry.number
+            self._end(slot, result)
+        elif not self.interrupted:
+            again = searches.Proposal(entry.proposal, entry.values, entry.target)
+            self._submit(slot, entry.number, again, done, since=entry.since)
+
+    def _submit(self, slot: str, number: int, proposal: searches.Proposal, done: int, since: int, **why: Any) -> None:
+        spec = self._spec(number, proposal, done, since)
         self.executor.submit(slot, self.job, spec)
         self._running[slot] = number
+        self._watchdog.started(slot, self.ledger.entries[number].seconds if number in self.ledger.entries else 0)
         self._record(
             "trial",
             trial=number,
@@ -107,9 +175,10 @@ class Sweep:
             slot=slot,
             config=spec.config,
             network=self._costs(spec.values),
+            **why,
         )
 
-    def _spec(self, number: int, proposal: searches.Proposal, done: int) -> TrialSpec:
+    def _spec(self, number: int, proposal: searches.Proposal, done: int, since: int) -> TrialSpec:
         config = spaces.apply(self.problem.config, proposal.values)
         return TrialSpec(
             number=number,
@@ -120,6 +189,7 @@ class Sweep:
             data=self.folder / "data",
             epochs=proposal.epochs or config["training"]["epochs"],
             initial_epoch=done,
+            since=since,
         )
 
     def _costs(self, values: Mapping[str, Any]) -> dict[str, float]:
@@ -133,41 +203,60 @@ class Sweep:
         number = self._running[event.slot]
         entry = self.ledger.entries[number]
         if event.kind == "report":
-            report = event.value
-            keep_on = self.search.report(entry.proposal, report.epoch, report.metrics)
-            self._record("epoch", trial=number, epoch=report.epoch, metrics=dict(report.metrics))
-            self._check_budget()
+            self._watchdog.heard(event.slot)
+            report, keep_on = event.value, True
+            if report.epoch > len(entry.curve):  # else it is told again, by a trial that had to begin again
+                keep_on = self.search.report(entry.proposal, report.epoch, report.metrics)
+                self._record("epoch", trial=number, epoch=report.epoch, metrics=dict(report.metrics))
+                self._check_budget()
             event.answer(keep_on and not self.halt)
-            return
-        del self._running[event.slot]
-        result = event.value if event.kind == "result" else TrialResult(number, "failed", str(event.value))
-        self.search.end(
-            entry.proposal, succeeded=result.status != "failed" and entry.best(self.ledger.objective) is not None
-        )
+        elif event.kind == "lost" and self._retries(entry, str(event.value)):
+            self._retry(event.slot, entry, str(event.value))
+        else:
+            lost = TrialResult(number, "failed", str(event.value))
+            self._end(event.slot, event.value if event.kind == "result" else lost)
+
+    def _end(self, slot: str, result: TrialResult) -> None:
+        entry = self.ledger.entries[self._running.pop(slot)]
+        self._watchdog.ended(slot)
         status, reason = result.status, result.reason
-        if status == "pruned" and self.halt:
-            status, reason = ("interrupted" if self.stopping == INTERRUPT else "completed"), self.stopping
+        if status == "failed" and is_full_disk(reason):
+            self.interrupt(f"the disk is full ({reason})")
+            status = "interrupted"
+        elif status == "pruned" and self.halt:
+            status, reason = ("interrupted" if self.interrupted else "completed"), self.stopping
+        if status != "interrupted":
+            self.search.end(entry.proposal, entry.counts(status, self.ledger.objective))
         summary = {**self._costs(entry.values), **result.summary}
-        self._record("end", trial=number, status=status, reason=reason, epochs=len(entry.curve), summary=summary)
+        self._record("end", trial=entry.number, status=status, reason=reason, epochs=len(entry.curve), summary=summary)
         most = self.problem.config["search"].get("max_failures")
         if most and self.ledger.failures_in_a_row() >= most and not self.stopping:
-            reasons = sorted({e.reason or "?" for e in self.ledger.with_status("failed")})
-            self.stopping = f"{most} trials in a row failed: {'; '.join(reasons[:3])}"
+            self.stopping = f"{most} trials in a row failed (search.max_failures): {self.ledger.reasons(most)}"
+
+    def _retries(self, entry: Entry, reason: str) -> bool:
+        training = spaces.apply(self.problem.config, entry.values)["training"]
+        wanted = training["retry_smaller_batch"] and training["batch_size"] > 1 and not self.halt
+        return bool(wanted and not entry.retried and is_out_of_memory(reason))
+
+    def _retry(self, slot: str, entry: Entry, reason: str) -> None:
+        """Start a trial that ran out of memory again, once, with half the batch."""
+        batch = spaces.apply(self.problem.config, entry.values)["training"]["batch_size"] // 2
+        smaller = searches.Proposal(entry.proposal, {**entry.values, BATCH: batch}, entry.target)
+        self._watchdog.ended(slot)
+        self._submit(slot, entry.number, smaller, len(entry.curve), entry.since, retry=reason)
 
     def _check_budget(self) -> None:
-        budget = self.problem.config["budget"]
-        if self.stopping:
-            return
-        if budget["minutes"] and time.time() - self.ledger.began >= 60 * budget["minutes"]:
-            self.stopping, self.halt = f"budget.minutes ({budget['minutes']:g}) is spent", True
-        elif budget["epochs"] and self.ledger.epochs >= budget["epochs"]:
-            self.stopping, self.halt = f"budget.epochs ({budget['epochs']}) is spent", True
-        elif budget["trials"] and len(self.ledger.entries) >= budget["trials"] and not self._promotes():
-            self.stopping = f"budget.trials ({budget['trials']}) is reached"
+        promotes = getattr(self.search.oracle, "promotes", False)
+        if not self.stopping and (reached := spent(self.problem.config["budget"], self.ledger, promotes)):
+            self.stopping, self.halt = reached
 
-    def _promotes(self) -> bool:
-        # Such a search stops proposing new configurations by itself, and then finishes its rungs.
-        return getattr(self.search.oracle, "promotes", False)
+    def _evaluated(self, best: Entry) -> bool:
+        """Whether the test set has met this very network: one look is enough."""
+        final = self.ledger.final
+        return final is not None and (final["trial"], final["epoch"]) == (
+            best.number,
+            best.best_epoch(self.ledger.objective),
+        )
 
     def _patience(self) -> float | None:
         minutes = self.problem.config["budget"]["minutes"]
@@ -179,10 +268,11 @@ class Sweep:
         trial = self.folder / "trials" / f"{best.number:03d}"
         spec = FinalSpec(best.number, config, seed, trial, self.folder / "data", self.folder / "best")
         self.executor.submit(self.executor.slots[0], evaluate_best, spec)
-        while (event := self.executor.wait()) is None:
+        while (event := self._wait()) is None:
             pass
         if event.kind == "result":
-            self._record("final", trial=best.number, folder=str(spec.output), **event.value)
+            epoch = best.best_epoch(self.ledger.objective)
+            self._record("final", trial=best.number, epoch=epoch, folder=str(spec.output), **event.value)
         else:
             self.stopping = f"{self.stopping}; the best model could not be evaluated: {event.value}"
 
@@ -197,6 +287,3 @@ class Sweep:
             "trial_seconds": round(seconds, 3),
             "sweep_seconds": round(time.time() - ledger.began, 3),
         }
-
-
-INTERRUPT = "interrupted"

@@ -9,6 +9,7 @@ folder.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -75,6 +76,15 @@ class Progress:
         self._file = path.open("ab", buffering=0)
         self._file.write(b"\n")  # a last line that was cut off by a crash ends here
 
+    @classmethod
+    def known(cls, path: Path) -> dict[int | None, str]:
+        """The runs that a progress file names; the file is only read."""
+        progress = cls.__new__(cls)
+        progress.sent, progress.runs = 0, {}
+        for line in path.read_bytes().splitlines() if path.exists() else []:
+            progress._take(line)
+        return progress.runs
+
     def note_sent(self, sent: int) -> None:
         self.sent = sent
         self._write({"sent": sent})
@@ -92,7 +102,8 @@ class Progress:
         self._file.close()
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line).encode() + b"\n")
+        with contextlib.suppress(OSError):  # a full disk: what is not noted is sent again, which changes nothing
+            self._file.write(json.dumps(line).encode() + b"\n")
 
     def _take(self, line: bytes) -> None:
         try:

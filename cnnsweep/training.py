@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
@@ -27,38 +28,74 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
     began = time.monotonic()
     spec.folder.mkdir(parents=True, exist_ok=True)
     data = open_saved(spec.data)
-    model = build_model(spec.config, data, spec.seed)
     objective = Objective.of(spec.config["objective"])
-    rows: list[dict[str, float]] = []
-    if spec.initial_epoch:
-        rows = checkpoint.load(spec.folder / checkpoint.LAST, model)["epochs"][: spec.initial_epoch]
-    else:
-        write_layer_table(spec, model, data)
+    patience = spec.config["training"]["patience"]
+    model, rows, spent = _begin(spec, data, objective)
     status: Status = "completed"
     reason = None
-    for epoch in range(spec.initial_epoch + 1, spec.epochs + 1):
-        metrics = run_epoch(model, data, spec, epoch)
-        bad = next((m for m in ("loss", objective.metric) if not math.isfinite(metrics[m])), None)
-        if bad:
-            rate = spec.config["training"]["learning_rate"]
-            reason = f"{bad} is {metrics[bad]} in epoch {epoch} (learning rate {rate:.3g})"
-            status = "failed"
+    for epoch in range(min(spec.initial_epoch, len(rows)) + 1, spec.epochs + 1):
+        if epoch - 1 > spec.since and _no_better(rows[: epoch - 1], objective, patience):
             break
-        rows.append(metrics)
-        best = objective.best(row[objective.metric] for row in rows)
-        checkpoint.save(spec.folder, model, {"epochs": rows}, is_best=best == epoch - 1)
-        keep_on = yield EpochReport(spec.number, epoch, metrics)
-        if not keep_on:
-            status, reason = "pruned", f"stopped by the search after epoch {epoch}"
-            break
-        patience = spec.config["training"]["patience"]
-        if patience and best is not None and epoch - 1 - best >= patience:
-            reason = f"no better {objective.metric} for {patience} epochs"
+        if epoch > len(rows):  # else it was trained, but the driver died before it learned of it
+            metrics = run_epoch(model, data, spec, epoch)
+            if reason := _fault(metrics, objective, spec, epoch):
+                status = "failed"
+                break
+            rows.append(metrics)
+            state = {"epochs": rows, "seconds": round(spent + time.monotonic() - began, 3)}
+            checkpoint.save(spec.folder, model, state, is_best=_last_is_best(rows, objective))
+        if not (yield EpochReport(spec.number, epoch, rows[epoch - 1])):
+            status, reason = "pruned", stopped_after(epoch)
             break
     if rows:
         draw_curves(spec, rows)
-    summary = {"parameters": float(model.count_params()), "trial_seconds": round(time.monotonic() - began, 3)}
-    return TrialResult(spec.number, status, reason, len(rows), summary)
+        checkpoint.settle(spec.folder)
+    seconds = round(spent + time.monotonic() - began, 3)
+    summary = {"parameters": float(model.count_params()), "trial_seconds": seconds}
+    return TrialResult(spec.number, status, reason or _no_better(rows, objective, patience), len(rows), summary)
+
+
+def stopped_after(epoch: int) -> str:
+    """The reason of a trial that the search did not want to see more of."""
+    return f"stopped by the search after epoch {epoch}"
+
+
+def _begin(spec: TrialSpec, data: Dataset, objective: Objective) -> tuple[Any, list[dict[str, float]], float]:
+    """Return the model, at its last epoch if there is one, the metrics of the epochs so far, and their seconds.
+
+    Where nothing can be restored the trial begins again and, on the CPU, gives the same numbers.
+    """
+    model = build_model(spec.config, data, spec.seed)
+    if spec.initial_epoch:
+        try:
+            state = checkpoint.load(spec.folder / checkpoint.LAST, model)
+        except ValueError as error:
+            print(f"trial {spec.number} begins again: {error}", file=sys.stderr)
+            model = build_model(spec.config, data, spec.seed)  # it may have been loaded in part
+        else:
+            checkpoint.clear(spec.folder, ())
+            if _last_is_best(state["epochs"], objective):  # the crash may have come between the two files
+                checkpoint.keep_best(spec.folder)
+            return model, state["epochs"], state["seconds"]
+    checkpoint.clear(spec.folder)
+    write_layer_table(spec, model, data)
+    return model, [], 0.0
+
+
+def _fault(metrics: Mapping[str, float], objective: Objective, spec: TrialSpec, epoch: int) -> str | None:
+    bad = next((m for m in ("loss", objective.metric) if not math.isfinite(metrics[m])), None)
+    rate = spec.config["training"]["learning_rate"]
+    return f"{bad} is {metrics[bad]} in epoch {epoch} (learning rate {rate:.3g})" if bad else None
+
+
+def _last_is_best(rows: Sequence[Mapping[str, float]], objective: Objective) -> bool:
+    return objective.best(row[objective.metric] for row in rows) == len(rows) - 1
+
+
+def _no_better(rows: Sequence[Mapping[str, float]], objective: Objective, patience: int | None) -> str | None:
+    best = objective.best(row[objective.metric] for row in rows)
+    over = patience and best is not None and len(rows) - 1 - best >= patience
+    return f"no better {objective.metric} for {patience} epochs" if over else None
 
 
 def build_model(config: Mapping[str, Any], data: Dataset, seed: int) -> Any:

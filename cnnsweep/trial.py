@@ -30,6 +30,8 @@ class TrialSpec:
     """Train until this many epochs are done, counted over the trial's whole life."""
     initial_epoch: int = 0
     """Epochs done already; above 0 the trial goes on from the checkpoint in its folder."""
+    since: int = 0
+    """Epochs that were done when the search asked for this; it gets at least one more, whatever patience says."""
 
 
 @dataclass(frozen=True)

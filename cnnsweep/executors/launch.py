@@ -43,6 +43,7 @@ class Worker:
         """Why it was killed or could not start; told instead of the signal."""
         self._doomed = False
         self._lock = threading.Lock()
+        self._kills = kernel_kills()
 
     def started(self, process: BaseProcess) -> None:
         """Take over the running process."""
@@ -90,11 +91,21 @@ class Worker:
                 process.join()
             code = process.exitcode
             process.close()
-        return self.verdict or how_it_ended(code)
+        return self.verdict or how_it_ended(code, kernel_kills() > self._kills)
 
 
-def how_it_ended(code: int | None) -> str:
-    """Say what a process' exit code means.
+def kernel_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory, in this container or on this machine."""
+    for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
+        with contextlib.suppress(OSError, ValueError):
+            counts = dict(line.split() for line in Path(path).read_text().splitlines())
+            if "oom_kill" in counts:
+                return int(counts["oom_kill"])
+    return 0
+
+
+def how_it_ended(code: int | None, memory: bool = False) -> str:
+    """Say what a process' exit code means; `memory`: the kernel has just killed a process for want of it.
 
     >>> how_it_ended(3), how_it_ended(-9)
     ('exited with code 3', "killed by SIGKILL (signal 9): often the kernel's out-of-memory killer")
@@ -105,6 +116,8 @@ def how_it_ended(code: int | None) -> str:
         name = signal.Signals(-code).name
     except ValueError:  # a real-time signal
         return f"killed by signal {-code}"
+    if memory and name == "SIGKILL":
+        return "killed by SIGKILL (signal 9): out of memory, the kernel counts one more such kill"
     return f"killed by {name} (signal {-code}){_HINTS.get(name, '')}"
 
 

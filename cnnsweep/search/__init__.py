@@ -44,9 +44,34 @@ class Search:
         trial = self.oracle.create_trial(slot)
         if trial.status != "RUNNING":
             return "wait" if trial.status == "IDLE" else "done"
-        values = dict(trial.hyperparameters.values)
-        budget = {name: values.pop(name) for name in list(values) if name.startswith("tuner/")}
-        return Proposal(trial.trial_id, values, budget.get("tuner/epochs"), budget.get("tuner/trial_id"))
+        return _proposal(trial)
+
+    def repeat(self, id_: str, values: Mapping[str, Any]) -> Proposal | None:
+        """Ask for a proposal that the journal says was made at this point: None where the oracle makes another.
+
+        Every oracle proposes the same from the same history; should one not do so with the values (another version of
+        a library), the journal's count.
+        """
+        self.oracle.forced = dict(values)
+        trial = self.oracle.create_trial(f"resumed {id_}")
+        self.oracle.forced = None
+        if trial.status != "RUNNING" or trial.trial_id != id_:
+            return None
+        proposal = _proposal(trial)
+        if proposal.values != dict(values):
+            budget = {k: v for k, v in trial.hyperparameters.values.items() if k.startswith("tuner/")}
+            trial.hyperparameters.values = {**values, **budget}
+        return _proposal(trial)
+
+    def extend(self, trials: int | None) -> None:
+        """Take note of another budget of trials."""
+        if hasattr(self.oracle, "most"):
+            self.oracle.most = trials
+
+    def promotable(self) -> set[str]:
+        """The proposals that may yet be continued, so that their checkpoints are needed."""
+        found = getattr(self.oracle, "promotable", None)
+        return found() if found else set(self.oracle.trials)
 
     def report(self, proposal: str, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Tell of an epoch; the answer is whether the trial should keep on."""
@@ -60,6 +85,12 @@ class Search:
         trial = self.oracle.trials[proposal]
         trial.status = "COMPLETED" if succeeded and trial.metrics.exists(self.objective.metric) else "FAILED"
         self.oracle.end_trial(trial)
+
+
+def _proposal(trial: Any) -> Proposal:
+    values = dict(trial.hyperparameters.values)
+    budget = {name: values.pop(name) for name in list(values) if name.startswith("tuner/")}
+    return Proposal(trial.trial_id, values, budget.get("tuner/epochs"), budget.get("tuner/trial_id"))
 
 
 def build(config: Mapping[str, Any], problem: Problem, objective: Objective) -> Search:

@@ -42,7 +42,7 @@ class BayesianOracle(Proposing, keras_tuner.oracles.BayesianOptimizationOracle):
     def populate_space(self, trial_id: str) -> dict[str, Any]:  # noqa: ARG002
         rng = self.rng()
         done = [t for t in self.trials.values() if t.status == "COMPLETED"]
-        explore = len(self.trials) < self.num_initial_points or len(done) < 2
+        explore = self.forced is not None or len(self.trials) < self.num_initial_points or len(done) < 2
         values = self.fresh(rng) if explore else self._promising(rng, done)
         return {"status": "RUNNING", "values": values} if values is not None else {"status": "STOPPED"}
 

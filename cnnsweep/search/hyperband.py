@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -47,6 +48,15 @@ class HyperbandOracle(Proposing, keras_tuner.oracles.HyperbandOracle):
             if found:
                 return found
         return {"status": "IDLE" if self.ongoing_trials else "STOPPED"}
+
+    def promotable(self) -> set[str]:
+        """Those of the brackets that still go on, except where they are in the last rung or promoted already."""
+        found: set[str] = set()
+        for bracket in self._brackets:
+            rounds = bracket["rounds"] if not self._is_over(bracket) else []
+            for here, above in itertools.pairwise(rounds):
+                found |= {entry["id"] for entry in here} - {entry["past_id"] for entry in above}
+        return found
 
     def _has_next(self) -> bool:
         last = self._current_bracket == 0 and self._current_iteration + 1 == self.hyperband_iterations

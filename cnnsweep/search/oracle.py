@@ -38,6 +38,8 @@ class Proposing(keras_tuner.Oracle):
         self.problem = problem
         self.most = max_trials
         self.full_epochs = max_epochs
+        self.forced: Values | None = None
+        """While a journal is replayed: what was proposed then, to be proposed again without working it out."""
         self._seen: dict[Hashable, str] = {}
         self._left: list[tuple[Values, Hashable]] | None = None
         super().__init__(
@@ -61,6 +63,8 @@ class Proposing(keras_tuner.Oracle):
 
         Rejection keeps the distribution of the space; a small space of which little is left is listed instead.
         """
+        if self.forced is not None:
+            return self.forced
         space = self.problem.space
         enumerable = not space.continuous and space.size <= ENUMERABLE
         for _ in range(FEW if enumerable else TRIES):
@@ -78,6 +82,10 @@ class Proposing(keras_tuner.Oracle):
     def is_fresh(self, values: Values) -> bool:
         verdict = self.problem.judge(values)
         return verdict.fault is None and verdict.signature not in self._seen
+
+    def promotable(self) -> set[str]:
+        """The ids of proposals that may yet be continued, so that their checkpoints are needed."""
+        return set(self.trials) if getattr(self, "promotes", False) else set()
 
     def _random_values(self) -> Values | None:
         return self.fresh(self.rng())

@@ -1,0 +1,60 @@
+"""How long a trial may take, in all and without a sign of life."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class _Clock:
+    began: float
+    heard: float
+    told: bool = False
+
+
+@dataclass
+class Watchdog:
+    """Keeps the time of the trials that run, by slot. None: no limit."""
+
+    trial_minutes: float | None = None
+    hang_minutes: float | None = None
+    now: Callable[[], float] = time.monotonic
+    _clocks: dict[str, _Clock] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, executor: Mapping[str, Any]) -> Watchdog:
+        """The limits in an executor's config; one of a user's own need not have any."""
+        return cls(executor.get("trial_minutes"), executor.get("hang_minutes"))
+
+    def started(self, slot: str, spent: float) -> None:
+        """A trial that took `spent` seconds before starts on a slot."""
+        now = self.now()
+        self._clocks[slot] = _Clock(now - spent, now)
+
+    def heard(self, slot: str) -> None:
+        """An epoch was reported."""
+        self._clocks[slot].heard = self.now()
+
+    def ended(self, slot: str) -> None:
+        self._clocks.pop(slot, None)
+
+    def overdue(self) -> list[tuple[str, str]]:
+        """Slots whose trial is to be ended, with the reason; each is told once."""
+        found = []
+        for slot, clock in self._clocks.items():
+            reason = self._reason(clock)
+            if reason and not clock.told:
+                clock.told = True
+                found.append((slot, reason))
+        return found
+
+    def _reason(self, clock: _Clock) -> str | None:
+        now = self.now()
+        if self.trial_minutes and now - clock.began >= 60 * self.trial_minutes:
+            return f"took longer than executor.trial_minutes ({self.trial_minutes:g})"
+        if self.hang_minutes and now - clock.heard >= 60 * self.hang_minutes:
+            return f"no epoch within executor.hang_minutes ({self.hang_minutes:g})"
+        return None
