@@ -47,6 +47,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            mend(path)
         self._file = path.open("ab", buffering=0)
         self.size = os.fstat(self._file.fileno()).st_size
         """Bytes of all events so far."""

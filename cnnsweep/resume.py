@@ -113,7 +113,7 @@ def is_finished(events: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) 
 def _override(group: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError  # type: ignore[import-untyped]
+    from yaml import YAMLError
 
     try:
         merged = OmegaConf.merge(dict(group), OmegaConf.from_dotlist([o.partition(".")[2] for o in overrides]))

@@ -209,7 +209,7 @@ def log_to(path: Path) -> Iterator[None]:
     """Write cnnsweep's log records to a file."""
     logger = logging.getLogger("cnnsweep")
     handler = logging.FileHandler(path)
-    handler.handleError = lambda _: None  # type: ignore[method-assign]  # a full disk is told of elsewhere
+    handler.handleError = _ignore  # type: ignore[method-assign]  # a full disk is told of elsewhere
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -239,6 +239,10 @@ def framework_noise_to(path: Path) -> Iterator[None]:
 def _remove_unless_begun(folder: Path) -> None:
     if not (folder / JOURNAL).exists():
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ignore(record: logging.LogRecord) -> None:
+    pass
 
 
 def _short(path: Path) -> str:

@@ -37,9 +37,7 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
     return TrialResult(spec.number, status, None, epoch, {"parameters": 1.0})
 
 
-def make(
-    folder: Path, overrides: Sequence[str] = (), job: Callable[..., Any] = train, executor: Any = None
-) -> Sweep:
+def make(folder: Path, overrides: Sequence[str] = (), job: Callable[..., Any] = train, executor: Any = None) -> Sweep:
     """A sweep in `folder`: a new one, or the one of the journal that is there."""
     path = folder / journal.FILE
     events = journal.read(path) if path.exists() else []

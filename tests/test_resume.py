@@ -16,7 +16,7 @@ from cnnsweep.errors import UserError
 
 SEARCHES = {
     "random": (),
-    "grid": ("search=grid", "space.training.learning_rate={values: [0.001, 0.01]}"),
+    "grid": ("search=grid", "space.training.learning_rate={values: [0.001, 0.01], min: null, max: null, log: null}"),
     "bayesian": ("search=bayesian", "search.initial_points=2"),
     "hyperband": ("search=hyperband", "training.epochs=9", "budget.trials=8"),
 }
@@ -40,6 +40,7 @@ def _closed_journals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         opened.append(self)
 
     monkeypatch.setattr(journal.Journal, "__init__", remember)
+    monkeypatch.setattr("os.fsync", lambda _: None)  # these crashes are no power cuts
     yield
     for one in opened:
         one.close()
@@ -52,7 +53,7 @@ def test_the_table_is_the_same_wherever_the_journal_was_cut_off(name: str, tmp_p
     assert len(table) >= 6
     assert {"completed"} <= {row[2] for row in table}
     cuts = range(1, len(lines))
-    for cut in cuts if name != "bayesian" else random.Random(0).sample(cuts, 8):
+    for cut in random.Random(0).sample(cuts, min(len(cuts), 10)):
         folder = tmp_path / f"cut-{cut}"
         folder.mkdir()
         (folder / journal.FILE).write_text("".join(lines[:cut]))
@@ -69,9 +70,9 @@ def test_many_crashes_in_one_sweep_leave_no_trace_in_the_table(tmp_path: Path) -
     overrides = SEARCHES["hyperband"]
     table, _, _ = finished(tmp_path / "whole", overrides)
     folder, drawn = tmp_path / "crashed", random.Random(3)
-    for _ in range(30):
+    for _ in range(100):
         sweep = fake_sweeps.make(folder, overrides)
-        left = drawn.randrange(1, 8)
+        left = drawn.randrange(1, 20)
         append = sweep.journal.append
 
         def crash(event: str, *, append: Any = append, **fields: Any) -> Any:
