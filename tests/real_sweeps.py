@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,12 @@ from typing import Any
 import psutil
 
 from cnnsweep import journal
-from cnnsweep.ledger import Ledger, replay
+from cnnsweep.ledger import Entry, Ledger, replay
 from cnnsweep.objective import Objective
+from cnnsweep.records import MLFLOW_STATUS, text
 
 TINY = ("+sweep=smoke", "data.limit=200", "executor=cpu", "executor.workers=1")
-PATIENCE = 120
+PATIENCE = 240
 
 
 def start(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
@@ -104,29 +108,95 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
-def check_store(folder: Path, uri: str | None = None) -> None:
-    """Assert that MLflow says what the journal says: one run a trial, each epoch once, the right status."""
+def disagreements(folder: Path, uri: str | None = None) -> list[str]:
+    """Where MLflow says otherwise than the journal: one run a trial, each epoch once, the right status and params."""
     from mlflow.tracking import MlflowClient
-
-    from cnnsweep.records import MLFLOW_STATUS
 
     told, sweep = ledger(folder), sweep_folder(folder)
     assert sweep is not None
     client = MlflowClient(uri or f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("cnnsweep")
-    runs = client.search_runs([experiment.experiment_id], f"tags.`cnnsweep.sweep` = '{sweep.name}'", max_results=5000)
+    runs = _all_runs(client, experiment.experiment_id, sweep.name)
     parents = [r for r in runs if r.data.tags["cnnsweep.kind"] == "sweep"]
     trials = {int(r.data.tags["cnnsweep.trial"]): r for r in runs if r.data.tags["cnnsweep.kind"] == "trial"}
-    assert len(parents) == 1
-    assert len(runs) == len(trials) + 1, "a trial has two runs"
-    assert sorted(trials) == sorted(told.entries)
-    assert parents[0].info.status == MLFLOW_STATUS[told.stop["status"] if told.stop else "running"]
-    for number, entry in told.entries.items():
-        run_ = trials[number]
-        assert run_.info.status == MLFLOW_STATUS[entry.status], number
-        assert run_.data.tags["cnnsweep.status"] == entry.status
-        if entry.curve:
-            history = client.get_metric_history(run_.info.run_id, "val_accuracy")
-            assert [(p.step, p.value) for p in sorted(history, key=lambda p: p.step)] == [
-                (epoch, row["val_accuracy"]) for epoch, row in enumerate(entry.curve, start=1)
-            ]
+    found = []
+    if len(parents) != 1 or len(runs) != len(trials) + 1:
+        found.append(f"{len(runs)} runs for {len(trials)} trials and {len(parents)} sweeps")
+    status = told.stop["status"] if told.stop else "running"
+    found += [f"sweep: {p.info.status}, not {status}" for p in parents if p.info.status != MLFLOW_STATUS[status]]
+    for number in sorted({*trials, *told.entries}):
+        if number not in trials or number not in told.entries:
+            found.append(f"trial {number} is only in {'MLflow' if number in trials else 'the journal'}")
+        else:
+            found += _differences(client, trials[number], told.entries[number])
+    return found
+
+
+def _differences(client: Any, run_: Any, entry: Entry) -> list[str]:
+    history = client.get_metric_history(run_.info.run_id, "val_accuracy") if entry.curve else []
+    points = sorted((p.step, p.value) for p in history)
+    curve = [(epoch, row["val_accuracy"]) for epoch, row in enumerate(entry.curve, start=1)]
+    params = {key: run_.data.params.get(key) for key in entry.values}
+    values = {key: text(value) for key, value in entry.values.items()}
+    pairs = {
+        "status": (run_.info.status, MLFLOW_STATUS[entry.status]),
+        "tag": (run_.data.tags["cnnsweep.status"], entry.status),
+        "epochs": (points, curve),
+        "params": (params, values),
+    }
+    return [f"trial {entry.number}: {what} {a} != {b}" for what, (a, b) in pairs.items() if a != b]
+
+
+def _all_runs(client: Any, experiment: str, sweep: str) -> list[Any]:
+    found, token = [], None
+    while True:
+        page = client.search_runs([experiment], f"tags.`cnnsweep.sweep` = '{sweep}'", 1, 1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A real MLflow server on loopback with a store of its own, to be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, wait: bool = True) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        variables = {
+            **os.environ,
+            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{self.folder}/server.db",
+            "MLFLOW_ARTIFACTS_DESTINATION": str(self.folder / "served"),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--workers", "1"], env=variables, stdout=log, stderr=log, start_new_session=True
+            )
+        if wait:
+            wait_for(self.answers, "the MLflow server")
+
+    def answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL to the server and all its processes."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None

@@ -41,4 +41,4 @@ def test_killed_and_resumed_ends_with_the_same_table(undisturbed: session.Outcom
     assert told.final["metrics"] == undisturbed.ledger.final["metrics"]
     ends = [e["trial"] for e in real.events(tmp_path) if e["event"] == "end"]
     assert sorted(ends) == [1, 2, 3], "a trial ended twice, or never"
-    real.check_store(tmp_path)
+    assert real.disagreements(tmp_path) == []

@@ -34,7 +34,7 @@ def end(number, status="completed", reason=None, time=1.0):
 
 
 EVENTS = [
-    {"event": "sweep", "time": 5.0},
+    {"event": "sweep", "time": 5.0, "format": 1},
     trial(1),
     trial(2),
     epoch(1, 1, 0.5),
