@@ -105,6 +105,7 @@ class Records:
             "end": self._end,
             "final": self._final,
             "stop": self._stop,
+            "resume": self._resume,
         }
         return list(kinds[event["event"]](event, _milliseconds(event))) if event["event"] in kinds else []
 
@@ -141,7 +142,7 @@ class Records:
         values = {key: event["values"].get(key) for key in (*event["values"], *self._searched)}
         params, changed = self._settle(number, values)
         tags = self._marks(number, "trial", "running") | {"cnnsweep.trial": str(number), **changed}
-        tags |= {f"cnnsweep.{key}": text(event[key]) for key in ("seed", "epochs") if key in event}
+        tags |= {f"cnnsweep.{key}": text(event[key]) for key in ("seed", "epochs", "retry") if key in event}
         yield Write(
             number,
             time,
@@ -153,6 +154,11 @@ class Records:
             {"config.yaml": _dump(event["config"])},
             status="RUNNING",
         )
+
+    def _resume(self, event: Event, time: int) -> Iterator[Write]:
+        _, changed = self._settle(None, dict(_flat({"budget": event["budget"]})))
+        tags = self._marks(None, "sweep", "running") | changed
+        yield Write(None, time, time, self.sweep, tags=tags, status="RUNNING")
 
     def _epoch(self, event: Event, time: int) -> Iterator[Write]:
         columns = self._epochs.setdefault(event["trial"], {"epoch": []})

@@ -153,7 +153,7 @@ def conduct(
             _run(sweep)
         except CannotWriteError as error:  # nothing more can be recorded, so nothing more is done
             trouble.append(f"{error}; what is there is intact")
-    seconds = HURRIED_SECONDS if sweep.interrupted or trouble else FLUSH_SECONDS
+    seconds = HURRIED_SECONDS if sweep.interrupted or trouble or tracker.trouble else FLUSH_SECONDS
     if (waiting := tracker.flush(seconds)) or tracker.trouble:
         trouble.append(tracker.trouble or f"MLflow: {waiting} events are not sent yet")
     outcome = Outcome(folder.name, folder, parts.uri, config, sweep.ledger, "\n".join(trouble) or None, waiting)
