@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 from cnnsweep.journal import FULL
 
 OUT_OF_MEMORY = ("OOM", "out of memory", "RESOURCE_EXHAUSTED", "ResourceExhausted", "MemoryError", "OutOfMemory")
 """In the errors of TensorFlow, JAX, PyTorch and Python, and in what `launch` says of the kernel's killer."""
+
+LEAST_FREE = 1 << 20
+"""Bytes: with less, not even a checkpoint can be written, and a worker may die without a word about it."""
 
 
 def is_out_of_memory(reason: str) -> bool:
@@ -20,9 +25,11 @@ def is_out_of_memory(reason: str) -> bool:
     return any(word in reason for word in OUT_OF_MEMORY)
 
 
-def is_full_disk(reason: str | None) -> bool:
-    """
-    >>> is_full_disk("OSError: [Errno 28] No space left on device")
-    True
-    """
-    return any(os.strerror(code) in (reason or "") for code in FULL)
+def is_full_disk(reason: str | None, folder: Path) -> bool:
+    """Whether a trial that writes to `folder` was lost to a disk, or a quota, that has no room left."""
+    if any(os.strerror(code) in (reason or "") for code in FULL):
+        return True
+    try:
+        return shutil.disk_usage(folder).free < LEAST_FREE
+    except OSError:
+        return False

@@ -25,6 +25,7 @@ from cnnsweep.training import stopped_after, train
 from cnnsweep.trial import Status, TrialResult, TrialSpec
 
 INTERRUPT = "interrupted"
+FULL_DISK = "the disk is full; free some of it, then resume"
 BATCH = "training.batch_size"
 
 
@@ -84,10 +85,9 @@ class Sweep:
     def finish(self) -> None:
         """Evaluate the best trial on the test set, once, and close the sweep."""
         ranked = self.ledger.ranked()
-        interrupted = self.interrupted
-        if ranked and not interrupted and not self._evaluated(ranked[0]):
+        if ranked and not self.interrupted and not self._evaluated(ranked[0]):
             self._evaluate(ranked[0])
-        self._stop("interrupted" if interrupted else "completed" if ranked else "failed")
+        self._stop("interrupted" if self.interrupted else "completed" if ranked else "failed")
 
     def interrupt(self, reason: str = INTERRUPT) -> None:
         """No new trials; running ones stop at the end of their epoch."""
@@ -220,8 +220,8 @@ class Sweep:
         entry = self.ledger.entries[self._running.pop(slot)]
         self._watchdog.ended(slot)
         status, reason = result.status, result.reason
-        if status == "failed" and is_full_disk(reason):
-            self.interrupt(f"the disk is full ({reason})")
+        if status == "failed" and is_full_disk(reason, self.folder):
+            self.interrupt(f"{FULL_DISK} ({reason})")
             status = "interrupted"
         elif status == "pruned" and self.halt:
             status, reason = ("interrupted" if self.interrupted else "completed"), self.stopping
@@ -273,6 +273,8 @@ class Sweep:
         if event.kind == "result":
             epoch = best.best_epoch(self.ledger.objective)
             self._record("final", trial=best.number, epoch=epoch, folder=str(spec.output), **event.value)
+        elif is_full_disk(str(event.value), self.folder):
+            self.interrupt(f"{FULL_DISK} ({event.value})")
         else:
             self.stopping = f"{self.stopping}; the best model could not be evaluated: {event.value}"
 

@@ -266,5 +266,6 @@ class Tracker:
 
 def brief(error: Exception) -> str:
     """Return an error's first line, without credentials, short enough for the screen."""
-    lines = redact(str(error)).strip().splitlines() or [type(error).__name__]
+    told = redact(str(error)).strip().splitlines()
+    lines = [line for line in told if not line.startswith("(raised as a result")] or [type(error).__name__]
     return lines[0] if len(lines[0]) <= 100 else f"{lines[0][:99]}…"

@@ -109,11 +109,11 @@ def test_the_watchdog_tells_each_overdue_trial_once() -> None:
     assert dog.overdue() == []
 
 
-def test_what_a_reason_tells_of() -> None:
+def test_what_a_reason_tells_of(tmp_path: Path) -> None:
     from cnnsweep.executors.launch import how_it_ended
 
     assert is_out_of_memory(how_it_ended(-9, memory=True))
     assert not is_out_of_memory(how_it_ended(-9, memory=False)), "a kill alone is no proof"
     assert not is_out_of_memory(how_it_ended(-11, memory=True))
-    assert is_full_disk("OSError: [Errno 28] No space left on device: 'last.npz'")
-    assert not is_full_disk(None)
+    assert is_full_disk("OSError: [Errno 28] No space left on device: 'last.npz'", tmp_path)
+    assert not is_full_disk("killed by SIGSEGV", tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import importlib
@@ -136,7 +137,8 @@ def _run(pipe: Connection, job: Job, argument: Any) -> tuple[str, Any]:
 
 
 def _told(error: BaseException) -> str:
-    traceback.print_exception(error)
+    with contextlib.suppress(OSError):  # the log's disk may be full
+        traceback.print_exception(error)
     return in_one_line(error)
 
 
@@ -167,6 +169,7 @@ def _end_with_driver() -> None:
 
 def _leave() -> NoReturn:
     """End without the frameworks' shutdown, which can take seconds or hang."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(0)
