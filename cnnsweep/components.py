@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
+import sys
 from typing import Any
 
 from cnnsweep.errors import UserError, nearest
@@ -24,3 +27,13 @@ def locate(key: str, path: str) -> Any:
         public = [n for n in vars(module) if not n.startswith("_")]
         raise UserError(f"{key}: '{module_name}' has no class or function '{name}'{nearest(name, public)}")
     return found
+
+
+def program() -> str:
+    """How to start this program from here, in words to type: `python -m cnnsweep`, or with this interpreter's path."""
+    found = shutil.which("python")
+    known = found is not None and os.path.realpath(os.path.dirname(found)) == os.path.realpath(
+        os.path.dirname(sys.executable)
+    )
+    path = os.path.relpath(sys.executable)
+    return f"{'python' if known else sys.executable if path.startswith('..') else path} -m cnnsweep"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cnnsweep import standing
+from cnnsweep.components import program
 from cnnsweep.errors import UserError
 
 STYLES = {"running": "green", "interrupted": "yellow", "failed": "red", "damaged": "red"}
@@ -32,7 +33,7 @@ def show(root: Path, console: Console | None = None) -> None:
         table.add_row(*cells, style=STYLES.get(cells[1].split()[0], ""))
     console.print(table)
     if any(cells[1].startswith("interrupted") for _, cells in rows):
-        console.print("\ngo on with one:  python -m cnnsweep resume SWEEP", style="dim")
+        console.print(f"\ngo on with one:  {program()} resume SWEEP", style="dim")
 
 
 def _row(folder: Path) -> tuple[float, tuple[str, ...]]:

@@ -11,6 +11,7 @@ from typing import Any
 from cnnsweep import data as datasets
 from cnnsweep import journal, ledger, lock, replay, session, standing
 from cnnsweep.budget import spent
+from cnnsweep.components import program
 from cnnsweep.config import check, compose
 from cnnsweep.errors import UserError
 from cnnsweep.mlflow_store import connect, redact
@@ -207,7 +208,7 @@ def _say_finished(
         watcher.say(trouble or f"sent to MLflow: {waiting - left} events that it had not got")
     last = events[-1]
     trials = len({e["trial"] for e in events if e["event"] == "trial"})
-    more = f"python -m cnnsweep resume {folder.name} budget.trials={2 * trials}{where_kept(config)}"
+    more = f"{program()} resume {folder.name} budget.trials={2 * trials}{where_kept(config)}"
     watcher.say(f"{folder.name} is finished ({last['status']}: {last['reason']}); to go on with it: {more}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from cnnsweep.components import program
 from cnnsweep.display import leaderboard, wilson
 from cnnsweep.session import Outcome
 
@@ -45,12 +46,12 @@ def print_outcome(outcome: Outcome, console: Console) -> str:
     console.print()
     if outcome.trouble:
         console.print(outcome.trouble, style="yellow", soft_wrap=True)
-    again = f"python -m cnnsweep resume {outcome.id}{where_kept(outcome.config)}"
+    again = f"{program()} resume {outcome.id}{where_kept(outcome.config)}"
     if outcome.waiting:
         console.print(f"send what MLflow has not got:  {again}", soft_wrap=True)
     if outcome.status == "interrupted":
         console.print(f"go on with it:       {again}", style="bold", soft_wrap=True)
-    console.print(f"compare the trials:  python -m cnnsweep ui {outcome.id}{_where(outcome)}", soft_wrap=True)
+    console.print(f"compare the trials:  {program()} ui {outcome.id}{_where(outcome)}", soft_wrap=True)
     return outcome.status
 
 

@@ -9,11 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "cnnsweep"
 LEVELS = [
-    {"errors", "schema", "config", "components", "objective", "space", "geometry", "problem", "trial", "journal"},
-    {"data", "models", "checkpoint", "ledger", "sketch"},
+    {"errors", "schema", "config", "components", "objective", "space", "geometry", "problem", "trial", "journal"}
+    | {"limits", "lock"},
+    {"data", "models", "checkpoint", "ledger", "sketch", "budget", "faults", "standing"},
     {"training", "evaluation"},
     {"search", "executors", "tracking", "records", "mlflow_runs", "mlflow_store", "plots", "facts"},
-    {"sweep", "session", "display", "summary", "ui"},
+    {"sweep", "session", "display", "summary", "ui", "housekeeping", "interrupt", "listing", "replay", "resume"},
     {"cli", "__main__"},
 ]
 HEAVY = ("tensorflow", "keras", "keras_tuner", "mlflow", "pandas", "matplotlib", "sklearn", "optuna", "plotly")
