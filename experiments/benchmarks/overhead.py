@@ -32,7 +32,7 @@ import numpy as np
 
 FILTERS, RATES = [8, 16, 24, 32, 40], [0.001, 0.003]
 EPOCHS, BATCH = 3, 64
-IMAGES = {"long": 9000, "short": 2000}
+IMAGES = {"long": 9000, "short": 1100}
 
 
 def make_data(folder: Path, images: int) -> Path:
