@@ -32,17 +32,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from itertools import groupby, pairwise
+from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
 
 from cnnsweep.errors import UserError, unknown
+from cnnsweep.signature import add_normal_form
+from cnnsweep.windows import PADDINGS, MisfitError, Shape, image, positive, slide, window_of
 
-Shape = tuple[int, ...]
-PADDINGS = ("same", "valid")
-_ALIASES = {"swish": "silu", "hard_swish": "hard_silu"}
 _VIEWS = {"flatten", "dropout"}
+
+
+__all__ = ["PADDINGS", "GeometryError", "Layer", "Measured", "Network", "Shape", "cost_of", "measure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ class Network:
         parts: list[tuple[Any, ...]] = []
         shape = self.input_shape
         for row in self.layers:
-            _NORMAL_FORMS[row.layer.kind](parts, row.layer.settings, shape, row.output_shape)
+            add_normal_form(parts, row.layer.kind, row.layer.settings, shape, row.output_shape)
             shape = row.output_shape
         return (self.input_shape, *parts, shape)
 
@@ -189,14 +190,26 @@ def measure(layers: Iterable[Layer], input_shape: Sequence[int]) -> Network:
             raise unknown("layer kind", layer.kind, _RULES)
         try:
             shape, parameters, mult_adds = rule(layer.settings, shape)
-        except _MisfitError as error:
+        except MisfitError as error:
             setting, problem = error.args
             key = layer.keys.get(setting, f"{layer.name}.{setting}")
             problem = f"{layer.part or layer.name}'s {problem}"
             raise GeometryError(key, problem, Network(first, tuple(rows)), layer) from None
-        kept = 0 if layer.kind in _VIEWS else 4 * prod(shape)
-        rows.append(Measured(layer, shape, parameters, mult_adds, kept))
+        rows.append(Measured(layer, shape, parameters, mult_adds, _kept(layer.kind, shape)))
     return Network(first, tuple(rows))
+
+
+def cost_of(kind: str, settings: Mapping[str, Any], shape: Shape) -> tuple[Shape, tuple[int, int, int]] | None:
+    """Return one layer's output shape and its (parameters, multiply-adds, activation bytes); None if it misfits."""
+    try:
+        output, parameters, mult_adds = _RULES[kind](settings, shape)
+    except (MisfitError, KeyError):
+        return None
+    return output, (parameters, mult_adds, _kept(kind, output))
+
+
+def _kept(kind: str, output: Shape) -> int:
+    return 0 if kind in _VIEWS else 4 * prod(output)
 
 
 def _checked(input_shape: Sequence[int]) -> Shape:
@@ -231,79 +244,24 @@ def _aligned(lines: list[tuple[str, str, str, str]]) -> str:
 _Cost = tuple[Shape, int, int]
 
 
-class _MisfitError(Exception):
-    """A setting that cannot be built: (its name, what is wrong with it, to follow "block 3's")."""
-
-
-def _positive(settings: Mapping[str, Any], name: str, default: int | None = None) -> int:
-    value = settings.get(name, default)
-    if type(value) is int and value > 0:
-        return value
-    raise _MisfitError(name, f"value is {value!r}, not a positive integer")
-
-
-def _image(shape: Shape) -> tuple[int, int, int]:
-    if len(shape) == 3:
-        return shape
-    raise _MisfitError("input", f"input has shape {shape}, not height × width × channels")
-
-
-class _Window(NamedTuple):
-    size: int
-    stride: int
-    padding: str
-    dilation: int
-
-    @property
-    def span(self) -> int:
-        return (self.size - 1) * self.dilation + 1
-
-
-def _window(settings: Mapping[str, Any], size_name: str) -> _Window:
-    size = _positive(settings, size_name)
-    stride = _positive(settings, "stride", size if size_name == "pool_size" else 1)
-    dilation = _positive(settings, "dilation", 1)
-    padding = settings.get("padding", "valid")
-    if padding not in PADDINGS:
-        raise _MisfitError("padding", f"value is {padding!r}, not one of {', '.join(PADDINGS)}")
-    if stride > 1 and dilation > 1:
-        problem = f"stride {stride} and dilation {dilation} are both above 1, which Keras refuses"
-        raise _MisfitError("dilation", problem)
-    return _Window(size, stride, padding, dilation)
-
-
-def _slide(window: _Window, height: int, width: int, what: str) -> tuple[int, int]:
-    """Return the numbers of window positions, down and across."""
-    size, stride, padding, dilation = window
-    if padding == "same":
-        return -(-height // stride), -(-width // stride)
-    span = (size - 1) * dilation + 1
-    if span <= height and span <= width:
-        return (height - span) // stride + 1, (width - span) // stride + 1
-    spans = f" at dilation {dilation} spans {span}×{span} and" if dilation > 1 else ""
-    setting = "kernel_size" if what == "kernel" else "pool_size"
-    problem = f"{size}×{size} {what}{spans} is larger than its {height}×{width} input"
-    raise _MisfitError(setting, problem)
-
-
 def _conv(settings: Mapping[str, Any], shape: Shape) -> _Cost:
-    height, width, channels = _image(shape)
-    filters = _positive(settings, "filters")
-    window = _window(settings, "kernel_size")
-    rows, columns = _slide(window, height, width, "kernel")
+    height, width, channels = image(shape)
+    filters = positive(settings, "filters")
+    window = window_of(settings, "kernel_size")
+    rows, columns = slide(window, height, width, "kernel")
     weights = window.size * window.size * channels * filters
     bias = filters if settings.get("use_bias", True) else 0
     return (rows, columns, filters), weights + bias, rows * columns * weights
 
 
 def _pool(settings: Mapping[str, Any], shape: Shape) -> _Cost:
-    height, width, channels = _image(shape)
-    rows, columns = _slide(_window(settings, "pool_size"), height, width, "pool")
+    height, width, channels = image(shape)
+    rows, columns = slide(window_of(settings, "pool_size"), height, width, "pool")
     return (rows, columns, channels), 0, 0
 
 
 def _dense(settings: Mapping[str, Any], shape: Shape) -> _Cost:
-    units = _positive(settings, "units")
+    units = positive(settings, "units")
     _check_function("activation", settings.get("activation", "linear"))
     weights = shape[-1] * units
     bias = units if settings.get("use_bias", True) else 0
@@ -317,7 +275,7 @@ def _batch_norm(settings: Mapping[str, Any], shape: Shape) -> _Cost:  # noqa: AR
 def _dropout(settings: Mapping[str, Any], shape: Shape) -> _Cost:
     rate = settings.get("rate")
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-        raise _MisfitError("rate", f"value is {rate!r}, not a number from 0 to below 1")
+        raise MisfitError("rate", f"value is {rate!r}, not a number from 0 to below 1")
     return shape, 0, 0
 
 
@@ -328,15 +286,15 @@ def _activation(settings: Mapping[str, Any], shape: Shape) -> _Cost:
 
 def _check_function(setting: str, function: Any) -> None:
     if not isinstance(function, str):
-        raise _MisfitError(setting, f"value is {function!r}, not the name of a function")
+        raise MisfitError(setting, f"value is {function!r}, not the name of a function")
     if function == "glu":
-        raise _MisfitError(setting, "function is 'glu', which halves its input; take one that keeps the shape")
+        raise MisfitError(setting, "function is 'glu', which halves its input; take one that keeps the shape")
 
 
 def _rescaling(settings: Mapping[str, Any], shape: Shape) -> _Cost:
     scale = settings.get("scale")
     if isinstance(scale, bool) or not isinstance(scale, int | float):
-        raise _MisfitError("scale", f"value is {scale!r}, not a number")
+        raise MisfitError("scale", f"value is {scale!r}, not a number")
     return shape, 0, 0
 
 
@@ -345,7 +303,7 @@ def _flatten(settings: Mapping[str, Any], shape: Shape) -> _Cost:  # noqa: ARG00
 
 
 def _global_average_pool(settings: Mapping[str, Any], shape: Shape) -> _Cost:  # noqa: ARG001
-    return _image(shape)[2:], 0, 0
+    return image(shape)[2:], 0, 0
 
 
 _RULES: dict[str, Callable[[Mapping[str, Any], Shape], _Cost]] = {
@@ -360,125 +318,3 @@ _RULES: dict[str, Callable[[Mapping[str, Any], Shape], _Cost]] = {
     "dropout": _dropout,
     "dense": _dense,
 }
-
-
-# Normal forms: one function a kind that adds to `parts` what the layer truly does, and nothing where that is
-# nothing. Widths go with whatever acts on the last axis, so that a flatten before or after it tells.
-
-_Parts = list[tuple[Any, ...]]
-
-
-@lru_cache(maxsize=100_000)
-def _taps(window: _Window, size: int, count: int) -> tuple[tuple[int, ...], ...]:
-    """Return, for each weight along one axis of a kernel, which pixels it meets.
-
-    A weight is described by (first window in which it meets a pixel, that pixel, number of such windows, step
-    from pixel to pixel); one that only ever meets padding by ().
-    """
-    taps: list[tuple[int, ...]] = []
-    before = _before(window, size, count)
-    for weight in range(window.size):
-        offset = weight * window.dilation - before
-        pixels = [(i, p) for i in range(count) if 0 <= (p := i * window.stride + offset) < size]
-        taps.append((*pixels[0], len(pixels), window.stride if len(pixels) > 1 else 0) if pixels else ())
-    return tuple(taps)
-
-
-@lru_cache(maxsize=100_000)
-def _ranges(window: _Window, size: int, count: int) -> tuple[Any, ...]:
-    """Return which pixels each pooling window holds along one axis, padding cut off.
-
-    (size of the axis, first window as (start, end), then runs of (step of start, step of end, windows)).
-    """
-    starts = [i * window.stride - _before(window, size, count) for i in range(count)]
-    windows = [(max(0, start), min(size, start + window.size)) for start in starts]
-    steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(windows)]
-    return size, windows[0], *((*step, len(list(run))) for step, run in groupby(steps))
-
-
-def _before(window: _Window, size: int, count: int) -> int:
-    """Pixels padded before the first; Keras and TensorFlow put an odd one at the end."""
-    return 0 if window.padding == "valid" else max((count - 1) * window.stride + window.span - size, 0) // 2
-
-
-def _single(ranges: tuple[Any, ...]) -> bool:
-    """Whether each window holds one pixel."""
-    _, (start, end), *runs = ranges
-    return end - start == 1 and all(run[0] == run[1] for run in runs)
-
-
-def _tiles(ranges: tuple[Any, ...]) -> bool:
-    """Whether windows of one length cover the axis, each pixel once."""
-    size, (start, end), *runs = ranges
-    if not runs:
-        return (start, end) == (0, size)
-    step, _, more = runs[0]
-    return len(runs) == 1 and start == 0 and runs[0][:2] == (end, end) and end + step * more == size
-
-
-def _normal_conv(parts: _Parts, settings: Mapping[str, Any], shape: Shape, output: Shape) -> None:
-    window = _window(settings, "kernel_size")
-    bias = bool(settings.get("use_bias", True))
-    if window.size == 1 and shape[:2] == output[:2]:
-        parts.append(("dense", shape[-1], settings["filters"], bias))  # at each position, and so initialised
-    else:
-        taps = [_taps(window, size, count) for size, count in zip(shape[:2], output[:2], strict=True)]
-        parts.append(("conv", settings["filters"], bias, *taps))
-
-
-def _normal_max_pool(parts: _Parts, settings: Mapping[str, Any], shape: Shape, output: Shape) -> None:
-    _add_pool("max", parts, settings, shape, output)
-
-
-def _normal_average_pool(parts: _Parts, settings: Mapping[str, Any], shape: Shape, output: Shape) -> None:
-    _add_pool("average", parts, settings, shape, output)
-
-
-def _add_pool(kind: str, parts: _Parts, settings: Mapping[str, Any], shape: Shape, output: Shape) -> None:
-    window = _window(settings, "pool_size")
-    down, across = (_ranges(window, size, count) for size, count in zip(shape[:2], output[:2], strict=True))
-    if _single(down) and _single(across):
-        if shape != output:
-            parts.append(("pick", down, across))
-    elif kind == "average" and output[:2] == (1, 1) and _tiles(down) and _tiles(across):
-        _add_global_average(parts, shape)
-    else:
-        parts.append((kind, down, across))
-
-
-def _add_global_average(parts: _Parts, shape: Shape) -> None:
-    """Add the average of all pixels. Averages over equal tiles just before it change nothing and go."""
-    height, width = shape[:2]
-    while parts and parts[-1][0] == "average" and _tiles(parts[-1][1]) and _tiles(parts[-1][2]):
-        _, (height, *_), (width, *_) = parts.pop()
-    if height * width > 1:
-        parts.append(("average", (height, (0, height)), (width, (0, width))))
-
-
-def _normal_dense(parts: _Parts, settings: Mapping[str, Any], shape: Shape, output: Shape) -> None:
-    parts.append(("dense", shape[-1], settings["units"], bool(settings.get("use_bias", True))))
-    _add_activation(parts, settings.get("activation", "linear"), output)
-
-
-def _add_activation(parts: _Parts, function: str, shape: Shape) -> None:
-    if function != "linear":
-        parts.append(("activation", shape[-1], _ALIASES.get(function, function)))
-
-
-_NORMAL_FORMS: dict[str, Callable[[_Parts, Mapping[str, Any], Shape, Shape], None]] = {
-    "rescaling": lambda parts, s, *_: _add_unless(s["scale"] == 1, parts, ("rescaling", float(s["scale"]))),
-    "conv": _normal_conv,
-    "batch_norm": lambda parts, _, shape, __: parts.append(("batch_norm", shape[-1])),
-    "activation": lambda parts, s, shape, _: _add_activation(parts, s["function"], shape),
-    "max_pool": _normal_max_pool,
-    "average_pool": _normal_average_pool,
-    "flatten": lambda *_: None,
-    "global_average_pool": lambda parts, _, shape, __: _add_global_average(parts, shape),
-    "dropout": lambda parts, s, *_: _add_unless(s["rate"] == 0, parts, ("dropout", float(s["rate"]))),
-    "dense": _normal_dense,
-}
-
-
-def _add_unless(idle: bool, parts: _Parts, part: tuple[Any, ...]) -> None:
-    if not idle:
-        parts.append(part)
