@@ -38,12 +38,12 @@ from typing import Any, NamedTuple
 
 from cnnsweep.errors import UserError, unknown
 from cnnsweep.signature import add_normal_form
-from cnnsweep.windows import PADDINGS, MisfitError, Shape, image, positive, slide, window_of
+from cnnsweep.windows import PADDINGS, MisfitError, MistakeError, Shape, image, positive, slide, window_of
 
 _VIEWS = {"flatten", "dropout"}
 
 
-__all__ = ["PADDINGS", "GeometryError", "Layer", "Measured", "Network", "Shape", "cost_of", "measure"]
+__all__ = ["PADDINGS", "GeometryError", "Layer", "Measured", "Network", "Shape", "Stages", "cost_of", "measure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,16 @@ class Layer:
     """What an error calls the layer, for example "block 3"; its name where empty."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """For each setting the config key that it comes from: {"kernel_size": "model.kernel_size"}."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """How a family's stack of layers falls into parts, of which each depends on few keys."""
+
+    stage: Callable[[Mapping[str, Any], int, int], list[Layer]]
+    """(model, index, classes) to the layers of one part: 0 is the stem, then the blocks, then the head."""
+    head: frozenset[str]
+    """The config keys on which the head alone depends."""
 
 
 class Measured(NamedTuple):
@@ -164,13 +174,15 @@ class Network:
 class GeometryError(UserError):
     """A layer that cannot be built. Its text ends with the layer table up to it, drawn only when shown."""
 
-    def __init__(self, key: str, problem: str, network: Network, layer: Layer) -> None:
-        super().__init__(key, problem, network, layer)
+    def __init__(self, key: str, problem: str, network: Network, layer: Layer, mistake: bool = False) -> None:
+        super().__init__(key, problem, network, layer, mistake)
         self.key = key
         self.problem = problem
         self.network = network
         """The layers before the one that fails."""
         self.layer = layer
+        self.mistake = mistake
+        """Whether the setting is wrong wherever it stands, rather than in this place."""
 
     def __str__(self) -> str:
         lines = [*_lines(self.network), (self.layer.name, "fails", "", "")]
@@ -194,7 +206,8 @@ def measure(layers: Iterable[Layer], input_shape: Sequence[int]) -> Network:
             setting, problem = error.args
             key = layer.keys.get(setting, f"{layer.name}.{setting}")
             problem = f"{layer.part or layer.name}'s {problem}"
-            raise GeometryError(key, problem, Network(first, tuple(rows)), layer) from None
+            mistake = isinstance(error, MistakeError)
+            raise GeometryError(key, problem, Network(first, tuple(rows)), layer, mistake) from None
         rows.append(Measured(layer, shape, parameters, mult_adds, _kept(layer.kind, shape)))
     return Network(first, tuple(rows))
 
@@ -275,7 +288,7 @@ def _batch_norm(settings: Mapping[str, Any], shape: Shape) -> _Cost:  # noqa: AR
 def _dropout(settings: Mapping[str, Any], shape: Shape) -> _Cost:
     rate = settings.get("rate")
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-        raise MisfitError("rate", f"value is {rate!r}, not a number from 0 to below 1")
+        raise MistakeError("rate", f"value is {rate!r}, not a number from 0 to below 1")
     return shape, 0, 0
 
 
@@ -286,15 +299,15 @@ def _activation(settings: Mapping[str, Any], shape: Shape) -> _Cost:
 
 def _check_function(setting: str, function: Any) -> None:
     if not isinstance(function, str):
-        raise MisfitError(setting, f"value is {function!r}, not the name of a function")
+        raise MistakeError(setting, f"value is {function!r}, not the name of a function")
     if function == "glu":
-        raise MisfitError(setting, "function is 'glu', which halves its input; take one that keeps the shape")
+        raise MistakeError(setting, "function is 'glu', which halves its input; take one that keeps the shape")
 
 
 def _rescaling(settings: Mapping[str, Any], shape: Shape) -> _Cost:
     scale = settings.get("scale")
     if isinstance(scale, bool) or not isinstance(scale, int | float):
-        raise MisfitError("scale", f"value is {scale!r}, not a number")
+        raise MistakeError("scale", f"value is {scale!r}, not a number")
     return shape, 0, 0
 
 

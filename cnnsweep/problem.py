@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-import numpy as np
 
 from cnnsweep import space as spaces
 from cnnsweep.components import locate
 from cnnsweep.errors import UserError
 from cnnsweep.geometry import Layer, Network, measure
-
-TRIES = 20_000
-"""So many configurations are drawn before a space is taken for empty."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +23,8 @@ class Verdict:
     """None where the model family has no geometry."""
     fault: str | None = None
     """Why it cannot be built or exceeds a limit: "limits.parameters: 1,204,010 > 100,000"; None if it is fine."""
+    mistake: bool = False
+    """Whether a setting is wrong wherever it stands, such as a kernel of size 0, and not just too large here."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Problem:
             verdict = self._judge_model(dict(model))
             if len(self._verdicts) < 100_000:
                 self._verdicts[model] = verdict
-        return Verdict((verdict.signature, rest), verdict.network, verdict.fault)
+        return replace(verdict, signature=(verdict.signature, rest))
 
     def _judge_model(self, values: Mapping[str, Any]) -> Verdict:
         if self.layers is None:
@@ -59,7 +56,7 @@ class Problem:
             model = spaces.apply({"model": self.config["model"]}, values)["model"]
             network = measure(self.layers(model, self.input_shape, self.classes), self.input_shape)
         except UserError as error:
-            return Verdict(fault=str(error))
+            return Verdict(fault=str(error), mistake=getattr(error, "mistake", True))
         for name, limit in self.config["limits"].items():
             if limit is not None and getattr(network, name) > limit:
                 return Verdict(fault=f"limits.{name}: {getattr(network, name):,.6g} > {limit:,.6g}")
@@ -67,27 +64,17 @@ class Problem:
 
 
 def pose(config: Mapping[str, Any], input_shape: tuple[int, int, int], classes: int) -> Problem:
-    """Put a checked config and the shape of its data together. Raises `UserError`."""
+    """Put a checked config and the shape of its data together.
+
+    Raises `UserError`, also where no configuration can be built within the limits.
+    """
+    from cnnsweep import feasible  # which counts the configurations of problems
+
     family = config["model"].get("layers")
     layers = locate("model.layers", family) if family else None
     problem = Problem(config, spaces.read(config), input_shape, classes, layers)
-    _check_possible(problem)
+    feasible.check(problem)
     return problem
-
-
-def _check_possible(problem: Problem) -> None:
-    """Raise `UserError` where no configuration is valid, as far as drawing many of them can tell."""
-    rng = np.random.default_rng(0)
-    tries = min(TRIES, 20 * problem.space.size)
-    faults: list[str] = []
-    for _ in range(tries):
-        fault = problem.judge(problem.space.draw(rng)).fault
-        if fault is None:
-            return
-        faults.append(fault)
-    drawn = f"none of {tries:,} configurations drawn from the space is valid, " if problem.space.parameters else ""
-    closest = next((f for f in faults if f.startswith("limits.")), faults[0])
-    raise UserError(f"{drawn}{'for example ' if drawn else ''}{closest}")
 
 
 def trial_seed(seed: int, number: int) -> int:

@@ -13,11 +13,15 @@ class MisfitError(Exception):
     """A setting that cannot be built: (its name, what is wrong with it, to follow "block 3's")."""
 
 
+class MistakeError(MisfitError):
+    """A setting that is wrong wherever it stands, such as a kernel of size 0."""
+
+
 def positive(settings: Mapping[str, Any], name: str, default: int | None = None) -> int:
     value = settings.get(name, default)
     if type(value) is int and value > 0:
         return value
-    raise MisfitError(name, f"value is {value!r}, not a positive integer")
+    raise MistakeError(name, f"value is {value!r}, not a positive integer")
 
 
 def image(shape: Shape) -> tuple[int, int, int]:
@@ -43,7 +47,7 @@ def window_of(settings: Mapping[str, Any], size_name: str) -> Window:
     dilation = positive(settings, "dilation", 1)
     padding = settings.get("padding", "valid")
     if padding not in PADDINGS:
-        raise MisfitError("padding", f"value is {padding!r}, not one of {', '.join(PADDINGS)}")
+        raise MistakeError("padding", f"value is {padding!r}, not one of {', '.join(PADDINGS)}")
     if stride > 1 and dilation > 1:
         problem = f"stride {stride} and dilation {dilation} are both above 1, which Keras refuses"
         raise MisfitError("dilation", problem)

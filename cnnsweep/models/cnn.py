@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnnsweep.errors import UserError, unknown
-from cnnsweep.geometry import PADDINGS, Layer, measure
+from cnnsweep.geometry import PADDINGS, Layer, Stages, measure
 
 if TYPE_CHECKING:
     import keras
@@ -34,12 +34,25 @@ def layers(model: Mapping[str, Any], input_shape: Sequence[int], classes: int, s
     """
     if len(input_shape) != 3:
         raise UserError(f"a cnn takes images, height × width × channels; got the shape {tuple(input_shape)}")
-    settings = _settings(model)
-    stack = [Layer("rescaling", "rescaling", {"scale": scale}, "the input", _RESCALING_KEYS)]
-    for block in range(model["blocks"]):
-        values = {name: values[block] for name, values in settings.items()}
-        stack += _block(block + 1, values, model["activation"], model["batch_norm"])
-    return stack + _head(model, classes)
+    _settings(model)
+    stack: list[Layer] = []
+    for index in range(model["blocks"] + 2):
+        stack += stage(model, index, classes, scale)
+    return stack
+
+
+def stage(model: Mapping[str, Any], index: int, classes: int, scale: float = 1 / 255) -> list[Layer]:
+    """Return one part of `layers`: 0 is the rescaled input, then the blocks from 1, then the head."""
+    if index == 0:
+        return [Layer("rescaling", "rescaling", {"scale": scale}, "the input", _RESCALING_KEYS)]
+    if index > model["blocks"]:
+        return _head(model, classes)
+    values = {name: _per_block(name, model[name], model["blocks"])[index - 1] for name in _PER_BLOCK}
+    return _block(index, values, model["activation"], model["batch_norm"])
+
+
+# Tells cnnsweep.chain how the stack falls into parts, for counting networks without building each.
+layers.stages = Stages(stage, frozenset({"model.head", "model.dense_units", "model.dropout"}))  # type: ignore[attr-defined]
 
 
 def build(

@@ -7,7 +7,8 @@ from typing import Any
 import keras_tuner
 
 from cnnsweep.errors import UserError
-from cnnsweep.search.oracle import Proposing
+from cnnsweep.lattice import listed
+from cnnsweep.search.oracle import ENUMERABLE, Proposing
 
 
 class GridOracle(Proposing, keras_tuner.Oracle):
@@ -22,7 +23,8 @@ class GridOracle(Proposing, keras_tuner.Oracle):
             if p.grid is None:
                 advice = "give it `values` or a `step`"
                 raise UserError(f"search=grid cannot walk through space.{p.name} ({p.describe()}): {advice}")
-        self._walk = self.problem.space.enumerate()
+        found = listed(self.problem, ENUMERABLE)
+        self._walk = self.problem.space.enumerate() if found is None else iter(found)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:  # noqa: ARG002
         for values in self._walk:

@@ -9,13 +9,14 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
+from cnnsweep.lattice import Lattice, TooLarge, lattice, listed
 from cnnsweep.objective import Objective
 from cnnsweep.problem import Problem
 from cnnsweep.space import Parameter, Space, Values
 
 ENUMERABLE = 20_000
 FEW = 100
-TRIES = 20_000
+TRIES = 2_000
 
 
 class Proposing(keras_tuner.Oracle):
@@ -42,6 +43,8 @@ class Proposing(keras_tuner.Oracle):
         """While a journal is replayed: what was proposed then, to be proposed again without working it out."""
         self._seen: dict[Hashable, str] = {}
         self._left: list[tuple[Values, Hashable]] | None = None
+        self._lattice: Lattice | None = None
+        self._listable = True
         super().__init__(
             objective=keras_tuner.Objective(objective.metric, objective.direction),
             hyperparameters=hyperparameters(problem.space),
@@ -61,23 +64,35 @@ class Proposing(keras_tuner.Oracle):
     def fresh(self, rng: np.random.Generator) -> Values | None:
         """Draw from the valid configurations that were not proposed yet, all alike; None where none is left.
 
-        Rejection keeps the distribution of the space; a small space of which little is left is listed instead.
+        Rejection keeps the distribution of the space. Where hardly anything is valid, or left, it is looked up instead.
         """
         if self.forced is not None:
             return self.forced
         space = self.problem.space
-        enumerable = not space.continuous and space.size <= ENUMERABLE
-        for _ in range(FEW if enumerable else TRIES):
+        for _ in range(FEW if not space.continuous and space.size <= ENUMERABLE else TRIES):
             values = space.draw(rng)
             if self.is_fresh(values):
                 return values
-        if not enumerable:
-            return None
-        if self._left is None:
-            judged = ((values, self.problem.judge(values)) for values in space.enumerate())
-            self._left = [(values, verdict.signature) for values, verdict in judged if not verdict.fault]
-        self._left = [(values, signature) for values, signature in self._left if signature not in self._seen]
+        if self._left is None and self._listable:
+            found = listed(self.problem, ENUMERABLE)
+            self._listable = found is not None
+            self._left = [(values, self.problem.judge(values).signature) for values in found or []]
+        if not self._listable:
+            return self._rare(rng)
+        self._left = [(values, signature) for values, signature in self._left or [] if signature not in self._seen]
         return dict(self._left[rng.integers(len(self._left))][0]) if self._left else None
+
+    def _rare(self, rng: np.random.Generator) -> Values | None:
+        """Draw where the valid configurations are too rare to be met by chance and too many to list."""
+        if self._lattice is None:
+            with contextlib.suppress(TooLarge):
+                self._lattice = lattice(self.problem)
+        draw = self._lattice.draw if self._lattice else self.problem.space.draw
+        for _ in range(TRIES):
+            values = draw(rng)
+            if values is not None and self.is_fresh(values):
+                return values
+        return None
 
     def is_fresh(self, values: Values) -> bool:
         verdict = self.problem.judge(values)
