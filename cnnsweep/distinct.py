@@ -49,6 +49,12 @@ def distinct(lattice: Lattice) -> Any:
     return total
 
 
+def networks(lattice: Lattice) -> Any:
+    """How many signatures there are among the valid configurations, whatever they are trained with."""
+    usable = [t for t, total in zip(lattice.tracks, lattice.totals, strict=True) if total]
+    return _Words(lattice).count(_starts(usable, lattice.problem.input_shape))
+
+
 def _starts(tracks: Iterable[Track], shape: Shape) -> list[Node]:
     """The first node of each track; those that differ in their heads only become one."""
     heads: dict[tuple[Stage, ...], set[tuple[Content, ...]]] = {}

@@ -14,6 +14,7 @@ from cnnsweep.problem import Problem
 from cnnsweep.space import Values
 
 LOOKS = 300
+MOST = 20_000
 VALUES = 100
 NOUNS = {"parameters": "parameters", "mflops": "million multiply-adds", "activation_mb": "MB of activations"}
 
@@ -26,18 +27,22 @@ def check(problem: Problem) -> None:
     rng = np.random.default_rng(0)
     _check_values(problem, rng)
     faults: Counter[str] = Counter()
-    for _ in range(LOOKS):
+    for tried in range(1, MOST + 1):
         fault = problem.judge(problem.space.draw(rng)).fault
         if fault is None:
             return
         faults[fault] += 1
-    try:
-        found = lattice(problem)
-        if found is None or found.valid:
-            return
-        raise UserError(_why(problem, faults.most_common(1)[0][0]))
-    except TooLarge:
-        return
+        if tried == LOOKS:
+            try:
+                found = lattice(problem)
+            except TooLarge:
+                found = None
+            if found is not None and found.valid:
+                return
+            if found is not None:
+                raise UserError(_why(problem, faults.most_common(1)[0][0]))
+    example = next((f for f in faults if f.startswith("limits.")), faults.most_common(1)[0][0])
+    raise UserError(f"none of {MOST:,} configurations drawn from the space is valid, for example {example}")
 
 
 def _check_values(problem: Problem, rng: np.random.Generator) -> None:

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cnnsweep import space as spaces
 from cnnsweep.config import compose
 from cnnsweep.distinct import distinct
 from cnnsweep.lattice import Lattice, lattice
+from cnnsweep.models.cnn import layers
 from cnnsweep.problem import Problem, pose
 
 CHOICES: dict[str, list[Any]] = {
@@ -42,7 +44,7 @@ def problem(
     config["space"] = space
     config["limits"] |= limits or {}
     config["model"] |= model
-    return pose(config, shape, 10)
+    return Problem(config, spaces.read(config), shape, 10, layers)
 
 
 def enumerated(p: Problem) -> list[tuple[dict[str, Any], Any]]:

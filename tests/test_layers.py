@@ -10,11 +10,13 @@ import pytest
 ROOT = Path(__file__).parents[1] / "cnnsweep"
 LEVELS = [
     {"errors", "schema", "config", "components", "objective", "space", "geometry", "problem", "trial", "journal"}
-    | {"limits", "lock"},
+    | {"limits", "lock", "windows", "signature", "chain", "lattice", "distinct", "feasible", "forecast", "pricing"},
     {"data", "models", "checkpoint", "ledger", "sketch", "budget", "faults", "standing"},
     {"training", "evaluation"},
-    {"search", "executors", "tracking", "records", "mlflow_runs", "mlflow_store", "plots", "facts"},
-    {"sweep", "session", "display", "summary", "ui", "housekeeping", "interrupt", "listing", "replay", "resume"},
+    {"search", "executors", "tracking", "records", "mlflow_runs", "mlflow_store", "plots", "facts"}
+    | {"calibration", "simulation"},
+    {"sweep", "session", "display", "summary", "ui", "housekeeping", "interrupt", "listing", "replay", "resume"}
+    | {"plan", "planning", "plan_view"},
     {"cli", "__main__"},
 ]
 HEAVY = ("tensorflow", "keras", "keras_tuner", "mlflow", "pandas", "matplotlib", "sklearn", "optuna", "plotly")
