@@ -7,7 +7,6 @@ another through the shape between them.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 from cnnsweep.errors import UserError
 from cnnsweep.geometry import Shape, Stages, cost_of
 from cnnsweep.problem import Problem
-from cnnsweep.space import Parameter, Values, apply
+from cnnsweep.space import Parameter, Space, Values, apply
 
 MOST_TRACKS = 5_000
 Content = tuple[str, tuple[tuple[str, Any], ...]]
@@ -58,11 +57,10 @@ class Track:
 def tracks(problem: Problem) -> list[Track] | None:
     """Return the space as tracks, or None where the family tells no stages or there are too many."""
     stages = getattr(problem.layers, "stages", None)
-    cases = math.prod(len(p.grid or ()) for p in problem.space.controls)
-    if stages is None or cases > MOST_TRACKS:
+    if stages is None:
         return None
     found: list[Track] = []
-    for chosen, _ in problem.space.cases:
+    for chosen in _cases(problem.space):
         for track in _tracks_of(problem, stages, chosen):
             found.append(track)
             if len(found) > MOST_TRACKS:
@@ -70,8 +68,33 @@ def tracks(problem: Problem) -> list[Track] | None:
     return found
 
 
+def _cases(space: Space) -> Iterator[Values]:
+    """Every assignment of the parameters on which others depend, inactive ones left out.
+
+    A key of one block that decides about keys of the same block alone is left to that block's options.
+    """
+    dependents: dict[str, set[int | None]] = {}
+    for p in space.parameters:
+        for name, _ in p.when:
+            dependents.setdefault(name, set()).add(_block(p) if p.grid and p.name.startswith("model.") else -1)
+    outer = [p for p in space.parameters if p.name in dependents and dependents[p.name] != {_block(p) or 0}]
+    yield from _assign(outer, {})
+
+
+def _assign(controls: Sequence[Parameter], chosen: Values) -> Iterator[Values]:
+    if not controls:
+        yield chosen
+        return
+    p = controls[0]
+    if all(name in chosen and chosen[name] in allowed for name, allowed in p.when):
+        for value in p.grid or ():
+            yield from _assign(controls[1:], {**chosen, p.name: value})
+    else:
+        yield from _assign(controls[1:], chosen)
+
+
 def _tracks_of(problem: Problem, stages: Stages, chosen: Values) -> Iterator[Track]:
-    free = [p for p in problem.space.active(chosen) if p.name not in chosen]
+    free = [p for p in _active(problem.space, chosen) if p.name not in chosen]
     model = [p for p in free if p.name.startswith("model.") and p.grid]
     rest = tuple(p for p in free if p not in model)
     # A continuous range has no effect on sizes; anything inside it stands for all of it.
@@ -124,10 +147,33 @@ def _option(stages: Stages, base: Mapping[str, Any], index: int, classes: int, v
     return Option(tuple(values.items()), tuple((layer.kind, tuple(layer.settings.items())) for layer in layers))
 
 
+def _active(space: Space, chosen: Values) -> list[Parameter]:
+    """The parameters that can count, as far as the chosen values tell."""
+    on: list[Parameter] = []
+    names: set[str] = set()
+    for p in space.parameters:
+        if all(name in names and (name not in chosen or chosen[name] in allowed) for name, allowed in p.when):
+            on.append(p)
+            names.add(p.name)
+    return on
+
+
 def _products(parameters: Sequence[Parameter]) -> Iterator[Values]:
-    names = [p.name for p in parameters]
-    for combination in itertools.product(*(p.grid or () for p in parameters)):
-        yield dict(zip(names, combination, strict=True))
+    """Every combination, without what an earlier of the parameters makes inactive."""
+    names = {p.name for p in parameters}
+
+    def extend(index: int, values: Values) -> Iterator[Values]:
+        if index == len(parameters):
+            yield values
+            return
+        p = parameters[index]
+        if all(name in values and values[name] in allowed for name, allowed in p.when if name in names):
+            for value in p.grid or ():
+                yield from extend(index + 1, {**values, p.name: value})
+        else:
+            yield from extend(index + 1, values)
+
+    return extend(0, {})
 
 
 def _block(p: Parameter) -> int | None:

@@ -41,6 +41,7 @@ examples
   python -m cnnsweep +sweep=fashion                       Fashion-MNIST
   python -m cnnsweep +sweep=digits search=grid 'space.model.filters.values=[16,32]'
   python -m cnnsweep space=none model.blocks=3            one configuration, no search
+  python -m cnnsweep plan +sweep=fashion                  what that would try, and how long it would take
   python -m cnnsweep resume                               go on with a sweep that was interrupted, in whatever way
   python -m cnnsweep ui                                   the MLflow UI on the last sweep's trials
 """
@@ -179,6 +180,21 @@ def _list(arguments: list[str]) -> int:
     return 0
 
 
+def _plan(arguments: list[str]) -> int:
+    """what a sweep would try and cost, without training: plan [OVERRIDE ...] [--json FILE] [--no-forecast]"""
+    file, forecast = _take(arguments, "--json"), not _take_flag(arguments, "--no-forecast")
+    config = _compose(arguments)
+    from cnnsweep import plan_view, planning
+    from cnnsweep.display import Screen
+
+    screen = Screen()
+    report = planning.plan(config, screen, forecast)
+    plan_view.show(report, screen.console)
+    if file:
+        planning.write(report, Path(file))
+    return 0
+
+
 def _ui(arguments: list[str]) -> int:
     """open the MLflow UI on a sweep's trials, best first: ui [SWEEP]"""
     from cnnsweep import ui
@@ -186,4 +202,4 @@ def _ui(arguments: list[str]) -> int:
     return ui.command(arguments)
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run, "resume": _resume, "list": _list, "ui": _ui}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run, "plan": _plan, "resume": _resume, "list": _list, "ui": _ui}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,6 @@ import numpy as np
 from cnnsweep.data import Dataset
 from cnnsweep.display import wilson
 from cnnsweep.distinct import distinct, networks
-from cnnsweep.forecast import Forecaster
 from cnnsweep.geometry import Network
 from cnnsweep.lattice import Lattice, TooLarge, lattice, listed
 from cnnsweep.problem import Problem, short_name
@@ -57,8 +57,10 @@ def count(problem: Problem) -> tuple[Lattice | None, dict[str, Any]]:
     try:
         found = lattice(problem, ["parameters"])
         if found is not None:
-            counts |= {"valid": found.valid, "exact": space.size < 2**53}
-            return found, counts | {"trials": distinct(found), "networks": networks(found)}
+            counts |= {"valid": found.valid, "exact": space.size < 2**62}
+            with contextlib.suppress(TooLarge):
+                counts |= {"trials": distinct(found), "networks": networks(found)}
+            return found, counts
     except TooLarge:
         pass
     rng = np.random.default_rng(0)
@@ -95,8 +97,8 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return {"edges": edges.tolist(), "counts": [int(c) for c in counts], "quantiles": quantiles}
 
 
-def describe_search(simulated: Simulated, problem: Problem, data: Dataset, forecaster: Forecaster) -> dict[str, Any]:
-    """What the search will spend, with `forecaster`'s prices: time, and disk for checkpoints and the data's copy."""
+def describe_search(simulated: Simulated, problem: Problem, data: Dataset) -> dict[str, Any]:
+    """What the search will spend: trials, epochs, images, and disk for checkpoints and the data's copy."""
     runs, trials = simulated.runs, {run.number: run for run in simulated.runs}
     epochs = sum(run.epochs for run in runs)
     seconds = [run.seconds for run in runs]
@@ -114,11 +116,9 @@ def describe_search(simulated: Simulated, problem: Problem, data: Dataset, forec
         "epochs": epochs,
         "images": epochs * len(data.x_train),
         "ends": simulated.reason,
-        "seconds": simulated.seconds,
         "trial_seconds": {q: float(np.quantile(seconds, p)) for q, p in QUANTILES.items()} if seconds else {},
         # The last and the best checkpoint of each trial, and MLflow's artifacts (a plot, tables).
         "disk_mb": (sum(2 * 4 * w for w in weights) + sum(a.nbytes for a in arrays)) / 1e6 + 0.1 * len(trials),
-        "measured_epochs": len(forecaster.epochs),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnsweep.forecast import Amounts, Forecaster, amounts_of
+from cnnsweep.forecast import Amounts, Forecaster, amounts_of, first_epoch
 from cnnsweep.problem import Problem
 from cnnsweep.space import apply
 
@@ -27,29 +27,29 @@ class Pricer:
     """For training and for validation."""
     errors: list[float] = field(default_factory=list)
     """|predicted - actual| / actual of each trial, over the epochs that it ran."""
-    _open: dict[int, tuple[Amounts, int, tuple[float, float] | None, list[float]]] = field(default_factory=dict)
+    _open: dict[int, tuple[Amounts, tuple[float, float] | None, list[float]]] = field(default_factory=dict)
 
     def seconds(self, values: Mapping[str, Any], epochs: int) -> float | None:
         """What so many epochs of a configuration will take; None while nothing is measured."""
         return self.forecaster.trial(self._amounts(values), epochs) if self.forecaster.measured else None
 
-    def start(self, number: int, values: Mapping[str, Any], done: int) -> None:
-        """Take note of the prediction for a trial that starts, `done` epochs after its beginning."""
+    def start(self, number: int, values: Mapping[str, Any]) -> None:
+        """Take note of the prediction for a trial that starts now, from its beginning or from a checkpoint."""
         amounts = self._amounts(values)
         parts = self.forecaster.parts(amounts) if self.forecaster.measured else None
-        self._open[number] = amounts, done, parts, []
+        self._open[number] = amounts, parts, []
 
     def epoch(self, number: int, seconds: float) -> None:
         """Learn from an epoch that a trial has finished."""
-        amounts, _, _, epochs = self._open[number]
+        amounts, _, epochs = self._open[number]
         if not epochs:
-            amounts = {**amounts, "first epoch": 1.0, "first epoch, by layer": amounts.get("layers", 10.0)}
+            amounts = {**amounts, **first_epoch(amounts)}
         epochs.append(seconds)
         self.forecaster.learn(amounts, seconds)
 
     def end(self, number: int, wall: float) -> dict[str, float]:
         """Compare a trial that took `wall` seconds with its prediction, for the epochs that it ran."""
-        _, _, parts, epochs = self._open.pop(number)
+        _, parts, epochs = self._open.pop(number, (None, None, []))
         if not epochs or wall <= 0:
             return {}
         self.forecaster.starts.append(max(0.0, wall - sum(epochs)))

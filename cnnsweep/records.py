@@ -30,6 +30,8 @@ MLFLOW_STATUS = {
     "interrupted": "KILLED",
 }
 _TAG_LENGTH = 5000
+TIMES = ("predicted_seconds", "actual_seconds")
+"""Of a trial's summary, what the sweep's run shows trial by trial."""
 _PARAM_LENGTH = 6000
 _YAML = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -186,17 +188,19 @@ class Records:
             status=MLFLOW_STATUS[status],
         )
         if status != "interrupted":
-            yield self._progress(summary.get(f"best_{self.objective}", math.nan), time)
+            yield self._progress(summary, time)
 
-    def _progress(self, value: float, time: int) -> Write:
+    def _progress(self, summary: Mapping[str, float], time: int) -> Write:
         """The sweep's own curves. Its step counts trials as they end, a promoted trial each time it ends."""
         self._ends += 1
+        value = summary.get(f"best_{self.objective}", math.nan)
         if not math.isnan(value) and (math.isnan(self._best) or self._better(value, self._best)):
             self._best = value
         counts = Counter(self._status[number] for number in self._status if number is not None)
         metrics = {f"trials_{status}": float(counts[status]) for status in ("completed", "pruned", "failed")}
         if not math.isnan(self._best):
             metrics[f"best_{self.objective}"] = self._best
+        metrics |= {name: summary[name] for name in TIMES if name in summary}
         return Write(None, time, time, metrics=_points(metrics, time, self._ends))
 
     def _final(self, event: Event, time: int) -> Iterator[Write]:

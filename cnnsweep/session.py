@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnsweep import data as datasets
-from cnnsweep import facts, ledger, lock, problem, replay
+from cnnsweep import facts, ledger, lock, pricing, problem, replay
 from cnnsweep import search as searches
 from cnnsweep.components import locate
 from cnnsweep.errors import UserError
@@ -146,6 +146,9 @@ def conduct(
     sweep = Sweep(
         folder, parts.problem, parts.search, parts.executor, journal, before.ledger, listeners, before.pending, job=job
     )
+    slots, root = len(parts.executor.slots), folder.parents[1]
+    images = len(parts.data.x_train), len(parts.data.x_val)
+    sweep.pricer = pricing.pricer(parts.problem, root, slots, images)
     trouble = []
     with watcher.watch(sweep, lambda: tracker.trouble), interruptible(sweep, grace_seconds(config)):
         try:
@@ -153,6 +156,8 @@ def conduct(
             _run(sweep)
         except CannotWriteError as error:  # nothing more can be recorded, so nothing more is done
             trouble.append(f"{error}; what is there is intact")
+    with contextlib.suppress(OSError):
+        sweep.pricer.save(root, slots)
     seconds = HURRIED_SECONDS if sweep.interrupted or trouble or tracker.trouble else FLUSH_SECONDS
     if (waiting := tracker.flush(seconds)) or tracker.trouble:
         trouble.append(tracker.trouble or f"MLflow: {waiting} events are not sent yet")

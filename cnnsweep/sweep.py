@@ -20,6 +20,7 @@ from cnnsweep.faults import is_full_disk, is_out_of_memory
 from cnnsweep.journal import Journal
 from cnnsweep.ledger import Entry, Ledger
 from cnnsweep.limits import Watchdog
+from cnnsweep.pricing import Pricer
 from cnnsweep.problem import Problem, short_name, trial_seed
 from cnnsweep.training import stopped_after, train
 from cnnsweep.trial import Status, TrialResult, TrialSpec
@@ -57,6 +58,8 @@ class Sweep:
     abandoned: bool = False
     """Someone asked twice."""
     job: Any = train
+    pricer: Pricer | None = None
+    """Predicts how long trials take; without one every proposal is started."""
     _running: dict[str, int] = field(default_factory=dict)
     _waiting: bool = False
 
@@ -139,8 +142,24 @@ class Sweep:
                 proposal = self.search.ask(slot)
                 if isinstance(proposal, str):
                     return
+                if self._is_too_long(proposal):
+                    continue
                 self._start(slot, proposal)
                 self._check_budget()
+
+    def _is_too_long(self, proposal: searches.Proposal) -> bool:
+        """Whether the time left is not enough for it, after which nothing more is started."""
+        minutes, entries = self.problem.config["budget"]["minutes"], self.ledger.entries
+        if not minutes or self.pricer is None or not self.ledger.ended:
+            return False
+        done = len(entries[self._number_of(proposal.continues)].curve) if proposal.continues else 0
+        epochs = (proposal.epochs or self.problem.config["training"]["epochs"]) - done
+        seconds = self.pricer.seconds(proposal.values, epochs)
+        left = self.ledger.began + 60 * minutes - time.time()
+        if seconds is None or seconds <= left:
+            return False
+        self.stopping = f"budget.minutes ({minutes:g}): the next trial would take {seconds:.0f} s, {left:.0f} s are left"
+        return True
 
     def _start(self, slot: str, proposal: searches.Proposal) -> None:
         entries = self.ledger.entries
@@ -163,6 +182,8 @@ class Sweep:
         spec = self._spec(number, proposal, done, since)
         self.executor.submit(slot, self.job, spec)
         self._running[slot] = number
+        if self.pricer:
+            self.pricer.start(number, spec.values)
         self._watchdog.started(slot, self.ledger.entries[number].seconds if number in self.ledger.entries else 0)
         self._record(
             "trial",
@@ -209,6 +230,8 @@ class Sweep:
                 keep_on = self.search.report(entry.proposal, report.epoch, report.metrics)
                 self._record("epoch", trial=number, epoch=report.epoch, metrics=dict(report.metrics))
                 self._check_budget()
+            if self.pricer and "epoch_seconds" in report.metrics:
+                self.pricer.epoch(number, report.metrics["epoch_seconds"])
             event.answer(keep_on and not self.halt)
         elif event.kind == "lost" and self._retries(entry, str(event.value)):
             self._retry(event.slot, entry, str(event.value))
@@ -227,7 +250,8 @@ class Sweep:
             status, reason = ("interrupted" if self.interrupted else "completed"), self.stopping
         if status != "interrupted":
             self.search.end(entry.proposal, entry.counts(status, self.ledger.objective))
-        summary = {**self._costs(entry.values), **result.summary}
+        timing = self.pricer.end(entry.number, time.time() - entry.started) if self.pricer else {}
+        summary = {**self._costs(entry.values), **result.summary, **timing}
         self._record("end", trial=entry.number, status=status, reason=reason, epochs=len(entry.curve), summary=summary)
         most = self.problem.config["search"].get("max_failures")
         if most and self.ledger.failures_in_a_row() >= most and not self.stopping:
@@ -288,4 +312,5 @@ class Sweep:
             "epochs": float(ledger.epochs),
             "trial_seconds": round(seconds, 3),
             "sweep_seconds": round(time.time() - ledger.began, 3),
+            **(self.pricer.summary() if self.pricer else {}),
         }
