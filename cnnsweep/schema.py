@@ -75,20 +75,26 @@ class Npz(Data):
     file: str = key()
 
 
+SIZE = {"most": 2**31 - 1}
+
+
 @dataclass
 class Cnn:
-    """Block settings are one value or a list with one a block; the bounds hold for `each`."""
+    """Block settings are one value or a list with one a block; the bounds hold for `each`.
+
+    Sizes below 1 are left to the arithmetic of layers, which refuses them with the table of the layers before.
+    """
 
     _target_: str = key()
     layers: str | None = key()
     blocks: int = key(least=1, most=100)
-    filters: Any = key(each={"least": 1})
-    kernel_size: Any = key(each={"least": 1})
-    stride: Any = key(each={"least": 1})
-    dilation: Any = key(each={"least": 1})
+    filters: Any = key(each=SIZE)
+    kernel_size: Any = key(each=SIZE)
+    stride: Any = key(each=SIZE)
+    dilation: Any = key(each=SIZE)
     padding: Any = key(each={"choices": PADDINGS})
     pooling: Any = key(each={"choices": POOLINGS})
-    pool_size: Any = key(each={"least": 1})
+    pool_size: Any = key(each=SIZE)
     activation: str = key(choices=ACTIVATIONS)
     batch_norm: bool = key()
     head: str = key(choices=("flatten", "average"))
