@@ -62,7 +62,7 @@ class Forecaster:
     epochs: list[Epoch] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
     """Seconds of trials outside their epochs."""
-    strength: float = 0.3
+    strength: float = 0.1
     """How much a typical price counts against a measurement (1: as much as one epoch that says twice as much)."""
     _prices: np.ndarray | None = None
 

@@ -90,6 +90,7 @@ def _forecast(
     return {
         "workers": len(executor.slots),
         "seconds": simulated.seconds + final,
+        "search_seconds": simulated.seconds,
         "trial_seconds": spent["trial_seconds"],
         "memory_mb": (psutil.Process().memory_info().rss + len(executor.slots) * measured.memory) / 1e6,
         "disk_mb": spent["disk_mb"],

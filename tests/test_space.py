@@ -199,7 +199,7 @@ FAULTS = {
     "not searchable": ({"seed": {"values": [1, 2]}}, r"space.seed: the config has no key 'seed' to search"),
     "not an entry": ({"model": {"filters": 5}}, r"space.model.filters: expected"),
     "wrong type": ({"model": {"blocks": {"values": [1.5]}}}, r"space.model.blocks: .*1.5"),
-    "out of bounds": ({"model": {"filters": {"values": [-3, 4]}}}, r"space.model.filters: -3 \(must be at least 1"),
+    "out of bounds": ({"model": {"filters": {"values": [99999999999, 4]}}}, r"filters: 99999999999 \(must be at most"),
     "wrong word": ({"model": {"padding": {"values": ["sane"]}}}, r"padding.*'sane', did you mean 'same'"),
     "rate above one": ({"model": {"dropout": {"min": 0.1, "max": 1.5}}}, r"space.model.dropout: 1.5 \(must be"),
     "blocks per block": ({"model": {"blocks": {"min": 1, "max": 2, "per_block": True}}}, r"for the whole network"),
