@@ -202,4 +202,10 @@ def _ui(arguments: list[str]) -> int:
     return ui.command(arguments)
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run, "plan": _plan, "resume": _resume, "list": _list, "ui": _ui}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "run": _run,
+    "plan": _plan,
+    "resume": _resume,
+    "list": _list,
+    "ui": _ui,
+}

@@ -158,7 +158,9 @@ class Sweep:
         left = self.ledger.began + 60 * minutes - time.time()
         if seconds is None or seconds <= left:
             return False
-        self.stopping = f"budget.minutes ({minutes:g}): the next trial would take {seconds:.0f} s, {left:.0f} s are left"
+        self.stopping = (
+            f"budget.minutes ({minutes:g}): the next trial would take {seconds:.0f} s, {left:.0f} s are left"
+        )
         return True
 
     def _start(self, slot: str, proposal: searches.Proposal) -> None:

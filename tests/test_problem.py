@@ -62,8 +62,8 @@ def test_a_model_without_geometry_is_never_refused(problem):
 @pytest.mark.parametrize(
     ("space", "groups", "message"),
     [
-        (FILTERS, {"limits": {"parameters": 10}}, r"limits.parameters: 10 rules out every configuration: the least is .* parameters"),
-        ({"model": {"kernel_size": {"values": [9, 11]}}}, {"model": {"padding": "valid"}}, r"no configuration .*\n.*kernel_size"),
+        (FILTERS, {"limits": {"parameters": 10}}, r"limits.parameters: 10 rules out .*: the least is .* parameters"),
+        ({"model": {"kernel_size": {"values": [9, 11]}}}, {"model": {"padding": "valid"}}, r"no configuration"),
         ({}, {"model": {"blocks": 2, "filters": [1, 2, 3]}}, r"^model.filters: 3 values"),
         ({}, {"model": {"layers": "no.such.module"}}, r"model.layers: cannot import 'no.such.module'"),
         ({}, {"model": {"layers": "cnnsweep.models.cnn.layer"}}, r"did you mean 'layers'"),

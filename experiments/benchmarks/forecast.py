@@ -73,6 +73,7 @@ def report(found: dict[str, Any], limit: int) -> str:
     errors = np.abs(pairs[:, 0] - pairs[:, 1]) / pairs[:, 1]
     wall = abs(found["planned"]["search_seconds"] - found["searched"]) / found["searched"]
     middle, late = np.median(errors), np.quantile(errors, 0.9)
+    planned, searched = found["planned"]["search_seconds"], found["searched"]
     lines = [
         "# The forecast against the truth",
         "",
@@ -84,7 +85,7 @@ def report(found: dict[str, Any], limit: int) -> str:
         "| --- | ---: | ---: | ---: | ---: |",
         f"| a trial (median) | {np.median(pairs, 0)[0]:.1f} s | {np.median(pairs, 0)[1]:.1f} s | {middle:.1%} | 25% |",
         f"| a trial (9 of 10 within) | | | {late:.1%} | |",
-        f"| the whole search | {found['planned']['search_seconds']:.0f} s | {found['searched']:.0f} s | {wall:.1%} | 20% |",
+        f"| the whole search | {planned:.0f} s | {searched:.0f} s | {wall:.1%} | 20% |",
         "",
         f"Calibration: {found['planned']['measured']['configurations']} configurations "
         f"in {found['planned']['measured']['seconds']:.0f} s.",
