@@ -169,7 +169,9 @@ def _explain(error: Exception, overrides: Sequence[str]) -> UserError:
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         return UserError(f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: {error.problem}")
     if "override must be a string" in text:
-        return _is_group(next((_key(o) for o in overrides if _key(o) in GROUPS), "group"))
+        groups = [o for o in overrides if _key(o) in GROUPS]
+        wrong = [o for o in groups if not re.fullmatch(r"[\w./-]+", o.partition("=")[2]) or o.endswith("=null")]
+        return _is_group(_key([*wrong, *groups, "group"][0]))
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = [o for o in error.options or () if not o.startswith("_")]
@@ -178,7 +180,9 @@ def _explain(error: Exception, overrides: Sequence[str]) -> UserError:
         return _unknown_key(match[1])
     culprit = next((_short(o) for o in overrides if _key(o) in text or len(overrides) == 1), None)
     first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
-    return UserError(f"cannot compose the config{f' with {culprit!r}' if culprit else ''}: {_short(first, 300)}")
+    place = getattr(error, "full_key", None)  # None also where OmegaConf does not know it
+    where = f" with {culprit!r}" if culprit else f" at {place}" if place else ""
+    return UserError(f"cannot compose the config{where}: {_short(first, 300)}")
 
 
 def _is_group(name: str) -> UserError:

@@ -39,7 +39,7 @@ def show(root: Path, console: Console | None = None) -> None:
 def _row(folder: Path) -> tuple[float, tuple[str, ...]]:
     try:
         told = standing.read(folder)
-    except (UserError, KeyError, TypeError) as error:
+    except UserError as error:
         return 0.0, (folder.name, "damaged", str(error).splitlines()[0][:80], "", "", "")
     counts = told.counts
     failed = f", {counts['failed']} failed" if counts["failed"] else ""

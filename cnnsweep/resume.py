@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from cnnsweep import data as datasets
-from cnnsweep import journal, ledger, lock, replay, session, standing
+from cnnsweep import journal, ledger, lock, replay, schema, session, standing
 from cnnsweep.budget import spent
 from cnnsweep.components import program
 from cnnsweep.config import check, compose
-from cnnsweep.errors import UserError
+from cnnsweep.errors import UserError, unknown
 from cnnsweep.mlflow_store import connect, redact
 from cnnsweep.objective import Objective
 from cnnsweep.summary import where_kept
@@ -43,6 +43,8 @@ def read(named: Sequence[str], overrides: Sequence[str], config_dir: str | None 
                 f"resume: cannot use '{override}': a sweep goes on with the config it was started with; only "
                 f"{', '.join(f'{g}.*' for g in GROUPS)}, tracking.dir (where it is) and tracking.uri may be given"
             )
+        if name.startswith("budget.") and name[7:] not in (names := [f.name for f in fields(schema.Budget)]):
+            raise unknown("key", name, [f"budget.{n}" for n in names])
     where = [o for o in overrides if o.startswith("tracking.dir=")]
     directory = compose(where, config_dir)["tracking"]["dir"]
     root = Path(directory).absolute()
@@ -63,6 +65,8 @@ def resume(wish: Wish, watcher: session.Watcher, command: Sequence[str] = ()) ->
         if mended := journal.mend(path):
             watcher.say(mended)
         events = journal.read(path)
+        if missing := [key for key in ("config", "facts") if key not in events[0]]:
+            raise journal.damaged(path, 1, f"it has no {' and no '.join(missing)}")
         config = changed(events, wish)
         if is_finished(events, config):
             _say_finished(events, config, folder, watcher)
@@ -125,7 +129,10 @@ def _override(group: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
 
 def _last_unfinished(root: Path, larger: bool) -> Path:
     """The sweep that was last at work among those to go on with; with a larger budget, finished ones too."""
-    told = [(standing.read(folder), folder) for folder in standing.folders(root)]
+    told: list[tuple[standing.Standing, Path]] = []
+    for folder in standing.folders(root):
+        with contextlib.suppress(UserError):  # a damaged one is for those who name it
+            told.append((standing.read(folder), folder))
     if not told:
         raise UserError(f"nothing to resume: there are no sweeps in {root / 'sweeps'} (tracking.dir=DIR: elsewhere)")
     latest = [folder for _, folder in sorted(told, key=lambda item: item[0].last, reverse=True)]

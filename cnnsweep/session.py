@@ -121,6 +121,7 @@ def assemble(
     watcher.say(f"{len(executor.slots)} workers: {', '.join(executor.slots)} · log: {_short(folder / 'log.txt')}")
     with framework_noise_to(folder / "log.txt"):
         search = searches.build(config, posed, objective)
+        locate("model._target_", config["model"]["_target_"])
     datasets.save(data, folder / "data")
     return Parts(config, folder, data, posed, objective, search, executor, uri)
 

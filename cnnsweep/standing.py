@@ -17,7 +17,7 @@ from typing import Any
 
 from cnnsweep import lock
 from cnnsweep.errors import UserError, unknown
-from cnnsweep.journal import FILE, Journal, parse
+from cnnsweep.journal import FILE, Journal, damaged, parse
 from cnnsweep.objective import Objective
 
 STATE = "state.json"
@@ -109,7 +109,10 @@ def read(folder: Path) -> Standing:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     whole = rest[: rest.rfind(b"\n") + 1]
     for event in parse(path, whole, first=standing.events + 1):
-        standing.apply(event)
+        try:
+            standing.apply(event)
+        except (KeyError, TypeError) as error:
+            raise damaged(path, standing.events + 1, f"its event lacks something ({error!r})") from error
     standing.size += len(whole)
     return standing
 

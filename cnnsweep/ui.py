@@ -210,7 +210,8 @@ def _find_sweep(root: Path, name: str | None) -> tuple[str | None, str]:
     """Return the id and the objective of the sweep that is meant; the id is None for all of them."""
     begun = {path.parent.name: path for path in (root / "sweeps").glob("*/journal.jsonl")}
     latest = sorted(begun, key=lambda sweep: begun[sweep].stat().st_mtime, reverse=True)
-    first = {sweep: _first_event(begun[sweep]) for sweep in latest}
+    first = {sweep: event for sweep in latest if (event := _first_event(begun[sweep]))}
+    latest = list(first)
     if name in (None, "all") and not latest:
         return None, "val_accuracy"
     if name in (None, "all"):
@@ -221,6 +222,11 @@ def _find_sweep(root: Path, name: str | None) -> tuple[str | None, str]:
     raise unknown("sweep", str(name), {*latest, *(event["name"] for event in first.values())})
 
 
-def _first_event(journal: Path) -> dict[str, Any]:
-    with journal.open("rb") as file:
-        return dict(json.loads(file.readline()))
+def _first_event(journal: Path) -> dict[str, Any] | None:
+    """What the sweep began with; None where the journal is damaged."""
+    try:
+        with journal.open("rb") as file:
+            event = dict(json.loads(file.readline()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return event if {"name", "config"} <= event.keys() else None

@@ -36,6 +36,10 @@ def load(config: Mapping[str, Any], seed: int) -> Dataset:
         arrays = loader(config)
     except OSError as error:
         raise UserError(f"data cannot be read: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # a loader of the user's own: --debug shows its traceback
+        raise UserError(f"data._target_ '{config['_target_']}' failed: {type(error).__name__}: {error}") from error
     if not isinstance(arrays, Arrays):
         raise UserError(f"data._target_ '{config['_target_']}' returned {type(arrays).__name__}, expected Arrays")
     if faults := find_faults(arrays):
