@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from cnnsweep import data as datasets
 from cnnsweep import journal, session
 from cnnsweep.config import compose
 from cnnsweep.errors import UserError
@@ -75,8 +76,6 @@ class TestFinishedSweep:
         import mlflow
         from mlflow.tracking import MlflowClient
 
-        from cnnsweep.data import open_saved
-
         client = MlflowClient(finished.uri)
         experiment = client.get_experiment_by_name("cnnsweep")
         (parent,) = client.search_runs(
@@ -84,7 +83,7 @@ class TestFinishedSweep:
         )
         mlflow.set_tracking_uri(finished.uri)
         model = mlflow.keras.load_model(parent.data.tags["cnnsweep.model_uri"])
-        data = open_saved(finished.folder / "data")
+        data = datasets.load(finished.config["data"], finished.config["seed"])
         predicted = np.argmax(model.predict(np.asarray(data.x_test), verbose=0), axis=1)
         accuracy = float(np.mean(predicted == data.y_test))
         assert accuracy == pytest.approx(finished.ledger.final["metrics"]["test_accuracy"], abs=1e-6)
@@ -172,7 +171,9 @@ def test_failures_in_a_row_end_the_sweep_with_their_reasons(tmp_path):
     outcome = sweep(tmp_path, broken, "search.max_failures=2", "budget.trials=9", "executor=inline")
     assert outcome.status == "failed"
     assert len(outcome.ledger.entries) == 2
-    assert outcome.ledger.stop["reason"] == "2 trials in a row failed: RuntimeError: no such network"
+    assert outcome.ledger.stop["reason"] == (
+        "2 trials in a row failed (search.max_failures): 2 × RuntimeError: no such network"
+    )
 
 
 def build_broken(model, input_shape, classes, **settings):
