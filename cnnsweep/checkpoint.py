@@ -25,7 +25,8 @@ def save(folder: Path, model: Any, state: Mapping[str, Any], is_best: bool) -> N
     arrays |= {f"optimizer/{i}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
     partial = folder / f"{LAST}.{os.getpid()}"
     with partial.open("wb") as file:
-        np.savez(file, state=np.array(json.dumps(dict(state))), **arrays)  # type: ignore[arg-type]
+        told = {"state": np.array(json.dumps(dict(state))), "part": np.array(model.name)}
+        np.savez(file, **told, **arrays)  # type: ignore[arg-type]
     os.replace(partial, folder / LAST)
     if is_best:
         keep_best(folder)
@@ -53,15 +54,27 @@ def clear(folder: Path, names: Iterable[str] = (LAST, BEST)) -> None:
         path.unlink(missing_ok=True)
 
 
+def read_state(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's state alone. Raises ValueError where the file is not whole."""
+    try:
+        with np.load(path) as file:
+            return json.loads(str(file["state"]))
+    except (KeyError, zipfile.BadZipFile, OSError, EOFError) as error:
+        raise ValueError(f"checkpoint '{path.name}' of trial {path.parent.name} cannot be read: {error}") from error
+
+
 def load(path: Path, model: Any, with_optimizer: bool = True) -> dict[str, Any]:
     """Put a checkpoint back into a model of the same config and return its state.
 
+    Where only a part of the model was trained (the head of a frozen backbone), it goes into the layer of that name.
     The optimizer must have been built on the trainable variables. Raises ValueError where the file is not whole or
     belongs to another network.
     """
     try:
         with np.load(path) as file:
-            for i, variable in enumerate(model.variables):
+            part = str(file["part"])
+            trained = model if model.name == part else model.get_layer(part)
+            for i, variable in enumerate(trained.variables):
                 variable.assign(file[f"model/{i}"])
             for i, variable in enumerate(model.optimizer.variables if with_optimizer else ()):
                 variable.assign(file[f"optimizer/{i}"])

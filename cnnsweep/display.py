@@ -135,7 +135,8 @@ def _running(sweep: Sweep) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     for entry in sorted(sweep.ledger.with_status("running"), key=lambda e: e.slot):
         metric = sweep.ledger.objective.metric
-        last = f"{metric} {entry.curve[-1][metric]:.4f}" if entry.curve else "starting"
+        notes = getattr(sweep.executor, "notes", {})
+        last = f"{metric} {entry.curve[-1][metric]:.4f}" if entry.curve else notes.get(entry.slot, "starting")
         grid.add_row(Text(entry.slot, style="cyan"), entry.name, f"epoch {len(entry.curve)}/{entry.target}", last)
     return grid
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnsweep import checkpoint
 from cnnsweep.data import Dataset, open_saved
-from cnnsweep.training import EVAL_BATCH, build_model
+from cnnsweep.training import EVAL_BATCH, batched, build_model
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def evaluate_best(spec: FinalSpec) -> Generator[None, bool, dict[str, Any]]:
     data = open_saved(spec.data)
     model = build_model(spec.config, data, spec.seed)
     checkpoint.load(spec.folder / checkpoint.BEST, model, with_optimizer=False)
-    measured = model.evaluate(data.x_test, data.y_test, batch_size=EVAL_BATCH, verbose=0, return_dict=True)
+    measured = model.evaluate(**batched(data.x_test, data.y_test, EVAL_BATCH), verbose=0, return_dict=True)
     write_model(spec.output, model, data)
     metrics = {"test_accuracy": float(measured["accuracy"]), "test_loss": float(measured["loss"])}
     return {"metrics": metrics, "images": len(data.x_test)}

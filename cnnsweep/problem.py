@@ -88,6 +88,11 @@ def trial_seed(seed: int, number: int) -> int:
 
 def short_name(number: int, model: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     """The network in a few characters, for lists and legends: "022 · 32-64-96 k3 same max"."""
+    if "backbone" in model:
+        head = [str(model["dense_units"])] * model["dense_layers"]
+        cut = model["cut"] if "model.cut" in values else None
+        parts = [model["backbone"], cut, model["pooling"], "-".join(head) or "no dense"]
+        return f"{number:03d} · {' '.join(p for p in parts if p)}"
     if "filters" not in model:
         words = [_word(v) for k, v in values.items() if k.startswith("model.")]
         return f"{number:03d} · {' '.join(words) or model['_target_'].rpartition('.')[2]}"

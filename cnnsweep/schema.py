@@ -25,6 +25,15 @@ ACTIVATIONS = (
 )  # fmt: skip
 PADDINGS = ("same", "valid")
 POOLINGS = ("max", "average", "none")
+BACKBONES = (
+    "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge", "DenseNet121", "DenseNet169",
+    "DenseNet201", "EfficientNetB0", "EfficientNetB1", "EfficientNetB2", "EfficientNetB3", "EfficientNetB4",
+    "EfficientNetB5", "EfficientNetB6", "EfficientNetB7", "EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2",
+    "EfficientNetV2B3", "EfficientNetV2L", "EfficientNetV2M", "EfficientNetV2S", "InceptionResNetV2", "InceptionV3",
+    "MobileNet", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small", "NASNetLarge", "NASNetMobile", "ResNet101",
+    "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2", "VGG16", "VGG19", "Xception",
+)  # fmt: skip
+"""The networks of keras.applications, listed here so that a wrong name is found without loading Keras."""
 METRICS = ("val_accuracy", "val_loss", "accuracy", "loss")
 
 
@@ -79,6 +88,36 @@ SIZE = {"most": 2**31 - 1}
 
 
 @dataclass
+class ImageFolder(Data):
+    test: float = key(above=0, below=1)
+    image_size: Any = key()
+    resize: str = key(choices=("crop", "pad", "stretch"))
+    color: str = key(choices=("rgb", "grey"))
+    skip_bad: bool = key()
+    cache: str = key()
+
+
+@dataclass
+class Transfer:
+    """A pre-trained backbone and a head; models.transfer says what the keys mean."""
+
+    _target_: str = key()
+    layers: str | None = key()
+    check: str | None = key()
+    prepare: str | None = key()
+    backbone: str = key(choices=BACKBONES)
+    weights: str = key()
+    cut: str | None = key()
+    input_size: int | None = key(least=1)
+    pooling: str = key(choices=("average", "max", "flatten"))
+    dense_layers: int = key(least=0)
+    dense_units: int = key(least=1)
+    activation: str = key(choices=ACTIVATIONS)
+    dropout: float = key(least=0, below=1)
+    cache: str | None = key()
+
+
+@dataclass
 class Cnn:
     """Block settings are one value or a list with one a block; the bounds hold for `each`.
 
@@ -114,6 +153,9 @@ class Training:
     steps_per_execution: Any = key()
     deterministic: Any = key()
     retry_smaller_batch: bool = key()
+    unfreeze: Any = key()
+    unfreeze_epochs: int = key(least=1)
+    unfreeze_learning_rate: float = key(above=0)
 
 
 @dataclass
@@ -181,7 +223,9 @@ BY_TARGET: dict[str, type] = {
     "cnnsweep.data.digits.load": Data,
     "cnnsweep.data.idx.mnist": Data,
     "cnnsweep.data.idx.fashion_mnist": Data,
+    "cnnsweep.data.image_folder.load": ImageFolder,
     "cnnsweep.models.cnn.build": Cnn,
+    "cnnsweep.models.transfer.build": Transfer,
     "cnnsweep.search.random.RandomOracle": Search,
     "cnnsweep.search.grid.GridOracle": Search,
     "cnnsweep.search.bayesian.BayesianOracle": Bayesian,

@@ -18,7 +18,8 @@ from cnnsweep import facts, ledger, lock, pricing, problem, replay
 from cnnsweep import search as searches
 from cnnsweep.components import locate
 from cnnsweep.errors import UserError
-from cnnsweep.executors import Job
+from cnnsweep.executors import Executor, Job
+from cnnsweep.executors.preparing import Preparing
 from cnnsweep.housekeeping import Housekeeper, forget_data
 from cnnsweep.interrupt import interruptible
 from cnnsweep.journal import FILE as JOURNAL
@@ -29,8 +30,9 @@ from cnnsweep.standing import Scribe
 from cnnsweep.sweep import Listener, Sweep
 from cnnsweep.tracking import Tracker, open_store
 from cnnsweep.training import train
+from cnnsweep.trial import Inspection
 
-PRELOAD = ("cnnsweep.training", "cnnsweep.models.cnn", "sklearn")
+PRELOAD = ("cnnsweep.training", "cnnsweep.models.cnn", "cnnsweep.features", "sklearn")
 FLUSH_SECONDS = 60
 HURRIED_SECONDS = 5
 """For MLflow, where someone waits for the end; what is not sent waits in the journal."""
@@ -112,10 +114,12 @@ def assemble(
     root = folder.parents[1]
     executor = make_executor(config, folder / "log.txt", root)
     stack.callback(executor.close)
+    executor.say = watcher.say
     watcher.say(data.describe())
     uri = open_store(config["tracking"])
     config = redact(config)
     posed = problem.pose(config, data.input_shape, data.classes)
+    try_networks(config, data.input_shape, executor)
     objective = Objective.of(config["objective"])
     stack.enter_context(log_to(folder / "log.txt"))
     watcher.say(f"{len(executor.slots)} workers: {', '.join(executor.slots)} · log: {_short(folder / 'log.txt')}")
@@ -192,7 +196,22 @@ def make_executor(config: Mapping[str, Any], log: Path, root: Path) -> Any:
         log.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"tracking.dir: '{root}' cannot be written ({error.strerror}); set another") from error
-    return made(backend=config["backend"], log=log, **settings)
+    executor = made(backend=config["backend"], log=log, **settings)
+    step = config["model"].get("prepare")
+    return Preparing(executor, locate("model.prepare", step) if step else lambda spec: spec)
+
+
+def try_networks(config: Mapping[str, Any], shape: tuple[int, int, int], executor: Executor) -> None:
+    """Have a worker build what the model family can only check by building. Raises `UserError` with all faults."""
+    family = config["model"].get("check")
+    if not family:
+        return
+    executor.submit(executor.slots[0], locate("model.check", family), Inspection(config, shape))
+    while (event := executor.wait()) is None:
+        pass
+    faults = event.value if event.kind == "result" else [str(event.value)]
+    if faults:
+        raise UserError("\n  ".join(faults))
 
 
 def new_id(root: Path, name: str) -> str:

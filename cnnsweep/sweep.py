@@ -17,6 +17,7 @@ from cnnsweep.budget import spent
 from cnnsweep.evaluation import FinalSpec, evaluate_best
 from cnnsweep.executors import Event, Executor
 from cnnsweep.faults import is_full_disk, is_out_of_memory
+from cnnsweep.finetune import total_epochs
 from cnnsweep.journal import Journal
 from cnnsweep.ledger import Entry, Ledger
 from cnnsweep.limits import Watchdog
@@ -82,6 +83,8 @@ class Sweep:
             event = self._wait()
             if event is not None:
                 self._handle(event)
+            for slot in getattr(self.executor, "notes", ()):  # what it waits for has an end of its own
+                watchdog.heard(slot)
             for slot, reason in watchdog.overdue():
                 self.executor.kill(slot, reason)
 
@@ -210,7 +213,7 @@ class Sweep:
             seed=trial_seed(config["seed"], number),
             folder=self.folder / "trials" / f"{number:03d}",
             data=self.folder / "data",
-            epochs=proposal.epochs or config["training"]["epochs"],
+            epochs=proposal.epochs or total_epochs(config["training"]),
             initial_epoch=done,
             since=since,
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnsweep import checkpoint
+from cnnsweep import checkpoint, finetune
 from cnnsweep.components import locate
 from cnnsweep.data import Dataset, open_saved
 from cnnsweep.geometry import measure
@@ -18,6 +18,8 @@ from cnnsweep.objective import Objective
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
 
 EVAL_BATCH = 256
+IN_MEMORY = 512 * 2**20
+"""Bytes of images above which they are not read into memory at once, as TensorFlow would, twice."""
 
 
 def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
@@ -29,16 +31,18 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
     spec.folder.mkdir(parents=True, exist_ok=True)
     data = open_saved(spec.data)
     objective = Objective.of(spec.config["objective"])
-    patience = spec.config["training"]["patience"]
+    training, steps = spec.config["training"], _steps(spec.config["training"], data)
     model, rows, spent = _begin(spec, data, objective)
     status: Status = "completed"
     reason = None
     for epoch in range(min(spec.initial_epoch, len(rows)) + 1, spec.epochs + 1):
-        if epoch - 1 > spec.since and _no_better(rows[: epoch - 1], objective, patience):
+        if epoch - 1 > spec.since and _no_better(rows[: epoch - 1], objective, training):
             break
         if epoch > len(rows):  # else it was trained, but the driver died before it learned of it
+            if finetune.unfreezes_at(training, epoch):
+                start_fine_tuning(model, training, steps)
             metrics = run_epoch(model, data, spec, epoch)
-            if reason := _fault(metrics, objective, spec, epoch):
+            if reason := _fault(metrics, objective, epoch):
                 status = "failed"
                 break
             rows.append(metrics)
@@ -51,8 +55,9 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
         draw_curves(spec, rows)
         checkpoint.settle(spec.folder)
     seconds = round(spent + time.monotonic() - began, 3)
-    summary = {"parameters": float(model.count_params()), "trial_seconds": seconds}
-    return TrialResult(spec.number, status, reason or _no_better(rows, objective, patience), len(rows), summary)
+    parameters = float(model.count_params() + spec.frozen_parameters)
+    summary = {"parameters": parameters, "trial_seconds": seconds}
+    return TrialResult(spec.number, status, reason or _no_better(rows, objective, training), len(rows), summary)
 
 
 def stopped_after(epoch: int) -> str:
@@ -65,13 +70,16 @@ def _begin(spec: TrialSpec, data: Dataset, objective: Objective) -> tuple[Any, l
 
     Where nothing can be restored the trial begins again and, on the CPU, gives the same numbers.
     """
-    model = build_model(spec.config, data, spec.seed)
+    training, last = spec.config["training"], spec.folder / checkpoint.LAST
+    model = build_model(spec.config, data, spec.seed, spec.builder)
     if spec.initial_epoch:
         try:
-            state = checkpoint.load(spec.folder / checkpoint.LAST, model)
+            if finetune.is_unfrozen(training, len(checkpoint.read_state(last)["epochs"])):
+                start_fine_tuning(model, training, _steps(training, data))
+            state = checkpoint.load(last, model)
         except ValueError as error:
             print(f"trial {spec.number} begins again: {error}", file=sys.stderr)
-            model = build_model(spec.config, data, spec.seed)  # it may have been loaded in part
+            model = build_model(spec.config, data, spec.seed, spec.builder)  # it may have been loaded in part
         else:
             checkpoint.clear(spec.folder, ())
             if _last_is_best(state["epochs"], objective):  # the crash may have come between the two files
@@ -82,9 +90,9 @@ def _begin(spec: TrialSpec, data: Dataset, objective: Objective) -> tuple[Any, l
     return model, [], 0.0
 
 
-def _fault(metrics: Mapping[str, float], objective: Objective, spec: TrialSpec, epoch: int) -> str | None:
+def _fault(metrics: Mapping[str, float], objective: Objective, epoch: int) -> str | None:
     bad = next((m for m in ("loss", objective.metric) if not math.isfinite(metrics[m])), None)
-    rate = spec.config["training"]["learning_rate"]
+    rate = metrics["learning_rate"]
     return f"{bad} is {metrics[bad]} in epoch {epoch} (learning rate {rate:.3g})" if bad else None
 
 
@@ -92,19 +100,28 @@ def _last_is_best(rows: Sequence[Mapping[str, float]], objective: Objective) -> 
     return objective.best(row[objective.metric] for row in rows) == len(rows) - 1
 
 
-def _no_better(rows: Sequence[Mapping[str, float]], objective: Objective, patience: int | None) -> str | None:
+def _no_better(
+    rows: Sequence[Mapping[str, float]], objective: Objective, training: Mapping[str, Any]
+) -> str | None:
     best = objective.best(row[objective.metric] for row in rows)
-    over = patience and best is not None and len(rows) - 1 - best >= patience
-    return f"no better {objective.metric} for {patience} epochs" if over else None
+    over = finetune.out_of_patience(training, best, len(rows))
+    return f"no better {objective.metric} for {training['patience']} epochs" if over else None
 
 
-def build_model(config: Mapping[str, Any], data: Dataset, seed: int) -> Any:
-    """Build and compile the network of a config, its optimizer ready to be restored."""
+def _steps(training: Mapping[str, Any], data: Dataset) -> int:
+    return math.ceil(len(data.x_train) / training["batch_size"])
+
+
+def build_model(config: Mapping[str, Any], data: Dataset, seed: int, builder: str | None = None) -> Any:
+    """Build and compile the network of a config, its optimizer ready to be restored.
+
+    `builder` names the function that builds it, where that is not the model's own `_target_`.
+    """
     import keras
 
     _make_deterministic(config["training"]["deterministic"])
     keras.utils.set_random_seed(seed)
-    build = locate("model._target_", config["model"]["_target_"])
+    build = locate("model._target_", builder or config["model"]["_target_"])
     model = build(
         config["model"],
         data.input_shape,
@@ -113,15 +130,26 @@ def build_model(config: Mapping[str, Any], data: Dataset, seed: int) -> Any:
         augment=augmentation(config["data"].get("augment", {}), seed),
         seed=seed,
     )
-    steps = math.ceil(len(data.x_train) / config["training"]["batch_size"])
+    compile_model(model, config["training"], _steps(config["training"], data))
+    return model
+
+
+def compile_model(model: Any, training: Mapping[str, Any], steps: int) -> None:
+    """Compile a model with a new optimizer, built on what is trainable now, for epochs of so many steps."""
     model.compile(
-        optimizer=make_optimizer(config["training"], steps),
+        optimizer=make_optimizer(training, steps),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        steps_per_execution=_steps_per_execution(config["training"]["steps_per_execution"], steps),
+        steps_per_execution=_steps_per_execution(training["steps_per_execution"], steps),
     )
     model.optimizer.build(model.trainable_variables)
-    return model
+
+
+def start_fine_tuning(model: Any, training: Mapping[str, Any], steps: int) -> None:
+    """Make the end of the backbone trainable, with the learning rate and the schedule of that phase."""
+    finetune.unfreeze(model, training["unfreeze"])
+    later = {"learning_rate": training["unfreeze_learning_rate"], "epochs": training["unfreeze_epochs"]}
+    compile_model(model, {**training, **later}, steps)
 
 
 def make_optimizer(training: Mapping[str, Any], steps: int) -> Any:
@@ -168,9 +196,9 @@ def run_epoch(model: Any, data: Dataset, spec: TrialSpec, epoch: int) -> dict[st
     began = time.monotonic()
     size = spec.config["training"]["batch_size"]
     order = np.random.default_rng([spec.seed, epoch]).permutation(len(data.x_train))
-    batches = _batches(data.x_train[order], data.y_train[order], size)
+    batches = batched(data.x_train, data.y_train, size, order)
     trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0).history
-    held_out = model.evaluate(**_batches(data.x_val, data.y_val, EVAL_BATCH), verbose=0, return_dict=True)
+    held_out = model.evaluate(**batched(data.x_val, data.y_val, EVAL_BATCH), verbose=0, return_dict=True)
     return {
         "loss": float(trained["loss"][0]),
         "accuracy": float(trained["accuracy"][0]),
@@ -181,9 +209,19 @@ def run_epoch(model: Any, data: Dataset, spec: TrialSpec, epoch: int) -> dict[st
     }
 
 
-def _batches(x: np.ndarray, y: np.ndarray, size: int) -> dict[str, Any]:
+def batched(x: np.ndarray, y: np.ndarray, size: int, order: np.ndarray | None = None) -> dict[str, Any]:
+    """The arguments with which `fit` and `evaluate` take the data in batches, in this order.
+
+    Images that fill much of the memory are read from their file batch by batch.
+    """
     import keras
 
+    if x.nbytes > IN_MEMORY:
+        from cnnsweep.data.batches import Batches
+
+        return {"x": Batches(x, y, size, np.arange(len(x)) if order is None else order)}
+    if order is not None:
+        x, y = x[order], y[order]
     if keras.backend.backend() != "tensorflow":
         return {"x": x, "y": y, "batch_size": size}
     import tensorflow as tf
@@ -251,4 +289,6 @@ def write_layer_table(spec: TrialSpec, model: Any, data: Dataset) -> None:
         lines.append(measure(layers, data.input_shape).table())
     else:
         model.summary(line_length=100, print_fn=lambda line, **_: lines.append(line))
+        if spec.frozen_parameters:
+            lines.append(f"Trained on what a frozen part of {spec.frozen_parameters:,} parameters makes of the images.")
     (folder / "model.txt").write_text("\n".join(lines) + "\n")

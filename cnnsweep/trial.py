@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,29 @@ class TrialSpec:
     """Epochs done already; above 0 the trial goes on from the checkpoint in its folder."""
     since: int = 0
     """Epochs that were done when the search asked for this; it gets at least one more, whatever patience says."""
+    builder: str | None = None
+    """Builds what is trained on `data` in place of the model's own `_target_`: only its last part, say."""
+    frozen_parameters: int = 0
+    """Of the part before that, whose output `data` holds."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a model family's `check` is to look at before the first trial: a sweep's config and its images' shape."""
+
+    config: Mapping[str, Any]
+    input_shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Work that several trials need: done once, as a job of its own, before the first of them."""
+
+    key: str
+    """Equal for two trials that need the same."""
+    job: Callable[[Any], Any]
+    """Reports its progress as a line for the screen; its result is the last of these lines."""
+    argument: Any
 
 
 @dataclass(frozen=True)

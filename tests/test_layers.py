@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1] / "cnnsweep"
 LEVELS = [
     {"errors", "schema", "config", "components", "objective", "space", "geometry", "problem", "trial", "journal"}
     | {"limits", "lock", "windows", "signature", "chain", "lattice", "distinct", "feasible", "forecast", "pricing"},
-    {"data", "models", "checkpoint", "ledger", "sketch", "budget", "faults", "standing"},
-    {"training", "evaluation"},
+    {"data", "models", "checkpoint", "finetune", "ledger", "sketch", "budget", "faults", "standing"},
+    {"training", "evaluation", "features"},
     {"search", "executors", "tracking", "records", "mlflow_runs", "mlflow_store", "plots", "facts"}
     | {"calibration", "simulation"},
     {"sweep", "session", "display", "summary", "ui", "housekeeping", "interrupt", "listing", "replay", "resume"}

@@ -24,8 +24,9 @@ class Arrays:
 
     x_train: Array
     y_train: Array
-    x_test: Array
-    y_test: Array
+    x_test: Array | None
+    y_test: Array | None
+    """None, both of them: split off the training set, the share that the config's `test` says."""
     class_names: tuple[str, ...]
     """One name a class; empty: the classes are numbered."""
     source: str
@@ -39,12 +40,14 @@ class Arrays:
     """None: named after the loader."""
     files: Mapping[str, str] = field(default_factory=dict)
     """The file of "x_train", "y_train" …, for messages, where each has its own."""
+    digest: str | None = None
+    """Stands for the content, where the loader knows it already; None: all of it is read to find one."""
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that are there: "train", "test" and, where the data has its own, "val"."""
-        own = self.x_val is not None or self.y_val is not None
-        return ("train", "val", "test") if own else ("train", "test")
+        """The splits that are there: "train" and, where the data has its own, "val" and "test"."""
+        own = {"val": (self.x_val, self.y_val), "test": (self.x_test, self.y_test)}
+        return ("train", *(split for split, halves in own.items() if any(a is not None for a in halves)))
 
     def where(self, key: str) -> str:
         """The place of one array, for messages."""

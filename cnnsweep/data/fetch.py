@@ -41,7 +41,7 @@ def download(module: str, file: str) -> tuple[tuple[Array, Array], tuple[Array, 
     import keras
 
     try:
-        with _stall_limit(STALL_SECONDS):
+        with stall_limit(STALL_SECONDS):
             return getattr(keras.datasets, module).load_data()
     except Exception as error:  # Keras raises a bare Exception for a failed download
         raise UserError(f"the download failed: {error}") from error
@@ -69,7 +69,7 @@ def find_obstacle(url: str, seconds: float = ANSWER_SECONDS) -> str | None:
 
 
 @contextmanager
-def _stall_limit(seconds: float) -> Iterator[None]:
+def stall_limit(seconds: float = STALL_SECONDS) -> Iterator[None]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

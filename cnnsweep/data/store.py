@@ -6,10 +6,10 @@ import json
 import os
 import tempfile
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from cnnsweep.data.arrays import Dataset
+from cnnsweep.data.mapped import open_map, put
 from cnnsweep.errors import UserError
 
 ARRAYS = ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test")
@@ -29,7 +29,7 @@ def save(dataset: Dataset, folder: Path) -> None:
             new = Path(scratch) / "new"
             new.mkdir()
             for key in ARRAYS:
-                np.save(new / f"{key}.npy", getattr(dataset, key), allow_pickle=False)
+                put(getattr(dataset, key), new / f"{key}.npy")
             facts = {key: getattr(dataset, key) for key in FACTS}
             (new / "dataset.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
             _put(new, folder, dataset)
@@ -44,7 +44,7 @@ def open_saved(folder: Path) -> Dataset:
     """
     try:
         facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False) for key in ARRAYS}
+        arrays: Any = {key: open_map(folder / f"{key}.npy") for key in ARRAYS}
         facts["class_names"] = tuple(facts["class_names"])
         return Dataset(**facts, **arrays)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:

@@ -72,14 +72,14 @@ def build(
     """
     stack = layers(model, input_shape, classes, scale)
     measure(stack, input_shape)
-    _check_activation(model["activation"])
+    check_activation(model["activation"])
     import keras
 
     images = outputs = keras.Input(tuple(input_shape), name="image")
     for layer in augment:
         outputs = layer(outputs)
     for layer in stack:
-        outputs = _keras_layer(layer, _layer_seed(seed, layer.name))(outputs)
+        outputs = _keras_layer(layer, layer_seed(seed, layer.name))(outputs)
     return keras.Model(images, outputs, name="cnn")
 
 
@@ -145,12 +145,12 @@ def _head(model: Mapping[str, Any], classes: int) -> list[Layer]:
     return [*head, Layer("dense", "classifier", classifier, "the classifier", _CLASSIFIER_KEYS)]
 
 
-def _layer_seed(seed: int, name: str) -> int:
+def layer_seed(seed: int, name: str) -> int:
     """A seed for one layer that depends on no other layer, so adding one leaves the others' weights alone."""
     return random.Random(f"{seed} {name}").getrandbits(31)
 
 
-def _check_activation(name: str) -> None:
+def check_activation(name: str) -> None:
     from keras import activations
 
     try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cnnsweep.components import locate
+from cnnsweep.finetune import total_epochs
 from cnnsweep.objective import Objective
 from cnnsweep.problem import Problem
 
@@ -101,7 +102,7 @@ def build(config: Mapping[str, Any], problem: Problem, objective: Objective) -> 
         objective,
         seed=config["seed"],
         max_trials=config["budget"]["trials"],
-        max_epochs=config["training"]["epochs"],
+        max_epochs=total_epochs(config["training"]),
         **settings,
     )
     return Search(oracle, objective)
