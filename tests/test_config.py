@@ -18,13 +18,14 @@ CHOICES = [
     for path in sorted((shipped() / group).glob("*.yaml"))
     if not path.name.startswith("_")
 ]
+PAIRS = {("model", "transfer"): ["space=transfer"], ("space", "transfer"): ["model=transfer"]}
 NEEDED = {"npz": ["data.file=own.npz"], "server": ["tracking.uri=http://localhost:5000"]}
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=["=".join(c) for c in CHOICES])
 def test_every_shipped_config_composes_and_its_space_can_be_read(group, choice):
     plus = "+" if group == "sweep" else ""
-    config = compose([f"{plus}{group}={choice}", *NEEDED.get(choice, [])])
+    config = compose([f"{plus}{group}={choice}", *NEEDED.get(choice, []), *PAIRS.get((group, choice), [])])
     read(config)
 
 

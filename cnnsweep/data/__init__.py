@@ -117,9 +117,7 @@ def _limited(arrays: Arrays, y: Array, limit: int, seed: int) -> Array:
     return choose(y, taken, seed, LIMIT)
 
 
-def _held_out(
-    arrays: Arrays, y: Array, names: tuple[str, ...], share: float, seed: int, stream: int
-) -> Array:
+def _held_out(arrays: Arrays, y: Array, names: tuple[str, ...], share: float, seed: int, stream: int) -> Array:
     counts = np.bincount(y)
     if single := [names[label] for label in np.flatnonzero(counts < 2)]:
         some = ", ".join(single[:5]) + (" …" if len(single) > 5 else "")

@@ -89,7 +89,8 @@ def _shape_faults(arrays: Arrays) -> Iterator[str]:
         if image(split) != image("train"):
             place = arrays.where(f"x_{split}")
             yield f"{place}: images of {image(split)}, the training images are {image('train')}"
-    if arrays.x_test is not None and arrays.x_train.shape == arrays.x_test.shape and np.array_equal(arrays.x_train, arrays.x_test):
+    x, tested = arrays.x_train, arrays.x_test
+    if tested is not None and x.shape == tested.shape and np.array_equal(x, tested):
         yield f"{arrays.where('x_test')}: the test images are the training images"
 
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from cnnsweep.data.arrays import Array
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF")
+ORIENTATION = 0x0112
 MODES = {"rgb": "RGB", "grey": "L"}
 
 
@@ -39,13 +40,14 @@ def decode(raw: bytes, size: tuple[int, int], color: str, resize: str) -> Array:
 def _upright(image: Image.Image, size: tuple[int, int], mode: str) -> Image.Image:
     # A JPEG can be decoded at a half, a quarter or an eighth of its size, for as much less time.
     image.draft(mode, (max(size), max(size)))
-    turned = ImageOps.exif_transpose(image)
+    # Asked first, because exif_transpose copies an image that is upright as well.
+    turned = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
     if turned.mode.startswith("I"):  # 16 bits a pixel
         turned = Image.fromarray((np.asarray(turned).astype(np.uint32) >> 8).astype(np.uint8))
     if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
         colours = turned.convert("RGBA")
         turned = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
-    return turned.convert(mode)
+    return turned if turned.mode == mode else turned.convert(mode)
 
 
 def _fitted(image: Image.Image, size: tuple[int, int], resize: str) -> Image.Image:

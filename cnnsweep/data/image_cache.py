@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -29,9 +29,10 @@ from cnnsweep.errors import UserError
 
 FORMAT = 1
 """Raised when the files or the decoding change."""
-AHEAD = 32
-"""Images a thread that may wait in memory to be written."""
-T = TypeVar("T")
+PORTION = 8
+"""Files that a thread takes at a time."""
+AHEAD = 4
+"""Portions a thread that may wait in memory to be written."""
 R = TypeVar("R")
 
 
@@ -59,84 +60,103 @@ def open_decoded(cache: Path, layout: Layout, decoding: Decoding) -> tuple[Path,
         if known.exists() and (root / known.read_text() / "manifest.json").exists():
             folder = root / known.read_text()
         else:
-            folder = root / _content_key(layout, decoding)
-            if not folder.exists():
-                _build(folder, layout, decoding)
+            folder = _find(root, layout, decoding) or _build(root, layout, decoding)
             _write(known, folder.name)
         return folder, json.loads((folder / "manifest.json").read_text())["skipped"]
     except OSError as error:
         raise UserError(f"data.cache '{cache}' cannot be used: {error}") from error
 
 
-def _build(folder: Path, layout: Layout, decoding: Decoding) -> None:
+def _find(root: Path, layout: Layout, decoding: Decoding) -> Path | None:
+    """Look for the same content under other names or times; files are only read where their sizes fit."""
+    sizes = [json.loads(manifest.read_text())["sizes"] for manifest in root.glob("*/manifest.json")]
+    if layout.sizes() not in sizes:
+        return None
+    hashes = {split: list(_in_order(_hash_file, files, f"reading {split}")) for split, files in layout.splits.items()}
+    folder = root / _content_key(layout, decoding, hashes)
+    return folder if folder.exists() else None
+
+
+def _build(root: Path, layout: Layout, decoding: Decoding) -> Path:
     """Decode into a new folder, which appears under its name when it is complete."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+    with tempfile.TemporaryDirectory(dir=root, prefix=".new-") as scratch:
         new = Path(scratch) / "new"
         new.mkdir()
         skipped: list[str] = []
-        for split, files in layout.splits.items():
-            skipped += _decode_split(new, split, files, layout, decoding)
-        (new / "manifest.json").write_text(json.dumps({"skipped": skipped, "classes": layout.classes}))
+        hashes: dict[str, list[str]] = {}
+        for split in layout.splits:
+            hashes[split] = _decode_split(new, split, layout, decoding, skipped)
+        manifest = {"skipped": skipped, "classes": layout.classes, "sizes": layout.sizes()}
+        (new / "manifest.json").write_text(json.dumps(manifest))
+        folder = root / _content_key(layout, decoding, hashes)
         try:
             os.rename(new, folder)
         except OSError:  # another process was faster
             if not (folder / "manifest.json").exists():
                 raise
+    return folder
 
 
-def _decode_split(new: Path, split: str, files: list[File], layout: Layout, decoding: Decoding) -> list[str]:
-    def pixels(file: File) -> Array | str:
+def _decode_split(new: Path, split: str, layout: Layout, decoding: Decoding, skipped: list[str]) -> list[str]:
+    """Write one split's images and labels; returns the hash of each file."""
+
+    def read(file: File) -> tuple[str, Array | str]:
         try:
-            return decode(file.path.read_bytes(), *astuple(decoding))
+            raw = file.path.read_bytes()
+            return hashlib.sha256(raw).hexdigest(), decode(raw, *astuple(decoding))
         except BadImageError as error:
-            return f"{layout.relative(file.path)}: {error}"
+            return hashlib.sha256(raw).hexdigest(), str(error)
         except OSError as error:
-            return f"{layout.relative(file.path)}: cannot be read ({error.strerror})"
+            return str(error.strerror), f"cannot be read ({error.strerror})"
 
-    channels = 3 if decoding.color == "rgb" else 1
-    labels, skipped = [], []
+    files, channels = layout.splits[split], 3 if decoding.color == "rgb" else 1
+    labels, hashes = [], []
     with Writer(new / f"{split}.npy", (len(files), *decoding.size, channels), np.uint8) as writer:
-        results = _in_order(pixels, _shown(files, f"decoding {split}"))
-        for file, result in zip(files, results, strict=True):
-            if isinstance(result, str):
-                skipped.append(result)
+        for file, (content, pixels) in zip(files, _in_order(read, files, f"decoding {split}"), strict=True):
+            hashes.append(content)
+            if isinstance(pixels, str):
+                skipped.append(f"{layout.relative(file.path)}: {pixels}")
             else:
-                writer.append(result[np.newaxis])
+                writer.append(pixels[np.newaxis])
                 labels.append(file.label)
     np.save(new / f"{split}-labels.npy", np.array(labels, np.int32))
-    return skipped
+    return hashes
 
 
-def _content_key(layout: Layout, decoding: Decoding) -> str:
-    def content(file: File) -> str:
-        try:
-            return hashlib.sha256(file.path.read_bytes()).hexdigest()
-        except OSError as error:
-            return str(error.strerror)
+def _hash_file(file: File) -> str:
+    try:
+        return hashlib.sha256(file.path.read_bytes()).hexdigest()
+    except OSError as error:
+        return str(error.strerror)
 
+
+def _content_key(layout: Layout, decoding: Decoding, hashes: Mapping[str, list[str]]) -> str:
     entries: list[Any] = [FORMAT, astuple(decoding), layout.classes]
     for split, files in layout.splits.items():
-        hashes = _in_order(content, _shown(files, f"reading {split}"))
-        entries += [(split, layout.relative(f.path), h) for f, h in zip(files, hashes, strict=True)]
+        entries += [(split, layout.relative(f.path), h) for f, h in zip(files, hashes[split], strict=True)]
     return _hash(entries)
 
 
-def _in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Map in parallel with a bounded number of results waiting; decoding and hashing leave the interpreter free."""
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    waiting: deque[Future[R]] = deque()
+def _in_order(function: Callable[[File], R], files: list[File], words: str) -> Iterator[R]:
+    """Map in parallel, a few files at a time, with a bounded number of results waiting.
+
+    Threads will do: reading, hashing and decoding leave the interpreter free. Two a core, since some wait for a disk.
+    """
+    threads = 2 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    portions = [files[start : start + PORTION] for start in range(0, len(files), PORTION)]
+    waiting: deque[Future[list[R]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
+        for portion in _shown(portions, words):
+            waiting.append(pool.submit(lambda some: [function(file) for file in some], portion))
             if len(waiting) > AHEAD * threads:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
 
 
-def _shown(files: list[File], words: str) -> Iterable[File]:
+def _shown(portions: list[list[File]], words: str) -> Iterable[list[File]]:
     console = Console(stderr=True)
-    return track(files, words, console=console, transient=True, disable=not console.is_terminal)
+    return track(portions, words, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _write(path: Path, text: str) -> None:

@@ -37,6 +37,11 @@ class Layout:
         stats = ((s, f, f.path.stat()) for s, files in self.splits.items() for f in files)
         return [(s, self.relative(f.path), f.label, t.st_size, t.st_mtime_ns, t.st_ctime_ns) for s, f, t in stats]
 
+    def sizes(self) -> list[int]:
+        """How many files there are, and how many bytes in them."""
+        files = [file for split in self.splits.values() for file in split]
+        return [len(files), sum(file.path.stat().st_size for file in files)]
+
     def place(self, split: str) -> Path:
         return self.folders[split]
 

@@ -11,7 +11,6 @@ from typing import Any
 from cnnsweep.executors import Event, Executor, Job
 from cnnsweep.trial import Step, TrialSpec
 
-
 Prepare = Callable[[TrialSpec], Step | TrialSpec]
 """What a trial still needs; or, once that is there, the trial as it is to be run."""
 

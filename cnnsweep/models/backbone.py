@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,8 @@ def _with_imagenet(make: Any, name: str, shape: tuple[int, int, int]) -> keras.M
     from cnnsweep.data.fetch import cache_folders, stall_limit
 
     try:
-        with stall_limit():
+        with stall_limit(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the weights were made for 224×224
             return _built(lambda: make(include_top=False, weights="imagenet", input_shape=shape), name, shape[:2])
     except UserError:
         raise

@@ -1,0 +1,113 @@
+"""What is pre-training worth? Four small sweeps, their trials in one table and one picture.
+
+    CNNSWEEP_DATA_DIR=DIR python experiments/transfer/run.py [OUTPUT]
+
+DIR holds ants-bees/, fashion-mnist/ and weights/. About 15 minutes on 2 cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+LIMIT, MINUTES = 10_000, 4
+MOBILENET = ["model.backbone=MobileNet", "model.cut=conv_pw_12_relu"]
+
+
+def sweeps(data: Path) -> dict[str, list[str]]:
+    """The overrides of each sweep, by what it is called in the table."""
+    real = f"model.weights={next((data / 'weights').glob('mobilenet*.h5'))}"
+    ants = ["+sweep=transfer", f"data.dir={data / 'ants-bees'}", *MOBILENET]
+    clothes = [f"data.limit={LIMIT}", f"budget.minutes={MINUTES}"]
+    return {
+        "ants-bees, ImageNet's weights": [*ants, real, "name=ants-bees"],
+        "ants-bees, random weights": [*ants, "model.weights=none", "name=ants-bees-random"],
+        "Fashion-MNIST, ImageNet's weights": ["+sweep=fashion_transfer", *MOBILENET, real, *clothes],
+        "Fashion-MNIST, CNN from scratch": ["+sweep=fashion", *clothes],
+    }
+
+
+def run(overrides: list[str], mlruns: Path) -> tuple[list[dict[str, Any]], float]:
+    """Run one sweep; returns its journal and the wall time of the whole command."""
+    before, began = set(mlruns.glob("sweeps/*")), time.monotonic()
+    command = [sys.executable, "-m", "cnnsweep", f"tracking.dir={mlruns}", *overrides]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    subprocess.run(command, check=True, env=environment)
+    seconds = time.monotonic() - began
+    (folder,) = set(mlruns.glob("sweeps/*")) - before
+    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()], seconds
+
+
+def summarise(events: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """The best trial, what it scored on the test images, and what the sweep took."""
+    best: dict[int, float] = {}
+    for event in events:
+        if event["event"] == "epoch":
+            value = event["metrics"]["val_accuracy"]
+            best[event["trial"]] = max(best.get(event["trial"], 0.0), value)
+    final = next(e for e in events if e["event"] == "final")
+    end = next(e for e in events if e["event"] == "end" and e["trial"] == final["trial"])
+    return {
+        "values": sorted(best.values(), reverse=True),
+        "best": best[final["trial"]],
+        "test": final["metrics"]["test_accuracy"],
+        "images": final["images"],
+        "parameters": int(end["summary"]["parameters"]),
+        "trials": len(best),
+        "seconds": seconds,
+    }
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        "| sweep | trials | best on validation | its test accuracy | parameters | wall time |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, r in results.items():
+        test = f"{r['test']:.4f} ({r['images']:,} images)"
+        lines.append(
+            f"| {name} | {r['trials']} | {r['best']:.4f} | {test} | {r['parameters']:,} | {r['seconds']:.0f} s |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
+    """One row a sweep, one dot a trial."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
+    for row, r in enumerate(reversed(results.values())):
+        axes.scatter(r["values"], [row] * len(r["values"]), s=36, alpha=0.5, color="tab:blue", linewidths=0)
+        axes.scatter(r["best"], row, s=60, color="tab:orange", zorder=3, label="best trial" if row == 0 else None)
+        axes.annotate(f"{r['best']:.3f}", (r["best"], row), (0, 8), textcoords="offset points", ha="center")
+    axes.set_yticks(range(len(results)), list(reversed(results)))
+    axes.set_ylim(-0.5, len(results) - 0.3)
+    axes.set_xlabel("validation accuracy, one dot a trial")
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    output = Path(sys.argv[1] if len(sys.argv) > 1 else HERE)
+    mlruns = (output / "mlruns").absolute()
+    data = Path(os.environ["CNNSWEEP_DATA_DIR"]).absolute()
+    results = {name: summarise(*run(overrides, mlruns)) for name, overrides in sweeps(data).items()}
+    (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (output / "results.md").write_text(table(results))
+    draw(results, output / "trials.png")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
