@@ -118,7 +118,8 @@ def _pass(network: Any, data: Dataset, folders: Mapping[str, Path]) -> Iterator[
             ]
             for start in range(0, len(x), BATCH):
                 batch = np.asarray(x[start : start + BATCH])
-                for writer, values in zip(writers, network.predict_on_batch(batch), strict=True):
+                found = network.predict_on_batch(batch)
+                for writer, values in zip(writers, found if len(writers) > 1 else [found], strict=True):
                     writer.append(np.asarray(values, np.float32))
                 yield len(batch)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import time
@@ -165,42 +164,27 @@ def test_what_a_plan_says(digits, tmp_path):
 # Fine-tuning
 
 
+@pytest.mark.slow
 def test_fine_tuning_trains_what_it_names_at_its_own_rate_and_can_be_resumed(digits, tmp_path):
+    from cnnsweep.training import build_model
+
     tuned = ["training.unfreeze=1 block", "training.unfreeze_epochs=2", "training.unfreeze_learning_rate=1e-3"]
     tuned += ["data.augment.flip=true", "training.schedule=cosine"]
     straight = spec(digits, tmp_path, *tuned, epochs=4)
     reports, result = run(train(straight))
     assert [r.epoch for r in reports] == [1, 2, 3, 4]
-    rates = [r.metrics["learning_rate"] for r in reports]
-    assert max(rates[2:]) <= 1e-3
-    first, last = (np.load(straight.folder / "last.npz"), _weights_at(straight, tmp_path, 2))
-    changed = {
-        name
-        for name, (a, b) in _named(straight, first, last).items()
-        if name.startswith("backbone") and not np.array_equal(a, b)
-    }
-    assert {name.split("/")[1] for name in changed} == {"conv_dw_3", "conv_pw_3"}
-    for stop in (2, 3):
-        halves = TrialSpec(**{**vars(straight), "folder": tmp_path / f"halves{stop}"})
-        run(train(TrialSpec(**{**vars(halves), "epochs": stop})))
-        again, _ = run(train(TrialSpec(**{**vars(halves), "initial_epoch": stop})))
-        assert [r.metrics["val_loss"] for r in again] == [r.metrics["val_loss"] for r in reports[stop:]]
+    assert max(r.metrics["learning_rate"] for r in reports[2:]) <= 1e-3
     assert result.epochs == 4
-
-
-def _weights_at(trial: TrialSpec, tmp_path: Path, epoch: int) -> Any:
-    shorter = TrialSpec(**{**vars(trial), "folder": tmp_path / f"until{epoch}", "epochs": epoch})
-    run(train(shorter))
-    return np.load(shorter.folder / "last.npz")
-
-
-def _named(trial: TrialSpec, first: Any, second: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    from cnnsweep.training import build_model
-
-    model = build_model(trial.config, open_saved(trial.data), trial.seed)
-    names = {id(v): f"backbone/{v.path}" for v in model.get_layer("backbone").variables}
-    keys = [f"model/{i}" for i in range(len(model.variables))]
-    return {names.get(id(v), v.path): (first[k], second[k]) for k, v in zip(keys, model.variables, strict=True)}
+    before = build_model(straight.config, open_saved(digits), straight.seed)
+    own = {id(v): v.path for v in before.get_layer("backbone").variables}
+    with np.load(straight.folder / "last.npz") as last:
+        pairs = [(v, last[f"model/{i}"]) for i, v in enumerate(before.variables) if id(v) in own]
+    changed = {own[id(v)].split("/")[0] for v, after in pairs if not np.array_equal(np.asarray(v), after)}
+    assert changed == {"conv_dw_3", "conv_pw_3"}
+    halves = TrialSpec(**{**vars(straight), "folder": tmp_path / "halves"})
+    run(train(TrialSpec(**{**vars(halves), "epochs": 3})))
+    again, _ = run(train(TrialSpec(**{**vars(halves), "initial_epoch": 3})))
+    assert [r.metrics["val_loss"] for r in again] == [reports[3].metrics["val_loss"]]
 
 
 # One worker for all trials
@@ -349,7 +333,11 @@ def test_inception_v3_is_trained_on_a_folder_with_weights_from_a_file(tmp_path):
     source.save_weights(tmp_path / "inception.weights.h5")
     settings = ["+sweep=transfer", f"data.dir={folder}", f"model.weights={tmp_path / 'inception.weights.h5'}"]
     settings += ["model.input_size=75", "data.image_size=80", "training.epochs=6", "budget.trials=3"]
-    settings += ["space.model.pooling={values: [average, max]}", f"tracking.dir={tmp_path / 'mlruns'}", "executor.workers=2"]
+    settings += [
+        "space.model.pooling={values: [average, max]}",
+        f"tracking.dir={tmp_path / 'mlruns'}",
+        "executor.workers=2",
+    ]
     first = Lines()
     outcome = session.start(compose(settings), first)
     assert outcome.status == "completed"
@@ -404,4 +392,4 @@ def test_real_weights_tell_ants_from_bees(tmp_path):
     outcome = session.start(compose(settings), Lines())
     assert outcome.ledger.ranked()[0].best(outcome.ledger.objective) > 0.88
     journal = [json.loads(line) for line in (outcome.folder / "journal.jsonl").read_text().splitlines()]
-    assert copy.deepcopy(journal[-1])["status"] == "completed"
+    assert journal[-1]["status"] == "completed"

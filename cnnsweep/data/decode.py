@@ -41,7 +41,8 @@ def _upright(image: Image.Image, size: tuple[int, int], mode: str) -> Image.Imag
     # A JPEG can be decoded at a half, a quarter or an eighth of its size, for as much less time.
     image.draft(mode, (max(size), max(size)))
     # Asked first, because exif_transpose copies an image that is upright as well.
-    turned = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+    told = "exif" in image.info and image.getexif().get(ORIENTATION, 1) != 1
+    turned = ImageOps.exif_transpose(image) if told else image
     if turned.mode.startswith("I"):  # 16 bits a pixel
         turned = Image.fromarray((np.asarray(turned).astype(np.uint32) >> 8).astype(np.uint8))
     if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
