@@ -100,9 +100,7 @@ def _last_is_best(rows: Sequence[Mapping[str, float]], objective: Objective) -> 
     return objective.best(row[objective.metric] for row in rows) == len(rows) - 1
 
 
-def _no_better(
-    rows: Sequence[Mapping[str, float]], objective: Objective, training: Mapping[str, Any]
-) -> str | None:
+def _no_better(rows: Sequence[Mapping[str, float]], objective: Objective, training: Mapping[str, Any]) -> str | None:
     best = objective.best(row[objective.metric] for row in rows)
     over = finetune.out_of_patience(training, best, len(rows))
     return f"no better {objective.metric} for {training['patience']} epochs" if over else None

@@ -206,7 +206,7 @@ class Slots:
         del self.jobs[slot]
         self.events.append(Event(slot, kind, value))
 
-    def wait(self, timeout: float | None = None) -> Event | None:  # noqa: ARG002
+    def wait(self, timeout: float | None = None) -> Event | None:
         return self.events.pop(0) if self.events else None
 
     def kill(self, slot: str, reason: str) -> None:

@@ -2,9 +2,10 @@
 
 One run, one thing after another:
 
-    decoding   every image of the folder at 224×224, the longer side cropped, by `data=image_folder` (files read, hashed, decoded, resized and
-               written to its cache, which was empty) and by keras.utils.image_dataset_from_directory (read,
-               decoded and resized only); three times each in turn, the fastest counts
+    decoding   every image of the folder at 224×224, the longer side cropped, by `data=image_folder` (read, hashed,
+               decoded, resized and written to its cache, which was empty) and by
+               keras.utils.image_dataset_from_directory (read, decoded, resized); three times each in turn, the
+               fastest counts
     heads      the same 20-trial random search of a classifier on MobileNet's features, first with the cache, building
                it included, then with model.cache=null: every image through the backbone in every epoch of every trial
 
@@ -82,8 +83,8 @@ def sweep(data: Path, mlruns: Path, *overrides: str) -> dict[str, float]:
 
 
 def report(rates: dict[str, float], cached: dict[str, float], whole: dict[str, float]) -> str:
-    def ratio(key: str) -> str:
-        return f"{whole[key] / cached[key]:.1f} times less"
+    def row(key: str) -> str:
+        return f"| {cached[key]:.0f} s | {whole[key]:.0f} s | {whole[key] / cached[key]:.1f} times less |"
 
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return f"""\
@@ -94,8 +95,8 @@ the end was {load}: where it is above 2, others were at work on it, in all parts
 
 | {TRIALS} trials of {EPOCHS} epochs | with the cache | without | |
 |---|--:|--:|--:|
-| first trial's start to last one's end, the features included | {cached["trials"]:.0f} s | {whole["trials"]:.0f} s | {ratio("trials")} |
-| the whole command: imports, final evaluation and logged model too | {cached["command"]:.0f} s | {whole["command"]:.0f} s | {ratio("command")} |
+| first trial's start to last one's end, features included {row("trials")}
+| the whole command: imports, final evaluation, logged model too {row("command")}
 | best validation accuracy | {cached["best"]:.4f} | {whole["best"]:.4f} | |
 
 | decoding at {SIZE}×{SIZE} | images a second |
