@@ -10,6 +10,7 @@ MLflow is a follower that is brought up to date from it. The events, in the orde
     end        trial, status, reason, epochs, summary
     interrupt  (a person or a cluster asked the sweep to stop)
     final      trial, metrics (of the test set), folder (of the model)
+    gallery    trial, folder (of the pictures)
     stop       status (completed, interrupted, failed), reason, summary
     resume     budget, executor (what holds from here on), command, pid, host
 """

@@ -64,6 +64,52 @@ def open_store(tracking: Mapping[str, Any]) -> str:
     return uri
 
 
+def find_store(tracking: Mapping[str, Any]) -> str:
+    """Return the URI of a store that exists already, creating nothing.
+
+    Raises UserError where there is none, it is no MLflow store, its schema is of another MLflow version, or the
+    server does not answer.
+    """
+    if tracking["uri"] is None:
+        path = Path(tracking["dir"]).absolute() / "mlflow.db"
+        if not path.is_file():
+            advice = "run a sweep first, or say where it is: tracking.dir=DIR, or tracking=server tracking.uri=URL"
+            raise UserError(f"there is no MLflow store at {path}: {advice}")
+        uri = f"sqlite:///{path}"
+    else:
+        uri = _without_credentials(tracking["uri"])
+    if uri.startswith(("http://", "https://")):
+        _expect_answer(uri)
+    else:
+        _check_schema(uri)
+    return uri
+
+
+def _check_schema(uri: str) -> None:
+    """MLflow itself would put its tables into any database that it is pointed at."""
+    import sqlalchemy as sa
+    from sqlalchemy.exc import SQLAlchemyError
+
+    _prepare()
+    from mlflow.store.db.utils import _get_latest_schema_revision
+    from mlflow.version import VERSION
+
+    engine = sa.create_engine(uri)
+    try:
+        with engine.connect() as connection:
+            found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    except SQLAlchemyError as error:
+        reason = redact(str(getattr(error, "orig", None) or error)).splitlines()[0][:200]
+        raise UserError(f"{redact(uri)} is no MLflow store ({reason})") from None
+    finally:
+        engine.dispose()
+    if found != (expected := _get_latest_schema_revision()):
+        raise UserError(
+            f"the MLflow store {redact(uri)} has the schema {found}; MLflow {VERSION} reads {expected}. Install the "
+            f"MLflow that wrote it, or make a copy of it and bring it up to date: mlflow db upgrade {redact(uri)}"
+        )
+
+
 def connect(uri: str) -> MlflowClient:
     """Return a client of the store, with MLflow's telemetry off and its messages sent to the log."""
     _prepare()

@@ -106,6 +106,7 @@ class Records:
             "epoch": self._epoch,
             "end": self._end,
             "final": self._final,
+            "gallery": self._gallery,
             "stop": self._stop,
             "resume": self._resume,
         }
@@ -144,7 +145,7 @@ class Records:
         values = {key: event["values"].get(key) for key in (*event["values"], *self._searched)}
         params, changed = self._settle(number, values)
         tags = self._marks(number, "trial", "running") | {"cnnsweep.trial": str(number), **changed}
-        tags |= {f"cnnsweep.{key}": text(event[key]) for key in ("seed", "epochs", "retry") if key in event}
+        tags |= {f"cnnsweep.{key}": text(event[key]) for key in ("seed", "epochs", "slot", "retry") if key in event}
         yield Write(
             number,
             time,
@@ -215,6 +216,10 @@ class Records:
             folders=[folder / "artifacts"],
             model=folder / "mlflow_model",
         )
+
+    def _gallery(self, event: Event, time: int) -> Iterator[Write]:
+        # Sent with the folder around it, so that the pictures stand in a folder among the artifacts too.
+        yield Write(event["trial"], time, time, folders=[Path(event["folder"]).parent])
 
     def _stop(self, event: Event, time: int) -> Iterator[Write]:
         tags = self._marks(None, "sweep", event["status"], event.get("reason"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import time
@@ -16,8 +17,10 @@ from cnnsweep import space as spaces
 from cnnsweep.budget import spent
 from cnnsweep.evaluation import FinalSpec, evaluate_best
 from cnnsweep.executors import Event, Executor
+from cnnsweep.executors.batch import run_all
 from cnnsweep.faults import is_full_disk, is_out_of_memory
 from cnnsweep.finetune import total_epochs
+from cnnsweep.gallery import GallerySpec, draw_gallery
 from cnnsweep.journal import Journal
 from cnnsweep.ledger import Entry, Ledger
 from cnnsweep.limits import Watchdog
@@ -29,6 +32,7 @@ from cnnsweep.trial import Status, TrialResult, TrialSpec
 INTERRUPT = "interrupted"
 FULL_DISK = "the disk is full; free some of it, then resume"
 BATCH = "training.batch_size"
+_log = logging.getLogger("cnnsweep.sweep")
 
 
 class Listener(Protocol):
@@ -93,6 +97,8 @@ class Sweep:
         ranked = self.ledger.ranked()
         if ranked and not self.interrupted and not self._evaluated(ranked[0]):
             self._evaluate(ranked[0])
+        if not self.interrupted:
+            self._show(ranked[: self.problem.config["tracking"]["gallery"]])
         self._stop("interrupted" if self.interrupted else "completed" if ranked else "failed")
 
     def interrupt(self, reason: str = INTERRUPT) -> None:
@@ -306,6 +312,20 @@ class Sweep:
             self.interrupt(f"{FULL_DISK} ({event.value})")
         else:
             self.stopping = f"{self.stopping}; the best model could not be evaluated: {event.value}"
+
+    def _show(self, best: list[Entry]) -> None:
+        """Pictures of the best networks. They are extras: one that fails is left out."""
+        tasks = []
+        for entry in best:
+            config = spaces.apply(self.problem.config, entry.values)
+            trial = self.folder / "trials" / f"{entry.number:03d}"
+            seed = trial_seed(config["seed"], entry.number)
+            tasks.append((draw_gallery, GallerySpec(entry.number, config, seed, trial, self.folder / "data")))
+        for entry, event in zip(best, run_all(self.executor, tasks, wait=self._wait), strict=True):
+            if event.kind == "result":
+                self._record("gallery", trial=entry.number, folder=event.value)
+            else:
+                _log.warning("no pictures of trial %d: %s", entry.number, event.value)
 
     def _summary(self) -> dict[str, float]:
         ledger = self.ledger

@@ -1,0 +1,37 @@
+"""A fixed list of jobs over all slots of an executor that has nothing else to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cnnsweep.executors import Event, Executor, Job
+
+
+def run_all(
+    executor: Executor,
+    tasks: Sequence[tuple[Job, Any]],
+    on_report: Callable[[int, Any], bool] = lambda _task, _report: True,
+    wait: Callable[[], Event | None] | None = None,
+) -> list[Event]:
+    """Run tasks (a job and its argument each), as many at once as there are slots; return how each ended, in order.
+
+    `on_report` gets a task's index and a report, and answers whether it is to keep on. `wait` stands in for the
+    executor's own, for one that can be interrupted.
+    """
+    ends: dict[int, Event] = {}
+    waiting = list(range(len(tasks)))
+    running: dict[str, int] = {}
+    while len(ends) < len(tasks):
+        for slot in executor.slots:
+            if waiting and slot not in running:
+                running[slot] = waiting.pop(0)
+                executor.submit(slot, *tasks[running[slot]])
+        event = wait() if wait else executor.wait(timeout=1.0)
+        if event is None or event.slot not in running:
+            continue
+        if event.kind == "report":
+            event.answer(on_report(running[event.slot], event.value))
+        else:
+            ends[running.pop(event.slot)] = event
+    return [ends[index] for index in range(len(tasks))]

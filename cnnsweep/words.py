@@ -1,0 +1,136 @@
+"""What a sweep searched and found, in sentences; each figure comes with the run that it belongs to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from cnnsweep.axes import short
+from cnnsweep.display import wilson
+from cnnsweep.frames import Results
+from cnnsweep.importance import Importance
+
+
+def searched(results: Results) -> str:
+    """What was searched, on which data, how, and for how much."""
+    trials, tags = results.trials, lambda key: results.parent("tags", f"cnnsweep.data.{key}")
+    counts = trials["status"].value_counts()
+    slots = json.loads(results.parent("tags", "cnnsweep.machine.slots") or "[]")
+    data = f" on {tags('name')}" if tags("name") else ""
+    if tags("train"):
+        data += f" ({int(tags('train')):,} training and {int(tags('validation')):,} validation images)"
+    by = results.parent("params", "search")
+    keys = f"{len(results.keys)} settings of a CNN" if results.keys else "one configuration of a CNN"
+    told = {"completed": "ran to their end", "pruned": "were stopped early", "failed": "failed",
+            "interrupted": "were interrupted", "running": "are still running"}  # fmt: skip
+    each = [f"{n:,} {told[str(s)]}" for s, n in counts.items()]
+    epochs = int(trials["epochs"].fillna(0).sum())
+    where = f" on {', '.join(slots) if len(slots) < 5 else f'{len(slots)} workers'}" if slots else ""
+    return (
+        f"Searched {keys}{data}{f' with {by} search' if by else ''}: {len(trials):,} trials, {epochs:,} epochs, "
+        f"{duration(sweep_seconds(results))}{where}. Of the trials {', '.join(each)}."
+    )
+
+
+def found(results: Results) -> list[str]:
+    """What came out: the best, its test accuracy, how sure that is, and what is nearly as good for less."""
+    best, metric = results.ranked().iloc[0], results.objective.metric
+    told = [
+        f"Best is trial {best['name']} with {metric} {best[results.best_column]:.4f} at epoch "
+        f"{best['best_epoch']:.0f} of {best['epochs']}{_size(best)} (run {best['run_id'][:8]})."
+    ]
+    told += [sentence for sentence in (_test(results), _ties(results), _cheaper(results)) if sentence]
+    return told
+
+
+def mattered(importance: Importance | None) -> str:
+    """Which keys mattered, as far as that can be told."""
+    if importance is None:
+        return "Which setting mattered cannot be told: too few trials have a value, or none differ."
+    if not importance.telling:
+        told = "No setting stands out from chance"
+    else:
+        named = [f"{short(key)} ({importance.shares[key]:.0%})" for key in importance.telling[:4]]
+        told = f"Most of the difference comes from {', '.join(named)}"
+    return f"{told}, by {importance.method} on {importance.trials:,} trials."
+
+
+def sweep_seconds(results: Results) -> float:
+    """Wall time of the sweep; of a running one, until its last trial's end so far."""
+    known = results.parent("metrics", "sweep_seconds")
+    if known is not None:
+        return float(known)
+    trials = results.trials
+    return float((trials[["started", "ended"]].max().max() - trials["started"].min()).total_seconds())
+
+
+def test_interval(results: Results) -> tuple[float, float, float, int] | None:
+    """Test accuracy, its 95% interval and the number of images; None before the final evaluation."""
+    accuracy, images = results.parent("metrics", "test_accuracy"), results.parent("tags", "cnnsweep.data.test")
+    if accuracy is None or not images:
+        return None
+    return float(accuracy), *wilson(float(accuracy), int(images)), int(images)
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(8), duration(95), duration(7300)
+    ('8 s', '1 min 35 s', '2 h 1 min')
+    """
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s" if seconds % 60 else f"{seconds // 60} min"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def _size(row: pd.Series[Any]) -> str:
+    if pd.isna(row["parameters"]):
+        return ""
+    adds = f" and {row['mflops']:,.2f} million multiply-adds" if pd.notna(row["mflops"]) else ""
+    return f"; {row['parameters']:,} parameters{adds}"
+
+
+def _test(results: Results) -> str | None:
+    measured = test_interval(results)
+    if measured is None:
+        return None
+    accuracy, low, high, images = measured
+    return (
+        f"On the {images:,} test images, which the search never saw and which were looked at once, that network "
+        f"reaches {accuracy:.4f} (95% interval {low:.4f} to {high:.4f}; run {results.sweep.run[:8]})."
+    )
+
+
+def _ties(results: Results) -> str | None:
+    images = results.parent("tags", "cnnsweep.data.validation")
+    if not images or results.objective.metric != "val_accuracy":
+        return None
+    values = results.ranked()[results.best_column]
+    low, _ = wilson(float(values.iloc[0]), int(images))
+    close = int((values >= low).sum()) - 1
+    if not close:
+        return f"No other trial comes within what {int(images):,} validation images leave open (down to {low:.4f})."
+    return (
+        f"{close:,} other trial{'s' if close > 1 else ''} cannot be told from it: {int(images):,} validation images "
+        f"leave everything down to {low:.4f} open, and the best of many is partly luck."
+    )
+
+
+def _cheaper(results: Results) -> str | None:
+    """The smallest network within a point of the best, where it is at most half the size."""
+    ranked = results.ranked()
+    if "accuracy" not in results.objective.metric or ranked["parameters"].isna().all():
+        return None
+    best = ranked.iloc[0]
+    near = ranked[ranked[results.best_column] >= best[results.best_column] - 0.01]
+    small = near.loc[near["parameters"].astype(float).idxmin()]
+    if pd.isna(best["parameters"]) or small["parameters"] * 2 > best["parameters"]:
+        return None
+    return (
+        f"Trial {small['name']} is {best['parameters'] / small['parameters']:.1f} times smaller "
+        f"({small['parameters']:,} parameters) and comes to {small[results.best_column]:.4f} (run {small['run_id'][:8]})."
+    )
