@@ -51,9 +51,8 @@ class Result:
 
     @property
     def report(self) -> Path | None:
-        """The sweep's page, to open in a browser."""
-        page = self.outcome.folder / "report" / "report.html"
-        return page if page.exists() else None
+        """The sweep's page, to open in a browser; None where `tracking.report` is off or it could not be made."""
+        return self.outcome.report
 
     @cached_property
     def trials(self) -> pd.DataFrame:

@@ -55,7 +55,9 @@ def short(key: str) -> str:
     >>> short("model.filters.2"), short("training.learning_rate")
     ('filters 2', 'learning rate')
     """
-    return key.removeprefix("model.").removeprefix("training.").removeprefix("data.").replace(".", " ").replace("_", " ")
+    return (
+        key.removeprefix("model.").removeprefix("training.").removeprefix("data.").replace(".", " ").replace("_", " ")
+    )
 
 
 def _range(key: str, column: pd.Series, parameter: Parameter | None) -> Axis:

@@ -44,6 +44,8 @@ examples
   python -m cnnsweep plan +sweep=fashion                  what that would try, and how long it would take
   python -m cnnsweep resume                               go on with a sweep that was interrupted, in whatever way
   python -m cnnsweep ui                                   the MLflow UI on the last sweep's trials
+  python -m cnnsweep report fashion-random fashion-asha   two sweeps side by side
+  python -m cnnsweep export fashion                       the best network, to take home
 """
 
 
@@ -202,10 +204,42 @@ def _ui(arguments: list[str]) -> int:
     return ui.command(arguments)
 
 
+def _report(arguments: list[str]) -> int:
+    """write a sweep's report, or compare several: report [SWEEP ...] [--out DIR]"""
+    from cnnsweep import report
+
+    return report.command(arguments)
+
+
+def _export(arguments: list[str]) -> int:
+    """train the best again on all training data, test, register: export [SWEEP] [--trial N] [--out DIR]"""
+    from cnnsweep import export
+
+    return export.command(arguments)
+
+
+def _predict(arguments: list[str]) -> int:
+    """classify image files with an exported model: predict MODEL IMAGE ..."""
+    from cnnsweep import predict
+
+    return predict.command(arguments)
+
+
+def _train(arguments: list[str]) -> int:
+    """train one configuration as its own run: train [--from RUN_ID] [OVERRIDE ...]"""
+    from cnnsweep import single
+
+    return single.command(arguments)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "plan": _plan,
     "resume": _resume,
     "list": _list,
     "ui": _ui,
+    "report": _report,
+    "export": _export,
+    "predict": _predict,
+    "train": _train,
 }

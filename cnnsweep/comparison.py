@@ -93,5 +93,6 @@ def _verdict(sweeps: Sequence[Results], race: dict[str, pd.DataFrame], equal: in
         low, high = wilson(first, int(images))
         inside = low <= second <= high
         clear = "less than" if inside else "more than"
-        told += f" The difference is {clear} what {int(images):,} validation images leave open (95%: {low:.4f} to {high:.4f})."
+        interval = f"(95%: {low:.4f} to {high:.4f})"
+        told += f" The difference is {clear} what {int(images):,} validation images leave open {interval}."
     return f"{told} It is one sweep each: other seeds may turn it round."

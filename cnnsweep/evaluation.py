@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import shutil
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ import numpy as np
 from cnnsweep import checkpoint
 from cnnsweep.data import Dataset, open_saved
 from cnnsweep.training import EVAL_BATCH, batched, build_model
+
+LABELS = "labels.json"
+"""Beside model.keras: the classes' names, the shape of an image, and what its values are multiplied with for 0..1."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ def write_model(folder: Path, model: Any, data: Dataset) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "model.keras")
+    labels = {"classes": list(data.class_names), "input_shape": list(data.input_shape), "scale": data.scale}
+    (folder / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8")
     shutil.rmtree(folder / "mlflow_model", ignore_errors=True)
     (folder / "mlflow_model").mkdir()
     single = np.dtype("float32")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pandas as pd
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from cnnsweep import space as spaces
 from cnnsweep.errors import UserError
@@ -64,7 +64,9 @@ class Results:
         best_<objective>, best_epoch and whatever else was logged with one value; epochs, parameters, mflops
         (millions), seconds (of its worker, all its rungs together), worker, started, ended (UTC), run_id.
         """
-        runs, tags, metrics = (part.loc[self._of_trials] for part in (self.rows.runs, self.rows.tags, self.rows.metrics))
+        runs, tags, metrics = (
+            part.loc[self._of_trials] for part in (self.rows.runs, self.rows.tags, self.rows.metrics)
+        )
         spent = self.reader.history(self.sweep, ["trial_seconds"]).groupby("run_id")["trial_seconds"].sum()
         frame = pd.DataFrame(
             {
@@ -95,7 +97,10 @@ class Results:
         numbers = _column(self.rows.tags.loc[self._of_trials], "cnnsweep.trial").astype(int)
         frame = frame.assign(sweep=self.sweep.id, trial=frame["run_id"].map(numbers))
         order = ["sweep", "trial", "epoch", "time", *EPOCH_METRICS, "run_id"]
-        return frame[order].sort_values(["trial", "epoch"], ignore_index=True)
+        ordered = frame[order].sort_values(["trial", "epoch", "time"], ignore_index=True)
+        return ordered.drop_duplicates(
+            ["trial", "epoch"], ignore_index=True
+        )  # of one repeated after a crash, the first
 
     @property
     def best_column(self) -> str:
@@ -113,7 +118,9 @@ class Results:
         trials = self.trials
         if len(self.ranked()) and trials["status"].isin(FINISHED).any():
             return
-        counts = ", ".join(f"{n} {status}" for status, n in trials["status"].value_counts().items()) or "none was started"
+        counts = (
+            ", ".join(f"{n} {status}" for status, n in trials["status"].value_counts().items()) or "none was started"
+        )
         reasons = trials["reason"].dropna()
         why = f"; the first reason: {reasons.iloc[0]}" if len(reasons) else ""
         raise UserError(f"sweep {self.sweep.id} has no finished trial ({counts}{why})")

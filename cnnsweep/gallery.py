@@ -46,7 +46,9 @@ def draw_gallery(spec: GallerySpec) -> Generator[None, bool, str]:
         if len(wrong):
             names = np.array(data.class_names)
             told = said[wrong].argmax(axis=1)
-            figure = pictures.mistakes(_shown(data, wrong), names[data.y_val[wrong]], names[told], said[wrong].max(axis=1))
+            figure = pictures.mistakes(
+                _shown(data, wrong), names[data.y_val[wrong]], names[told], said[wrong].max(axis=1)
+            )
             plots.save(figure, folder / "2_most_confident_mistakes.png")
         kernel = next((w for layer in model.layers if (w := _kernel(layer)) is not None), None)
         if kernel is not None:
@@ -54,7 +56,9 @@ def draw_gallery(spec: GallerySpec) -> Generator[None, bool, str]:
         examples = _one_a_class(data, said)
         for block, maps in _feature_maps(model, data.x_val[examples]).items():
             labels = [data.class_names[data.y_val[i]] for i in examples]
-            plots.save(pictures.feature_maps(_shown(data, examples), maps, labels), folder / f"4_feature_maps_{block}.png")
+            plots.save(
+                pictures.feature_maps(_shown(data, examples), maps, labels), folder / f"4_feature_maps_{block}.png"
+            )
     return str(folder)
     yield
 

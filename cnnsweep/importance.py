@@ -39,7 +39,7 @@ class Importance:
 
 
 def importance(trials: pd.DataFrame, keys: Sequence[str], objective: Objective) -> Importance | None:
-    """Work out each key's share in the variance of the objective (fANOVA), or in getting into the best tenth (PED-ANOVA).
+    """Work out each key's share in the objective's variance (fANOVA), or in getting into the best tenth (PED-ANOVA).
 
     `trials` has a row a trial and `best_<metric>`. None where fewer than 4 trials have a value, or none differ.
     A key that a trial did not use counts as a value of its own.
@@ -61,7 +61,9 @@ def importance(trials: pd.DataFrame, keys: Sequence[str], objective: Objective) 
         return None
     ordered = dict(sorted(((k, v / whole) for k, v in shares.items()), key=lambda item: -item[1]))
     needed = max(FEWEST, PER_KEY * len(varied))
-    few = f"{len(scored)} trials are too few for {len(varied)} keys (about {needed} would do): the order is mostly chance"
+    few = (
+        f"{len(scored)} trials are too few for {len(varied)} keys (about {needed} would do): the order is mostly chance"
+    )
     return Importance(method, len(scored), ordered, noise / whole, few if len(scored) < needed else None)
 
 
@@ -69,7 +71,8 @@ def _evaluate(columns: pd.DataFrame, values: pd.Series, objective: Objective, me
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    described = {key: _distribution(columns[key]) for key in columns}
+    names = [str(name) for name in columns]
+    described = {name: _distribution(columns[name]) for name in names}
     params = [dict(zip(described, row, strict=True)) for row in zip(*(d[1] for d in described.values()), strict=True)]
     distributions = {key: d[0] for key, d in described.items()}
     with warnings.catch_warnings():
@@ -86,8 +89,8 @@ def _evaluate(columns: pd.DataFrame, values: pd.Series, objective: Objective, me
             if method == "fANOVA"
             else optuna.importance.PedAnovaImportanceEvaluator()
         )
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator, params=list(columns), normalize=False)
-    return {key: max(float(found[key]), 0.0) for key in columns}
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator, params=names, normalize=False)
+    return {name: max(float(found[name]), 0.0) for name in names}
 
 
 def _distribution(column: pd.Series) -> tuple[Any, list[Any]]:

@@ -41,7 +41,10 @@ def filters(kernel: Array) -> Figure:
     figure = _figure(0.52 * columns + 0.2, 0.52 * rows + 0.2)
     axes = figure.add_subplot()
     most = float(np.abs(tiles).max()) or 1.0
-    axes.imshow(board, **({} if colour else {"cmap": "RdBu_r", "vmin": -most, "vmax": most}), interpolation="nearest")
+    if colour:
+        axes.imshow(board, interpolation="nearest")
+    else:
+        axes.imshow(board, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
     axes.set_axis_off()
     return figure
 
@@ -63,7 +66,9 @@ def feature_maps(images: Array, maps: Array, names: Sequence[str]) -> Figure:
     height = images.shape[1] + GAP
     left.set_yticks([i * height + images.shape[1] / 2 for i in range(rows)], names, fontsize=9)
     width = tiles.shape[3] + GAP
-    right.set_xticks([i * width + tiles.shape[3] / 2 for i in range(len(channels))], [str(c + 1) for c in channels], fontsize=8)
+    right.set_xticks(
+        [i * width + tiles.shape[3] / 2 for i in range(len(channels))], [str(c + 1) for c in channels], fontsize=8
+    )
     for axes in (left, right):
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0, labelcolor=INK)

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import functools
 import gzip
 import json
+import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cnnsweep import figures, words
+from cnnsweep import figures as draw
+from cnnsweep import words
+from cnnsweep.api import results_in, tracking_of
 from cnnsweep.axes import Axis, axis, short
 from cnnsweep.comparison import Comparison, compare
 from cnnsweep.errors import UserError
 from cnnsweep.frames import Results, local_folder
 from cnnsweep.importance import Importance, importance
 from cnnsweep.mlflow_store import connect
+from cnnsweep.stored import open_reader
 
 TOP = 20
 MOST_AXES = 11
 PAGE, TABLE, SUMMARY = "report.html", "trials.csv", "report.md"
+_log = logging.getLogger("cnnsweep.report")
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,8 @@ class Section:
 
     results: Results
     importance: Importance | None
-    figures: dict[str, figures.Figure]
-    slices: list[figures.Figure]
+    figures: dict[str, draw.Figure]
+    slices: list[draw.Figure]
     gallery: list[tuple[pd.Series, list[tuple[str, str]]]]
     """For each trial that has one: captions and images as data URIs."""
     time: pd.DataFrame | None
@@ -65,6 +71,45 @@ def log(results: Results, folder: Path) -> None:
     connect(results.reader.uri).log_artifacts(results.sweep.run, str(folder), "report")
 
 
+def at_end(tracking: Mapping[str, Any], sweep: str) -> Path | None:
+    """The report of a sweep that has just ended; None where it cannot be made, which must not fail the sweep."""
+    try:
+        results = results_in(open_reader(tracking), sweep)
+        page = write([results], report_folder(tracking, [sweep]))
+        log(results, page.parent)
+    except Exception as error:
+        _log.warning("no report: %s", error)
+        return None
+    return page
+
+
+def report_folder(tracking: Mapping[str, Any], sweeps: Sequence[str]) -> Path:
+    """Where the report goes: beside the sweep's journal, or among the reports where several are compared."""
+    root = Path(tracking["dir"]).absolute()
+    if len(sweeps) == 1 and (root / "sweeps" / sweeps[0]).is_dir():
+        return root / "sweeps" / sweeps[0] / "report"
+    return root / "reports" / "_".join(sweeps)[:150]
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Make a report: `report [SWEEP ...] [tracking.dir=DIR | tracking=server tracking.uri=URI] [--out DIR]`."""
+    parser = argparse.ArgumentParser(prog="cnnsweep report", description="Write a sweep's report, or of several.")
+    parser.add_argument("words", nargs="*", metavar="SWEEP", help="ids or names; by default the latest sweep")
+    parser.add_argument("--out", type=Path, help="the folder to write to (default: beside the sweep's journal)")
+    options = parser.parse_intermixed_args(list(arguments))
+    names = list(dict.fromkeys(word for word in options.words if "=" not in word))
+    tracking = tracking_of([word for word in options.words if "=" in word])
+    reader = open_reader(tracking)
+    found = {(r := results_in(reader, name)).sweep.id: r for name in names or [None]}
+    folder = options.out or report_folder(tracking, list(found))
+    page = write(list(found.values()), folder)
+    print(f"report: {page}\nalso:   {folder / TABLE}, {folder / SUMMARY}")
+    if len(found) == 1:
+        log(next(iter(found.values())), folder)
+        print("all are among the artifacts of the sweep's run in MLflow as well")
+    return 0
+
+
 def _section(results: Results) -> Section:
     trials, epochs, objective = results.trials, results.curves, results.objective
     scored = trials[trials["status"] != "failed"].reset_index(drop=True)
@@ -74,29 +119,33 @@ def _section(results: Results) -> Section:
     axes = {key: axis(key, scored[key], by_name.get(key)) for key in order}
     time = _time(results)
     drawn = {
-        "best_by_trial": figures.best_by_trial(trials, objective),
-        "best_by_time": figures.best_by_time(epochs, objective),
-        "learning_curves": figures.learning_curves(trials, epochs, objective),
+        "best_by_trial": draw.best_by_trial(trials, objective),
+        "best_by_time": draw.best_by_time(epochs, objective),
+        "learning_curves": draw.learning_curves(trials, epochs, objective),
     }
     if axes:
         across = [*(axes[key] for key in order[:MOST_AXES]), *_costs(scored)]
-        drawn["parallel"] = figures.parallel(scored, across, objective)
+        drawn["parallel"] = draw.parallel(scored, across, objective)
     if weighed:
-        drawn["importance"] = figures.importances(weighed)
+        drawn["importance"] = draw.importances(weighed)
         if len(order) > 1:
-            drawn["contour"] = figures.contour(scored, axes[order[0]], axes[order[1]], objective)
+            drawn["contour"] = draw.contour(scored, axes[order[0]], axes[order[1]], objective)
     for by, title in (("parameters", "parameters"), ("mflops", "multiply-adds of one image, millions")):
         if (trials[by] > 0).fillna(False).any():
-            drawn[by] = figures.cost(trials[(trials[by] > 0).fillna(False)], by, title, objective)
+            drawn[by] = draw.cost(trials[(trials[by] > 0).fillna(False)], by, title, objective)
     if time is not None:
-        drawn["time"] = figures.worker_time(time)
-    slices = [figures.slice_of(scored, axes[key], objective) for key in order]
+        drawn["time"] = draw.worker_time(time)
+    slices = [draw.slice_of(scored, axes[key], objective) for key in order]
     return Section(results, weighed, drawn, slices, _gallery(results), time)
 
 
 def _costs(trials: pd.DataFrame) -> list[Axis]:
     known = trials["parameters"].notna()
-    return [axis("parameters", trials["parameters"].astype(float))] if known.any() and trials["parameters"].nunique() > 1 else []
+    return (
+        [axis("parameters", trials["parameters"].astype(float))]
+        if known.any() and trials["parameters"].nunique() > 1
+        else []
+    )
 
 
 def _time(results: Results) -> pd.DataFrame | None:
@@ -107,7 +156,12 @@ def _time(results: Results) -> pd.DataFrame | None:
     epochs = results.curves.groupby("trial")["epoch_seconds"].sum()
     workers = trials["worker"].fillna("all workers")
     spent = trials["trial"].map(epochs).fillna(0)
-    frame = pd.DataFrame({"training": spent.groupby(workers).sum(), "around it": (trials["seconds"] - spent).clip(lower=0).groupby(workers).sum()})
+    frame = pd.DataFrame(
+        {
+            "training": spent.groupby(workers).sum(),
+            "around it": (trials["seconds"] - spent).clip(lower=0).groupby(workers).sum(),
+        }
+    )
     slots = json.loads(results.parent("tags", "cnnsweep.machine.slots") or "[]")
     frame = frame.reindex(sorted({*frame.index, *(slots if trials["worker"].notna().any() else ())}), fill_value=0.0)
     share = words.sweep_seconds(results) * (len(slots) or 1 if len(frame) == 1 else 1)
@@ -126,7 +180,9 @@ def _gallery(results: Results) -> list[tuple[pd.Series, list[tuple[str, str]]]]:
         with tempfile.TemporaryDirectory() as made:
             try:
                 if place is None:
-                    place = Path(connect(results.reader.uri).download_artifacts(trial["run_id"], "gallery", made)).parent
+                    place = Path(
+                        connect(results.reader.uri).download_artifacts(trial["run_id"], "gallery", made)
+                    ).parent
                 images = [(_caption(p), _data_uri(p)) for p in sorted((place / "gallery").glob("*.png"))]
             except (OSError, MlflowException):
                 continue
@@ -151,15 +207,27 @@ def _html(sections: Sequence[Section], comparison: Comparison | None) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cnnsweep", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("cnnsweep", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"short": short, "figure": _json, "value": _value, "cell": _cell, "duration": words.duration}
-    race = figures.race(comparison.race, comparison.objective, comparison.equal) if comparison else None
+    race = draw.race(comparison.race, comparison.objective, comparison.equal) if comparison else None
     return environment.get_template("report.html.j2").render(
         title=" and ".join(s.results.sweep.name if len(sections) == 1 else s.results.sweep.id for s in sections),
-        sections=sections, comparison=comparison, race=race, top=TOP, words=words, most_axes=MOST_AXES, most_curves=figures.MOST_CURVES,
-        plotly=_plotly(), made=time.strftime("%Y-%m-%d %H:%M"), table=TABLE,
-    )  # fmt: skip
+        sections=sections,
+        comparison=comparison,
+        race=race,
+        top=TOP,
+        words=words,
+        most_axes=MOST_AXES,
+        most_curves=draw.MOST_CURVES,
+        plotly=_plotly(),
+        made=time.strftime("%Y-%m-%d %H:%M"),
+        table=TABLE,
+    )
 
 
 @functools.cache
@@ -170,7 +238,7 @@ def _plotly() -> str:
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 5, mtime=0)).decode()
 
 
-def _json(figure: figures.Figure) -> Any:
+def _json(figure: draw.Figure) -> Any:
     """A figure as JSON that may stand inside a script element."""
     import markupsafe
 
@@ -217,7 +285,10 @@ def _markdown(sections: Sequence[Section], comparison: Comparison | None) -> str
         rows = [[str(t["name"]), *(_value(t[c]) for c in columns)] for _, t in trials.iterrows()]
         parts += ["## Best trials", _table(["trial", *columns], rows)]
         best = trials.iloc[0]
-        parts += ["## Best configuration", _table(["key", "value"], [[f"`{k}`", _value(best[k])] for k in results.keys])]
+        parts += [
+            "## Best configuration",
+            _table(["key", "value"], [[f"`{k}`", _value(best[k])] for k in results.keys]),
+        ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -52,6 +52,7 @@ class Root:
     executor: Any = None
     tracking: Any = None
     budget: Any = None
+    export: Any = None
 
 
 @dataclass
@@ -209,6 +210,12 @@ class Tracking:
     experiment: str = key()
     tags: dict[str, Any] = field(default_factory=dict)
     gallery: int = key(least=0)
+    report: bool = key()
+
+
+@dataclass
+class Export:
+    seeds: int = key(least=1, most=100)
 
 
 @dataclass
@@ -235,5 +242,5 @@ BY_TARGET: dict[str, type] = {
 }
 """What a component's config may hold. A target that is not listed is a user's own: its keys are its own affair."""
 
-BY_GROUP: dict[str, type] = {"tracking": Tracking, "budget": Budget, "limits": Limits}
+BY_GROUP: dict[str, type] = {"tracking": Tracking, "budget": Budget, "limits": Limits, "export": Export}
 EXTENSIBLE = ("data", "model", "search", "executor")

@@ -54,6 +54,8 @@ class Outcome:
     """What could not be logged to MLflow or written to disk, if anything."""
     waiting: int = 0
     """Events that MLflow has not got."""
+    report: Path | None = None
+    """The report's page, where one was made."""
 
     @property
     def status(self) -> str:
@@ -166,7 +168,13 @@ def conduct(
     seconds = HURRIED_SECONDS if sweep.interrupted or trouble or tracker.trouble else FLUSH_SECONDS
     if (waiting := tracker.flush(seconds)) or tracker.trouble:
         trouble.append(tracker.trouble or f"MLflow: {waiting} events are not sent yet")
-    outcome = Outcome(folder.name, folder, parts.uri, config, sweep.ledger, "\n".join(trouble) or None, waiting)
+    report = None
+    if config["tracking"]["report"] and not (sweep.interrupted or trouble) and sweep.ledger.ranked():
+        from cnnsweep.report import at_end
+
+        report = at_end(config["tracking"], folder.name)
+    told = "\n".join(trouble) or None
+    outcome = Outcome(folder.name, folder, parts.uri, config, sweep.ledger, told, waiting, report)
     if outcome.status == "completed":
         parts.executor.close()
         forget_data(folder)

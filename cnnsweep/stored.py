@@ -61,7 +61,7 @@ class Reader(Protocol):
     def rows(self, sweep: SweepRun) -> Rows: ...
 
     def history(self, sweep: SweepRun, keys: Sequence[str]) -> pd.DataFrame:
-        """The trials' metrics at every step, in any order: run_id, step, time (ms), and a column a key."""
+        """The trials' metrics whenever they were logged, in any order: run_id, step, time (ms), and a column a key."""
 
 
 def open_reader(tracking: Mapping[str, Any]) -> Reader:
@@ -100,8 +100,16 @@ class SqlReader:
         self._sa = sa
         keyed = ("key", "value", "run_uuid")
         self._runs = self._table(
-            "runs", "run_uuid", "name", "status", "start_time", "end_time", "experiment_id", "artifact_uri", "lifecycle_stage"
-        )  # fmt: skip
+            "runs",
+            "run_uuid",
+            "name",
+            "status",
+            "start_time",
+            "end_time",
+            "experiment_id",
+            "artifact_uri",
+            "lifecycle_stage",
+        )
         self._tags, self._params = self._table("tags", *keyed), self._table("params", *keyed)
         self._latest = self._table("latest_metrics", *keyed, "step", "is_nan")
         self._metrics = self._table("metrics", *keyed, "step", "timestamp", "is_nan")
@@ -129,8 +137,13 @@ class SqlReader:
         ).where(runs.run_uuid.in_(members))
         frame = pd.DataFrame(list(self._fetch(chosen)), columns=RUN_COLUMNS).set_index("run_id")
         latest = self._latest.c
-        values = list(self._fetch(self._sa.select(
-            latest.run_uuid, latest.key, latest.value, latest.step, latest.is_nan).where(latest.run_uuid.in_(members))))
+        values = list(
+            self._fetch(
+                self._sa.select(latest.run_uuid, latest.key, latest.value, latest.step, latest.is_nan).where(
+                    latest.run_uuid.in_(members)
+                )
+            )
+        )
         metrics = [(run, key, np.nan if bad else value) for run, key, value, _, bad in values]
         steps = {run: step for run, key, _, step, _ in values if key == "loss"}
         return Rows(
@@ -146,14 +159,16 @@ class SqlReader:
         # Turned into columns by the database: a sixth of the rows to carry over.
         values = [sa.func.max(sa.case(((m.key == key) & (m.is_nan == sa.false()), m.value))) for key in keys]
         query = (
-            sa.select(m.run_uuid, m.step, sa.func.max(m.timestamp), *values)
+            sa.select(m.run_uuid, m.step, m.timestamp, *values)
             .where(m.run_uuid.in_(self._members(sweep, "trial")), m.key.in_(keys))
-            .group_by(m.run_uuid, m.step)
+            .group_by(m.run_uuid, m.step, m.timestamp)
         )
         columns = ["run_id", "step", "time", *keys]
-        parts = [pd.DataFrame(dict(zip(columns, zip(*chunk, strict=True), strict=True))) for chunk in self._chunks(query)]
+        parts = [
+            pd.DataFrame(dict(zip(columns, zip(*chunk, strict=True), strict=True))) for chunk in self._chunks(query)
+        ]
         frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-        return frame.astype({key: float for key in keys})
+        return frame.astype(dict.fromkeys(keys, float))
 
     def _table(self, name: str, *columns: str) -> Any:
         return self._sa.table(name, *(self._sa.column(c) for c in columns))
@@ -182,7 +197,7 @@ class SqlReader:
             # The driver's own cursor: SQLAlchemy's rows take three times as long, and there may be millions.
             cursor = connection.execute(query).cursor
             while cursor is not None and (chunk := cursor.fetchmany(size)):
-                yield chunk
+                yield list(chunk)
 
 
 class RestReader:
@@ -195,14 +210,33 @@ class RestReader:
     def sweeps(self) -> list[SweepRun]:
         experiments = [e.experiment_id for e in self._pages(self._client.search_experiments)]
         found = self._search(experiments, "tags.`cnnsweep.kind` = 'sweep'") if experiments else []
-        sweeps = [SweepRun(id_ := r.data.tags["cnnsweep.sweep"], r.data.params.get("name") or _name_of(id_),
-                           r.info.run_id, r.info.experiment_id, r.info.start_time or 0, r.info.status) for r in found]
+        sweeps = [
+            SweepRun(
+                id_ := r.data.tags["cnnsweep.sweep"],
+                r.data.params.get("name") or _name_of(id_),
+                r.info.run_id,
+                r.info.experiment_id,
+                r.info.start_time or 0,
+                r.info.status,
+            )
+            for r in found
+        ]
         return sorted(sweeps, key=lambda s: (s.started, s.id))
 
     def rows(self, sweep: SweepRun) -> Rows:
         found = self._search([sweep.experiment], f"tags.`cnnsweep.sweep` = '{sweep.id}'")
-        infos = [(r.info.run_id, r.info.run_name, r.info.status, r.info.start_time, r.info.end_time,
-                  r.info.experiment_id, r.info.artifact_uri) for r in found]
+        infos = [
+            (
+                r.info.run_id,
+                r.info.run_name,
+                r.info.status,
+                r.info.start_time,
+                r.info.end_time,
+                r.info.experiment_id,
+                r.info.artifact_uri,
+            )
+            for r in found
+        ]
         frame = pd.DataFrame(infos, columns=RUN_COLUMNS).set_index("run_id")
         steps = {r.info.run_id: m.step for r in found for m in r.data._metric_objs if m.key == "loss"}
         params, tags, metrics = (
@@ -217,10 +251,11 @@ class RestReader:
         groups = [runs[i : i + RUNS_PER_REQUEST] for i in range(0, len(runs), RUNS_PER_REQUEST)]
         with ThreadPoolExecutor(THREADS) as pool:
             found = pool.map(lambda pair: list(self._bulk(*pair)), [(g, k) for k in keys for g in groups])
-            points = pd.DataFrame([p for part in found for p in part], columns=["run_id", "key", "step", "time", "value"])
-        steps = points.groupby(["run_id", "step"], observed=True)
-        wide = points.pivot_table(index=["run_id", "step"], columns="key", values="value", aggfunc="max")
-        return wide.reindex(columns=list(keys)).astype(float).assign(time=steps["time"].max()).reset_index()
+            points = pd.DataFrame(
+                [p for part in found for p in part], columns=["run_id", "key", "step", "time", "value"]
+            )
+        wide = points.pivot_table(index=["run_id", "step", "time"], columns="key", values="value", aggfunc="max")
+        return wide.reindex(columns=list(keys)).astype(float).reset_index()
 
     def _bulk(self, runs: list[str], key: str) -> Iterator[tuple[Any, ...]]:
         """One metric of many runs; where the answer was cut off, in halves."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,8 @@ def print_outcome(outcome: Outcome, console: Console) -> str:
         console.print(f"send what MLflow has not got:  {again}", soft_wrap=True)
     if outcome.status == "interrupted":
         console.print(f"go on with it:       {again}", style="bold", soft_wrap=True)
+    if outcome.report:
+        console.print(f"report:              {os.path.relpath(outcome.report)}", soft_wrap=True)
     console.print(f"compare the trials:  {program()} ui {outcome.id}{_where(outcome)}", soft_wrap=True)
     return outcome.status
 

@@ -23,8 +23,13 @@ def searched(results: Results) -> str:
         data += f" ({int(tags('train')):,} training and {int(tags('validation')):,} validation images)"
     by = results.parent("params", "search")
     keys = f"{len(results.keys)} settings of a CNN" if results.keys else "one configuration of a CNN"
-    told = {"completed": "ran to their end", "pruned": "were stopped early", "failed": "failed",
-            "interrupted": "were interrupted", "running": "are still running"}  # fmt: skip
+    told = {
+        "completed": "ran to their end",
+        "pruned": "were stopped early",
+        "failed": "failed",
+        "interrupted": "were interrupted",
+        "running": "are still running",
+    }
     each = [f"{n:,} {told[str(s)]}" for s, n in counts.items()]
     epochs = int(trials["epochs"].fillna(0).sum())
     where = f" on {', '.join(slots) if len(slots) < 5 else f'{len(slots)} workers'}" if slots else ""
@@ -130,7 +135,6 @@ def _cheaper(results: Results) -> str | None:
     small = near.loc[near["parameters"].astype(float).idxmin()]
     if pd.isna(best["parameters"]) or small["parameters"] * 2 > best["parameters"]:
         return None
-    return (
-        f"Trial {small['name']} is {best['parameters'] / small['parameters']:.1f} times smaller "
-        f"({small['parameters']:,} parameters) and comes to {small[results.best_column]:.4f} (run {small['run_id'][:8]})."
-    )
+    reached = f"{small[results.best_column]:.4f} (run {small['run_id'][:8]})"
+    times = best["parameters"] / small["parameters"]
+    return f"Trial {small['name']}, {times:.1f} times smaller ({small['parameters']:,} parameters), comes to {reached}."

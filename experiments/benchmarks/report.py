@@ -45,11 +45,19 @@ def fill(folder: Path, trials: int, epochs: int, id_: str = "synthetic-20260101-
     (home / "config.yaml").write_text(yaml.safe_dump(config))
     end = BEGAN + trials * 30_000
     runs = [_run(parent, id_, experiment, BEGAN, end, home.as_uri())]
-    tags = [("cnnsweep.kind", "sweep", parent), ("cnnsweep.sweep", id_, parent), ("cnnsweep.status", "completed", parent),
-            ("cnnsweep.machine.slots", '["cpu0", "cpu1"]', parent), ("cnnsweep.data.validation", "6000", parent)]
+    tags = [
+        ("cnnsweep.kind", "sweep", parent),
+        ("cnnsweep.sweep", id_, parent),
+        ("cnnsweep.status", "completed", parent),
+        ("cnnsweep.machine.slots", '["cpu0", "cpu1"]', parent),
+        ("cnnsweep.data.validation", "6000", parent),
+    ]
     params = [("name", "synthetic", parent), ("objective", "val_accuracy", parent)]
     points: list[tuple[Any, ...]] = []
-    latest = [("sweep_seconds", trials * 30.0, end, 0, 0, parent), ("epochs", float(trials * epochs), end, 0, 0, parent)]
+    latest = [
+        ("sweep_seconds", trials * 30.0, end, 0, 0, parent),
+        ("epochs", float(trials * epochs), end, 0, 0, parent),
+    ]
     searched, rng = space.read(config), np.random.default_rng(0)
     for number in range(1, trials + 1):
         values, run = searched.draw(rng), uuid.uuid4().hex
@@ -57,31 +65,60 @@ def fill(folder: Path, trials: int, epochs: int, id_: str = "synthetic-20260101-
         status = "failed" if number % 97 == 0 else "pruned" if number % 3 == 0 else "completed"
         name = f"{number:03d} · " + "-".join(str(v) for k, v in values.items() if k.startswith("model.filters"))
         runs.append(_run(run, name, experiment, start, start + 50_000, f"{home.as_uri()}/{number}"))
-        tags += [("cnnsweep.kind", "trial", run), ("cnnsweep.sweep", id_, run), ("cnnsweep.status", status, run),
-                 ("cnnsweep.trial", str(number), run), ("cnnsweep.slot", f"cpu{number % 2}", run), ("cnnsweep.seed", "1", run)]
+        tags += [
+            ("cnnsweep.kind", "trial", run),
+            ("cnnsweep.sweep", id_, run),
+            ("cnnsweep.status", status, run),
+            ("cnnsweep.trial", str(number), run),
+            ("cnnsweep.slot", f"cpu{number % 2}", run),
+            ("cnnsweep.seed", "1", run),
+        ]
         if status == "failed":
             tags.append(("cnnsweep.reason", "loss is nan in epoch 20", run))
         params += [(p.name, text(values.get(p.name)), run) for p in searched.parameters]
-        top = 0.93 - 0.04 * abs(np.log10(values["training.learning_rate"]) + 3) + 0.01 * values["model.blocks"] - rng.random() * 0.03
+        top = (
+            0.93
+            - 0.04 * abs(np.log10(values["training.learning_rate"]) + 3)
+            + 0.01 * values["model.blocks"]
+            - rng.random() * 0.03
+        )
         seen = []
         for epoch in range(1, epochs + 1):
             height = float(top * (1 - 0.6**epoch) + rng.normal() * 0.002)
             seen.append(height)
-            row = {"loss": 1.9 - 2 * height, "accuracy": height + 0.01, "val_loss": 2 - 2 * height, "val_accuracy": height,
-                   "epoch_seconds": 2.4, "learning_rate": values["training.learning_rate"]}
+            row = {
+                "loss": 1.9 - 2 * height,
+                "accuracy": height + 0.01,
+                "val_loss": 2 - 2 * height,
+                "val_accuracy": height,
+                "epoch_seconds": 2.4,
+                "learning_rate": values["training.learning_rate"],
+            }
             points += [(k, v, start + epoch * 2400, run, epoch, 0) for k, v in row.items()]
-        summary = {"best_val_accuracy": max(seen), "best_epoch": float(np.argmax(seen) + 1), "trial_seconds": 49.0,
-                   "parameters": float(rng.integers(10_000, 1_000_000)), "mflops": float(rng.uniform(0.1, 20))}
+        summary = {
+            "best_val_accuracy": max(seen),
+            "best_epoch": float(np.argmax(seen) + 1),
+            "trial_seconds": 49.0,
+            "parameters": float(rng.integers(10_000, 1_000_000)),
+            "mflops": float(rng.uniform(0.1, 20)),
+        }
         points += [(k, v, start + 50_000, run, epochs, 0) for k, v in summary.items()]
         latest += [(k, v, start + 50_000, epochs, 0, run) for k, v in {**row, **summary}.items()]
     with sqlite3.connect(uri.removeprefix("sqlite:///")) as store:
-        store.executemany("INSERT INTO runs (run_uuid, name, experiment_id, status, start_time, end_time, lifecycle_stage, "
-                          "artifact_uri, source_type, user_id) VALUES (?, ?, ?, ?, ?, ?, 'active', ?, 'LOCAL', 'x')", runs)
+        store.executemany(
+            "INSERT INTO runs (run_uuid, name, experiment_id, status, start_time, end_time, lifecycle_stage, "
+            "artifact_uri, source_type, user_id) VALUES (?, ?, ?, ?, ?, ?, 'active', ?, 'LOCAL', 'x')",
+            runs,
+        )
         store.executemany("INSERT INTO tags (key, value, run_uuid) VALUES (?, ?, ?)", tags)
         store.executemany("INSERT INTO params (key, value, run_uuid) VALUES (?, ?, ?)", params)
-        store.executemany("INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES (?, ?, ?, ?, ?, ?)", points)
-        store.executemany("INSERT INTO latest_metrics (key, value, timestamp, step, is_nan, run_uuid) "
-                          "VALUES (?, ?, ?, ?, ?, ?)", latest)
+        store.executemany(
+            "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES (?, ?, ?, ?, ?, ?)", points
+        )
+        store.executemany(
+            "INSERT INTO latest_metrics (key, value, timestamp, step, is_nan, run_uuid) VALUES (?, ?, ?, ?, ?, ?)",
+            latest,
+        )
     store.close()
     return id_
 
@@ -109,9 +146,10 @@ def main() -> int:
         assert len(frame) == trials, len(frame)
         assert len(lines) == trials * epochs, len(lines)
         command = [sys.executable, "-m", "cnnsweep", "report", id_, where, "--out", str(folder / "report")]
-        third, done = timed("python -m cnnsweep report", lambda: subprocess.run(command, env=dict(os.environ), check=True))
+        third, _ = timed("python -m cnnsweep report", lambda: subprocess.run(command, env=dict(os.environ), check=True))
         size = (folder / "report" / "report.html").stat().st_size / 1e6
-    print(f"load {first + second:.1f} s (bar {LOAD_BAR:g} s), report {third:.1f} s (bar {REPORT_BAR:g} s), page {size:.1f} MB")
+    print(f"load {first + second:.1f} s (bar {LOAD_BAR:g} s), report {third:.1f} s (bar {REPORT_BAR:g} s)")
+    print(f"page {size:.1f} MB")
     return 0 if first + second <= LOAD_BAR and third <= REPORT_BAR else 1
 
 
