@@ -60,6 +60,20 @@ def short(key: str) -> str:
     )
 
 
+def brief(value: float) -> str:
+    """
+    >>> [brief(v) for v in (0.0003, 0.05, 30000.0, 1500000.0, 12.5, 0.0)]
+    ['3e-4', '0.05', '30k', '1.5M', '12.5', '0']
+    """
+    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{unit}"
+    if 0 < abs(value) < 0.01:
+        mantissa, _, exponent = f"{value:.1e}".partition("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:.3g}"
+
+
 def _range(key: str, column: pd.Series, parameter: Parameter | None) -> Axis:
     values = column.astype(float).to_numpy()
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
@@ -71,7 +85,7 @@ def _range(key: str, column: pd.Series, parameter: Parameter | None) -> Axis:
             values = np.log10(values)
         low, high = math.log10(low), math.log10(high)
     ticks = _decades(low, high) if log else list(np.linspace(low, high, 5))
-    labels = [f"{10**t:.2g}" if log else f"{t:.3g}" for t in ticks]
+    labels = [brief(10**t if log else t) for t in ticks]
     if np.isnan(values).any():
         below = low - 0.15 * ((high - low) or 1)
         values = np.where(np.isnan(values), below, values)

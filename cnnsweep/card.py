@@ -72,7 +72,7 @@ A convolutional network that tells {data.classes} classes apart in images of {si
 | | |
 | --- | --- |
 | test accuracy | **{facts.accuracies[0]:.4f}** (95% interval {low:.4f} to {high:.4f}, {sum(facts.images):,} images) |
-| over {len(facts.accuracies)} seeds | {spread(facts.accuracies)}; this model is the first seed's, whatever the others gave |
+| over {len(facts.accuracies)} seeds | {spread(facts.accuracies)}; this is the first seed's, whatever the others gave |
 | parameters | {facts.parameters:,} |
 | multiply-adds of one image | {adds} |
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -24,6 +24,8 @@ class Comparison:
     """By sweep: a row an epoch trained: `epochs` (so many so far), `best` (so far), `run_id` (of the best)."""
     table: pd.DataFrame
     """A row a sweep: what it had at a quarter, half and all of `equal`, and in the end."""
+    runs: dict[tuple[str, str], str]
+    """By sweep and column: the run that a figure of the table belongs to."""
     doubts: list[str]
     """Why the sweeps may not be comparable."""
     verdict: str
@@ -41,7 +43,8 @@ def compare(sweeps: Sequence[Results]) -> Comparison:
     marks = sorted({max(1, equal // 4), max(1, equal // 2), equal})
     rows = [_row(r, race[r.sweep.id], marks) for r in sweeps]
     table = pd.DataFrame(rows)
-    return Comparison(objective, equal, race, table, _doubts(sweeps), _verdict(sweeps, race, equal, objective))
+    runs = {pair: run for r in sweeps for pair, run in _runs(r, race[r.sweep.id], marks)}
+    return Comparison(objective, equal, race, table, runs, _doubts(sweeps), _verdict(sweeps, race, equal, objective))
 
 
 def _steps(curves: pd.DataFrame, objective: Objective) -> pd.DataFrame:
@@ -54,7 +57,7 @@ def _steps(curves: pd.DataFrame, objective: Objective) -> pd.DataFrame:
 
 def _row(results: Results, steps: pd.DataFrame, marks: Sequence[int]) -> dict[str, object]:
     trials, ranked = results.trials, results.ranked()
-    at = {f"at {m:,} epochs": steps["best"].iloc[m - 1] for m in marks}
+    at = {_at(m): steps["best"].iloc[m - 1] for m in marks}
     return {
         "sweep": results.sweep.id,
         "search": results.parent("params", "search") or "",
@@ -65,8 +68,20 @@ def _row(results: Results, steps: pd.DataFrame, marks: Sequence[int]) -> dict[st
         **at,
         f"best {results.objective.metric}": ranked[results.best_column].iloc[0],
         "test accuracy": results.parent("metrics", "test_accuracy"),
-        "run": ranked["run_id"].iloc[0],
     }
+
+
+def _runs(results: Results, steps: pd.DataFrame, marks: Sequence[int]) -> Iterator[tuple[tuple[str, str], str]]:
+    id_ = results.sweep.id
+    for mark in marks:
+        yield (id_, _at(mark)), str(steps["run_id"].iloc[mark - 1])
+    yield (id_, f"best {results.objective.metric}"), str(results.ranked()["run_id"].iloc[0])
+    if results.parent("metrics", "test_accuracy") is not None:
+        yield (id_, "test accuracy"), results.sweep.run
+
+
+def _at(epochs: int) -> str:
+    return f"at {epochs:,} epochs"
 
 
 def _doubts(sweeps: Sequence[Results]) -> list[str]:

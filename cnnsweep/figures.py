@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnnsweep.axes import Axis
+from cnnsweep.axes import Axis, brief
 from cnnsweep.importance import Importance
 from cnnsweep.objective import Objective
 
@@ -47,7 +47,7 @@ def best_by_trial(trials: pd.DataFrame, objective: Objective) -> Figure:
     return _figure([*_by_status(drawn, drawn["trial"], drawn[column]), line], "trial", objective.metric, legend=True)
 
 
-def best_by_time(epochs: pd.DataFrame, objective: Objective) -> Figure:
+def best_by_time(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objective) -> Figure:
     """The best value that any trial had reached, over the minutes since the first trial's start."""
     seen = epochs[epochs[objective.metric].notna()].sort_values("time")
     lead = _running_best(seen[objective.metric], objective)
@@ -66,7 +66,13 @@ def best_by_time(epochs: pd.DataFrame, objective: Objective) -> Figure:
         "marker": {"size": 5},
         "hovertemplate": "%{y:.4f} after %{x:.1f} min<br>%{text}<extra></extra>",
     }
-    return _figure([line], "minutes", objective.metric)
+    figure = _figure([line], "minutes", objective.metric)
+    # The very first epochs are far below; what matters is how the best compares with what trials reach.
+    reached = trials[f"best_{objective.metric}"]
+    low, high = sorted((float(reached.quantile(0.1 if objective.direction == "max" else 0.9)), float(lead.iloc[-1])))
+    margin = 0.08 * (high - low) or 0.01
+    figure["layout"]["yaxis"]["range"] = [low - margin, high + margin]
+    return figure
 
 
 def learning_curves(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objective) -> Figure:
@@ -215,7 +221,12 @@ def slice_of(trials: pd.DataFrame, axis: Axis, objective: Objective) -> Figure:
         )
     figure = _figure(traces, axis.title, "", height=230)
     figure["layout"]["margin"] = {"l": 52, "r": 12, "t": 10, "b": 46}
-    figure["layout"]["xaxis"] |= {"tickvals": axis.ticks, "ticktext": axis.labels, "range": [axis.low, axis.high]}
+    figure["layout"]["xaxis"] |= {
+        "tickvals": axis.ticks,
+        "ticktext": axis.labels,
+        "range": [axis.low, axis.high],
+        "tickangle": 0,
+    }
     return figure
 
 
@@ -284,7 +295,8 @@ def cost(trials: pd.DataFrame, by: str, title: str, objective: Objective) -> Fig
         }
     )
     figure = _figure(traces, title, objective.metric, legend=True)
-    figure["layout"]["xaxis"] |= {"type": "log", "dtick": 1 if _decades(shown[by]) > 1.5 else "D1"}
+    ticks = round_ticks(float(shown[by].min()), float(shown[by].max()))
+    figure["layout"]["xaxis"] |= {"type": "log", "tickvals": ticks, "ticktext": [brief(t) for t in ticks]}
     return figure
 
 
@@ -356,6 +368,18 @@ def thin(trials: pd.DataFrame, column: str, objective: Objective, most: int) -> 
     ranked = trials.sort_values(column, ascending=objective.direction == "min")
     rest = np.linspace(most // 2, len(trials) - 1, most - most // 2).round().astype(int)
     return ranked.iloc[np.concatenate([np.arange(most // 2), rest])]
+
+
+def round_ticks(low: float, high: float) -> list[float]:
+    """Round numbers for a logarithmic axis.
+
+    >>> round_ticks(150.0, 3000.0)
+    [100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0]
+    """
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    steps = (1, 2, 5) if last - first <= 2 else (1, 3) if last - first <= 3 else (1,)
+    ticks = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+    return [t for t in ticks if low / 2 <= t <= high * 2]
 
 
 def numbers(values: Iterable[Any]) -> list[float | int | None]:
@@ -444,10 +468,6 @@ def _best_trial(trials: pd.DataFrame, objective: Objective) -> int | None:
     sound = trials[trials["status"] != "failed"]
     index = objective.best(sound[f"best_{objective.metric}"].astype(float))
     return None if index is None else int(sound["trial"].iloc[index])
-
-
-def _decades(values: pd.Series) -> float:
-    return math.log10(float(values.max()) / float(values.min())) if len(values) and values.min() > 0 else 0
 
 
 def _grid(axis: Axis) -> np.ndarray:

@@ -61,9 +61,7 @@ def importance(trials: pd.DataFrame, keys: Sequence[str], objective: Objective) 
         return None
     ordered = dict(sorted(((k, v / whole) for k, v in shares.items()), key=lambda item: -item[1]))
     needed = max(FEWEST, PER_KEY * len(varied))
-    few = (
-        f"{len(scored)} trials are too few for {len(varied)} keys (about {needed} would do): the order is mostly chance"
-    )
+    few = f"{len(scored)} trials are too few for {len(varied)} keys (about {needed} would do): do not trust the order"
     return Importance(method, len(scored), ordered, noise / whole, few if len(scored) < needed else None)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cnnsweep import figures as draw
@@ -120,7 +121,7 @@ def _section(results: Results) -> Section:
     time = _time(results)
     drawn = {
         "best_by_trial": draw.best_by_trial(trials, objective),
-        "best_by_time": draw.best_by_time(epochs, objective),
+        "best_by_time": draw.best_by_time(trials, epochs, objective),
         "learning_curves": draw.learning_curves(trials, epochs, objective),
     }
     if axes:
@@ -253,7 +254,7 @@ def _value(value: Any) -> str:
     """
     if value is None or pd.isna(value):
         return "–"
-    if isinstance(value, bool) or type(value).__name__ == "bool_":
+    if isinstance(value, (bool, np.bool_)):
         return str(value).lower()
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 

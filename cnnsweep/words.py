@@ -71,7 +71,7 @@ def sweep_seconds(results: Results) -> float:
     return float((trials[["started", "ended"]].max().max() - trials["started"].min()).total_seconds())
 
 
-def test_interval(results: Results) -> tuple[float, float, float, int] | None:
+def tested(results: Results) -> tuple[float, float, float, int] | None:
     """Test accuracy, its 95% interval and the number of images; None before the final evaluation."""
     accuracy, images = results.parent("metrics", "test_accuracy"), results.parent("tags", "cnnsweep.data.test")
     if accuracy is None or not images:
@@ -100,7 +100,7 @@ def _size(row: pd.Series[Any]) -> str:
 
 
 def _test(results: Results) -> str | None:
-    measured = test_interval(results)
+    measured = tested(results)
     if measured is None:
         return None
     accuracy, low, high, images = measured
