@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,6 +120,8 @@ def export(
         _write(folder, pick, facts)
         run = _log(pick, results, facts, folder)
         version = _register(pick, run, facts)
+        for scratch in ("data", "trials"):
+            shutil.rmtree(home / scratch, ignore_errors=True)
     accuracies = tuple(m["test_accuracy"] for m in measured)
     return Exported(
         folder, accuracies, facts.interval, sum(facts.images), run, pick.config["name"], version, redact(pick.uri)
@@ -258,6 +261,10 @@ def _register(pick: Chosen, run: str, facts: card.Facts) -> str:
 
     client, name = connect(pick.uri), str(pick.config["name"])
     source = client.get_run(run).data.tags["cnnsweep.model_uri"]
+    model = client.get_logged_model(source.rpartition("/")[2])
+    if not pick.uri.startswith(("http://", "https://")):
+        # Without a server MLflow would look the model up in the store of its global URI, not in this one.
+        source = model.artifact_location
     try:
         client.create_registered_model(name, description=f"The best networks of the sweeps named {name}.")
     except MlflowException as error:
@@ -267,8 +274,6 @@ def _register(pick: Chosen, run: str, facts: card.Facts) -> str:
     description = (
         f"{facts.trial} of {pick.sweep}: test accuracy {facts.accuracies[0]:.4f} (95%: {low:.4f} to {high:.4f})"
     )
-    version = client.create_model_version(
-        name, source, run, description=description, model_id=source.rpartition("/")[2]
-    )
+    version = client.create_model_version(name, source, run, description=description, model_id=model.model_id)
     client.set_registered_model_alias(name, ALIAS, version.version)
     return str(version.version)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnsweep.errors import UserError, nearest
+from cnnsweep.session import framework_noise_to
 
 TOP = 3
 
@@ -26,11 +27,12 @@ def command(arguments: Sequence[str]) -> int:
     shape = None if labels is None else tuple(labels["input_shape"])
     # Before the seconds that loading the model takes, where the size is known.
     early = None if labels is None else [read_image(path, shape, labels["scale"]) for path in options.images]
-    model = load(options.model)
-    shape = tuple(model.input_shape[1:])
-    scale = 1 / 255 if labels is None else labels["scale"]
-    images = early or [read_image(path, shape, scale) for path in options.images]
-    probabilities = np.asarray(model.predict(np.stack(images), verbose=0))
+    with framework_noise_to(Path(os.devnull)):
+        model = load(options.model)
+        shape = tuple(model.input_shape[1:])
+        scale = 1 / 255 if labels is None else labels["scale"]
+        images = early or [read_image(path, shape, scale) for path in options.images]
+        probabilities = np.asarray(model.predict(np.stack(images), verbose=0))
     names = labels["classes"] if labels else [str(i) for i in range(probabilities.shape[1])]
     for path, row in zip(options.images, probabilities, strict=True):
         best = np.argsort(-row)[:TOP]

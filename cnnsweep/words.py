@@ -19,7 +19,7 @@ def searched(results: Results) -> str:
     counts = trials["status"].value_counts()
     slots = json.loads(results.parent("tags", "cnnsweep.machine.slots") or "[]")
     data = f" on {tags('name')}" if tags("name") else ""
-    if tags("train"):
+    if tags("train") and tags("validation"):
         data += f" ({int(tags('train')):,} training and {int(tags('validation')):,} validation images)"
     by = results.parent("params", "search")
     keys = f"{len(results.keys)} settings of a CNN" if results.keys else "one configuration of a CNN"
