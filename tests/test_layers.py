@@ -11,12 +11,13 @@ ROOT = Path(__file__).parents[1] / "cnnsweep"
 LEVELS = [
     {"errors", "schema", "config", "components", "objective", "space", "geometry", "problem", "trial", "journal"}
     | {"limits", "lock", "windows", "signature", "chain", "lattice", "distinct", "feasible", "forecast", "pricing"},
-    {"data", "models", "checkpoint", "finetune", "ledger", "sketch", "budget", "faults", "standing"},
-    {"training", "evaluation", "features"},
+    {"data", "models", "checkpoint", "finetune", "ledger", "sketch", "budget", "faults", "standing"}
+    | {"axes", "importance", "figures", "pictures"},
+    {"training", "evaluation", "features", "refit"},
     {"search", "executors", "tracking", "records", "mlflow_runs", "mlflow_store", "plots", "facts"}
-    | {"calibration", "simulation"},
+    | {"calibration", "simulation", "gallery", "stored", "frames", "chosen"},
     {"sweep", "session", "display", "summary", "ui", "housekeeping", "interrupt", "listing", "replay", "resume"}
-    | {"plan", "planning", "plan_view"},
+    | {"plan", "planning", "plan_view", "api", "words", "comparison", "card", "report", "single", "export", "predict"},
     {"cli", "__main__"},
 ]
 HEAVY = ("tensorflow", "keras", "keras_tuner", "mlflow", "pandas", "matplotlib", "sklearn", "optuna", "plotly")

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from test_frames import NUMBERS, STATUSES, named, results, shared
-from test_tracking import empty_store, follow, sweep_event, trial_events, uri
+from test_tracking import empty_store, follow, settings, sweep_event, trial_events, uri
 
 from cnnsweep import figures, report, words
 from cnnsweep.axes import axis
 from cnnsweep.comparison import compare
 from cnnsweep.errors import UserError
+from cnnsweep.mlflow_store import open_store
 from cnnsweep.objective import Objective
 from cnnsweep.space import Parameter
 
@@ -131,14 +132,21 @@ def race_events(sweep: str, curves: list[list[float]], digest: str = "d1") -> li
 
 
 class TestSideBySide:
-    @pytest.fixture
-    def both(self, uri: str, tmp_path: Path) -> list[Any]:
-        """`slow` wins in the end, `fast` after as many epochs as both have."""
+    @pytest.fixture(scope="class")
+    def place(self, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """A store in which `slow` wins in the end, `fast` after as many epochs as both have."""
+        folder = tmp_path_factory.mktemp("race")
+        (folder / "mlflow.db").write_bytes((empty_store / "mlflow.db").read_bytes())
+        uri = open_store(settings(folder))
         slow = [[0.1, 0.2, 0.3], [0.1, 0.2, 0.95]]
         fast = [[0.3, 0.9], [0.2, 0.4]]
         for name, curves, digest in (("slow", slow, "d1"), ("fast", fast, "d2")):
-            follow(uri, tmp_path / name, race_events(f"{name}-20260101-000000", curves, digest))
-        return [results(tmp_path, name) for name in ("slow", "fast")]
+            follow(uri, folder / name, race_events(f"{name}-20260101-000000", curves, digest))
+        return folder
+
+    @pytest.fixture
+    def both(self, place: Path) -> list[Any]:
+        return [results(place, name) for name in ("slow", "fast")]
 
     def test_they_are_compared_at_equal_epochs(self, both: list[Any]) -> None:
         found = compare(both)
@@ -155,18 +163,18 @@ class TestSideBySide:
         assert found.runs["slow-20260101-000000", "best val_accuracy"] == runs["slow"][2]
         assert found.runs["fast-20260101-000000", "at 4 epochs"] == runs["fast"][1]
 
-    def test_different_data_is_said(self, both: list[Any], tmp_path: Path) -> None:
+    def test_different_data_is_said(self, both: list[Any], place: Path) -> None:
         assert any("different data" in doubt for doubt in compare(both).doubts)
-        page, _ = page_of(tmp_path, "slow", "fast")
+        page, _ = page_of(place, "slow", "fast")
         assert "not of the same images" in page
         assert page.count("<h2>Leaderboard</h2>") == 2
 
-    def test_different_objectives_are_refused(self, both: list[Any], uri: str, tmp_path: Path) -> None:
+    def test_different_objectives_are_refused(self, both: list[Any], place: Path) -> None:
         events = race_events("loss-20260101-000000", [[0.1]])
         events[0]["config"]["objective"] = "val_loss"
-        follow(uri, tmp_path / "loss", events)
+        follow(both[0].reader.uri, place / "loss", events)
         with pytest.raises(UserError, match=r"different objectives .* has val_accuracy, .* has val_loss"):
-            compare([both[0], results(tmp_path, "loss")])
+            compare([both[0], results(place, "loss")])
 
 
 def test_ties_are_counted_by_the_interval_of_the_validation_images(uri: str, tmp_path: Path) -> None:

@@ -70,10 +70,10 @@ def best_trial() -> Any:
 
 
 def test_the_example_in_the_readme_is_this_one() -> None:
-    readme = ROOT / "README.md"
-    if not readme.exists():
-        pytest.skip("the README is written last")
-    assert EXAMPLE in readme.read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    if "cnnsweep.run(" not in readme:
+        pytest.skip("the README has no example in Python yet")
+    assert EXAMPLE in readme
 
 
 def test_a_script_needs_no_guard_and_tells_what_was_found(here: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_script_needs_no_guard_and_tells_what_was_found(here: Path) -> None:
     assert set(cnnsweep.curves("digits")["trial"]) == {1, 2, 3}
     assert "'model.blocks': " in told
     assert "model.blocks\n" in told
-    assert len(list(here.glob("mlruns/sweeps/digits-*"))) == 1  # the workers did not run the script again
+    assert len(list(here.glob("mlruns/sweeps/digits-*"))) == 1  # workers do not run the script again
 
 
 def test_the_report_is_made_at_the_end_and_logged(here: Path) -> None:
@@ -116,10 +116,10 @@ def test_pictures_of_the_best_are_on_its_run(here: Path) -> None:
 def drawn(page: Path) -> str:
     """The page as Chromium shows it, once its scripts have run."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or pytest.skip("there is no Chromium")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-             "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=20000"]  # fmt: skip
-    command = [chromium, *flags, f"--user-data-dir={page.parent / 'profile'}", "--window-size=1400,12000", "--dump-dom"]
-    return subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--virtual-time-budget=20000"]
+    flags += [f"--user-data-dir={page.parent / 'profile'}", "--window-size=1400,12000", "--dump-dom"]
+    return subprocess.run([chromium, *flags, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
 
 
 def test_a_browser_draws_every_figure_without_a_network(here: Path, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import queue
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import forkserver, spawn
@@ -184,19 +183,9 @@ class Launcher:
     def _ensure_server(self) -> None:
         # The kernel watches the thread that starts the server, and only the main one is sure to outlive it.
         main = threading.current_thread() is threading.main_thread()
-        driver = os.getpid() if main else None
-        settings = json.dumps({**self._settings, "driver": driver, "script": _script()})
+        settings = json.dumps({**self._settings, "driver": os.getpid() if main else None})
         with _environment({SERVER_VARIABLE: settings, **_server_environment(self._backend)}):
             forkserver.ensure_running()
-
-
-def _script() -> str | None:
-    """The file that this process runs, in the words of multiprocessing; None for a module or a prompt."""
-    main = sys.modules["__main__"]
-    path = getattr(main, "__file__", None)
-    if path is None or getattr(main, "__spec__", None) is not None:
-        return None
-    return os.path.normpath(os.path.join(getattr(multiprocessing.process, "ORIGINAL_DIR", None) or "", path))
 
 
 def _server_environment(backend: str) -> dict[str, str]:

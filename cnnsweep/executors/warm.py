@@ -6,21 +6,15 @@ import gc
 import importlib
 import json
 import os
-import sys
 import traceback
 from collections.abc import Sequence
 
 from cnnsweep.executors.worker import SERVER_VARIABLE, become_background, end_with_parent
 
 
-def prepare(log: str, modules: Sequence[str], driver: int | None, script: str | None = None) -> None:
-    """Turn this process into the fork server: quiet, ended with `driver` (a process id), `modules` loaded.
-
-    `script` is what the driver runs; workers would run it once more, and a sweep in it as well.
-    """
+def prepare(log: str, modules: Sequence[str], driver: int | None) -> None:
+    """Turn this process into the fork server: quiet, ended with `driver` (a process id), `modules` loaded."""
     become_background(log)
-    if script is not None:
-        sys.modules["__main__"].__file__ = script  # multiprocessing then takes it for loaded
     if driver is not None:
         end_with_parent()
         if os.getppid() != driver:
