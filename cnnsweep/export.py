@@ -102,8 +102,8 @@ def export(
     )
     root = Path(pick.config["tracking"]["dir"]).absolute()
     with contextlib.ExitStack() as stack:
-        home = root / "sweeps" / new_id(root, f"export-{pick.config['name']}")
-        folder = out.absolute() if out else home / "model"
+        home = root / "exports" / new_id(root, str(pick.config["name"]), "exports")
+        folder = out.absolute() if out else home
         _writable(folder)
         stack.enter_context(log_to(home / "log.txt"))
         executor = make_executor(pick.config, home / "log.txt", root)

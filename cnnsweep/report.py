@@ -74,10 +74,12 @@ def log(results: Results, folder: Path) -> None:
 
 def at_end(tracking: Mapping[str, Any], sweep: str) -> Path | None:
     """The report of a sweep that has just ended; None where it cannot be made, which must not fail the sweep."""
+    began = time.monotonic()
     try:
         results = results_in(open_reader(tracking), sweep)
         page = write([results], report_folder(tracking, [sweep]))
         log(results, page.parent)
+        _log.info("report made in %.1f s", time.monotonic() - began)
     except Exception as error:
         _log.warning("no report: %s", error)
         return None

@@ -222,13 +222,13 @@ def try_networks(config: Mapping[str, Any], shape: tuple[int, int, int], executo
         raise UserError("\n  ".join(faults))
 
 
-def new_id(root: Path, name: str) -> str:
-    """The name and the time, and a number where two sweeps start in one second."""
+def new_id(root: Path, name: str, kind: str = "sweeps") -> str:
+    """The name and the time, and a number where two start in one second; its folder under `kind` is made."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
         id_ = f"{name}-{stamp}{suffix}"
         try:
-            (root / "sweeps" / id_).mkdir(parents=True)
+            (root / kind / id_).mkdir(parents=True)
         except FileExistsError:
             continue
         except OSError as error:
