@@ -41,11 +41,13 @@ def start(folder: Path, *arguments: str, environment: Mapping[str, str] | None =
         )
 
 
-def run(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+def run(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, patience: float = PATIENCE
+) -> tuple[int, str]:
     """Run a command to its end; return its exit code and what it printed."""
     path = folder / "output.txt"
     before = path.stat().st_size if path.exists() else 0
-    code = start(folder, *arguments, environment=environment).wait(PATIENCE)
+    code = start(folder, *arguments, environment=environment).wait(patience)
     return code, path.read_bytes()[before:].decode()
 
 

@@ -15,6 +15,8 @@ from cnnsweep.session import Watcher
 
 OVERRIDES = (*real.TINY, "training.epochs=3", "budget.trials=3", "data.augment.shift=0.1", "model.dropout=0.2")
 
+pytestmark = pytest.mark.timeout(900)  # several starts of a driver, on a machine that may be busy
+
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> session.Outcome:

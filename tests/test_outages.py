@@ -17,6 +17,8 @@ from cnnsweep.config import compose
 from cnnsweep.errors import UserError
 from cnnsweep.session import Watcher
 
+pytestmark = pytest.mark.timeout(900)  # several starts of a driver, on a machine that may be busy
+
 
 class Ears(Watcher):
     """Remembers what is said."""

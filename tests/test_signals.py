@@ -11,6 +11,8 @@ import psutil
 import pytest
 import real_sweeps as real
 
+pytestmark = pytest.mark.timeout(900)  # several starts of a driver, on a machine that may be busy
+
 
 def epochs(folder: Path) -> int:
     return sum(event["event"] == "epoch" for event in real.events(folder))

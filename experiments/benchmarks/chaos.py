@@ -34,6 +34,7 @@ CONFIG = (
     "search.max_failures=null",
 )
 MANY = 100_000
+HOUR = 3600
 LAST_TRIALS = 4
 KILLED = "killed by SIGKILL"
 
@@ -156,7 +157,7 @@ class Chaos:
     def _end(self) -> None:
         real.wait_for(self.server.answers, "the server")
         trials = len(real.ledger(self.folder).entries) + LAST_TRIALS
-        code, output = real.run(self.folder, "resume", f"budget.trials={trials}")
+        code, output = real.run(self.folder, "resume", f"budget.trials={trials}", patience=HOUR)
         if code:
             self.report.trials_lost.append(f"the last resume ended with {code}: {output[-2000:]}")
 
@@ -168,9 +169,10 @@ class Chaos:
         self.report.trials_run_twice += sorted({n for n in ended if ended.count(n) > 1})
         self.report.disagreements += real.disagreements(self.folder, self.server.uri)
         self.report.runs_left_running += [d for d in self.report.disagreements if "RUNNING" in d]
+        print(self.report.text(), flush=True)
         self._progress("comparing with an undisturbed run")
         quiet = self.folder / "undisturbed"
-        code, output = real.run(quiet, *CONFIG, f"budget.trials={self.report.trials}")
+        code, output = real.run(quiet, *CONFIG, f"budget.trials={self.report.trials}", patience=HOUR)
         assert code == 0, output
         for row, expected in zip(real.table(told), real.table(real.ledger(quiet)), strict=True):
             if row[3] == "failed" and KILLED in row[4]:
