@@ -23,7 +23,6 @@ from cnnsweep.plan import describe_space
 from cnnsweep.pricing import Pricer
 from cnnsweep.problem import Problem, pose
 from cnnsweep.search import build
-from cnnsweep.search.random import LAST
 from cnnsweep.simulation import Simulation
 from cnnsweep.space import apply
 from cnnsweep.trial import EpochReport, TrialResult
@@ -85,16 +84,6 @@ def test_a_space_with_a_few_members_among_millions_finds_all_of_them() -> None:
 def test_a_value_that_no_layer_can_have_is_refused_among_good_ones(value: int) -> None:
     with pytest.raises(UserError, match=rf"model.kernel_size: block \d's value is {value}, not a positive"):
         posed(f"space.model.kernel_size.values=[3,5,{value}]")
-
-
-def test_the_last_random_trials_are_the_longest_first_and_the_same_set() -> None:
-    p = posed("+sweep=digits", "budget.trials=40", shape=DIGITS)
-    search = build(p.config, p, Objective.of("val_accuracy"))
-    asked = [search.ask(f"slot{i}").values for i in range(40)]  # type: ignore[union-attr]
-    costs = [search.oracle._price(values) for values in asked]
-    assert costs[-LAST:] == sorted(costs[-LAST:], reverse=True)
-    assert costs[:-LAST] != sorted(costs[:-LAST], reverse=True)
-    assert len({p.judge(values).signature for values in asked}) == 40
 
 
 def measured(seed: int, count: int) -> list[tuple[dict[str, float], float]]:
