@@ -157,13 +157,14 @@ class Sweep:
                 self._check_budget()
 
     def _is_too_long(self, proposal: searches.Proposal) -> bool:
-        """Whether the time left is not enough for it, after which nothing more is started."""
-        minutes, entries = self.problem.config["budget"]["minutes"], self.ledger.entries
-        if not minutes or self.pricer is None or not self.ledger.ended:
+        """Whether the time left is not enough for it, after which nothing more is started.
+
+        A promoted trial is started all the same: each epoch more of a good network is worth having.
+        """
+        minutes = self.problem.config["budget"]["minutes"]
+        if not minutes or self.pricer is None or not self.ledger.ended or proposal.continues:
             return False
-        done = len(entries[self._number_of(proposal.continues)].curve) if proposal.continues else 0
-        epochs = (proposal.epochs or self.problem.config["training"]["epochs"]) - done
-        seconds = self.pricer.seconds(proposal.values, epochs)
+        seconds = self.pricer.seconds(proposal.values, proposal.epochs or self.problem.config["training"]["epochs"])
         left = self.ledger.began + 60 * minutes - time.time()
         if seconds is None or seconds <= left:
             return False
