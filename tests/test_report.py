@@ -131,22 +131,23 @@ def race_events(sweep: str, curves: list[list[float]], digest: str = "d1") -> li
     return events
 
 
-class TestSideBySide:
-    @pytest.fixture(scope="class")
-    def place(self, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """A store in which `slow` wins in the end, `fast` after as many epochs as both have."""
-        folder = tmp_path_factory.mktemp("race")
-        (folder / "mlflow.db").write_bytes((empty_store / "mlflow.db").read_bytes())
-        uri = open_store(settings(folder))
-        slow = [[0.1, 0.2, 0.3], [0.1, 0.2, 0.95]]
-        fast = [[0.3, 0.9], [0.2, 0.4]]
-        for name, curves, digest in (("slow", slow, "d1"), ("fast", fast, "d2")):
-            follow(uri, folder / name, race_events(f"{name}-20260101-000000", curves, digest))
-        return folder
+@pytest.fixture(scope="module")
+def race(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which `slow` wins in the end, `fast` after as many epochs as both have."""
+    folder = tmp_path_factory.mktemp("race")
+    (folder / "mlflow.db").write_bytes((empty_store / "mlflow.db").read_bytes())
+    uri = open_store(settings(folder))
+    slow = [[0.1, 0.2, 0.3], [0.1, 0.2, 0.95]]
+    fast = [[0.3, 0.9], [0.2, 0.4]]
+    for name, curves, digest in (("slow", slow, "d1"), ("fast", fast, "d2")):
+        follow(uri, folder / name, race_events(f"{name}-20260101-000000", curves, digest))
+    return folder
 
+
+class TestSideBySide:
     @pytest.fixture
-    def both(self, place: Path) -> list[Any]:
-        return [results(place, name) for name in ("slow", "fast")]
+    def both(self, race: Path) -> list[Any]:
+        return [results(race, name) for name in ("slow", "fast")]
 
     def test_they_are_compared_at_equal_epochs(self, both: list[Any]) -> None:
         found = compare(both)
@@ -163,18 +164,18 @@ class TestSideBySide:
         assert found.runs["slow-20260101-000000", "best val_accuracy"] == runs["slow"][2]
         assert found.runs["fast-20260101-000000", "at 4 epochs"] == runs["fast"][1]
 
-    def test_different_data_is_said(self, both: list[Any], place: Path) -> None:
+    def test_different_data_is_said(self, both: list[Any], race: Path) -> None:
         assert any("different data" in doubt for doubt in compare(both).doubts)
-        page, _ = page_of(place, "slow", "fast")
+        page, _ = page_of(race, "slow", "fast")
         assert "not of the same images" in page
         assert page.count("<h2>Leaderboard</h2>") == 2
 
-    def test_different_objectives_are_refused(self, both: list[Any], place: Path) -> None:
+    def test_different_objectives_are_refused(self, both: list[Any], race: Path) -> None:
         events = race_events("loss-20260101-000000", [[0.1]])
         events[0]["config"]["objective"] = "val_loss"
-        follow(both[0].reader.uri, place / "loss", events)
+        follow(both[0].reader.uri, race / "loss", events)
         with pytest.raises(UserError, match=r"different objectives .* has val_accuracy, .* has val_loss"):
-            compare([both[0], results(place, "loss")])
+            compare([both[0], results(race, "loss")])
 
 
 def test_ties_are_counted_by_the_interval_of_the_validation_images(uri: str, tmp_path: Path) -> None:
