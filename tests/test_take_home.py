@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 
 import cnnsweep
-from cnnsweep import cli
+from cnnsweep import cli, ui
 from cnnsweep.frames import Results
-from cnnsweep.mlflow_store import connect
+from cnnsweep.mlflow_store import connect, find_experiment
 from cnnsweep.stored import RestReader, SqlReader, find_sweep
 
 pytestmark = [
@@ -113,19 +113,28 @@ def test_pictures_of_the_best_are_on_its_run(here: Path) -> None:
     assert not [f for run in others["run_id"] for f in client.list_artifacts(run, "gallery")]
 
 
-def drawn(page: Path) -> str:
+def drawn(address: str, profile: Path) -> str:
     """The page as Chromium shows it, once its scripts have run."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or pytest.skip("there is no Chromium")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    flags += ["--disable-background-networking", "--disable-component-update", "--virtual-time-budget=20000"]
-    flags += [f"--user-data-dir={page.parent / 'profile'}", "--window-size=1400,12000", "--dump-dom"]
-    return subprocess.run([chromium, *flags, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
+    flags += ["--disable-background-networking", "--disable-component-update", "--virtual-time-budget=30000"]
+    flags += [f"--user-data-dir={profile}", "--window-size=1400,12000", "--dump-dom"]
+    return subprocess.run([chromium, *flags, address], capture_output=True, text=True, timeout=120).stdout
+
+
+def test_the_mlflow_ui_shows_the_trials_in_a_browser(here: Path, tmp_path: Path) -> None:
+    uri, found = f"sqlite:///{here / 'mlruns' / 'mlflow.db'}", cnnsweep.trials("digits")
+    (sweep,) = (folder.name for folder in here.glob("mlruns/sweeps/digits-*"))
+    experiment = find_experiment(connect(uri), "cnnsweep")
+    with ui.server(uri) as base:
+        shown = drawn(ui.address(base, experiment, sweep, "val_accuracy"), tmp_path / "profile")
+    assert [name for name in found["name"] if name[:5] not in shown] == []
 
 
 def test_a_browser_draws_every_figure_without_a_network(here: Path, tmp_path: Path) -> None:
     (page,) = here.glob("mlruns/sweeps/*/report/report.html")
     copy = Path(shutil.copy(page, tmp_path))
-    shown = drawn(copy)
+    shown = drawn(copy.as_uri(), tmp_path / "profile")
     assert shown.count('class="main-svg"') > 0
     assert len(re.findall(r'<div class="plot[^"]*js-plotly-plot"', shown)) == shown.count("data-plot=")
     assert "needs a browser of 2023" not in shown.partition("<script>")[0]
