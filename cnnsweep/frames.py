@@ -177,8 +177,8 @@ def read_yaml(uri: str, run: str, artifacts: str, name: str = "config.yaml") -> 
 def local_folder(artifacts: str) -> Path | None:
     """The folder of a run's artifacts where it is on this machine.
 
-    >>> print(local_folder("file:///tmp/a"), local_folder("mlflow-artifacts:/1/2"))
-    /tmp/a None
+    >>> print(local_folder("file:///srv/a"), local_folder("mlflow-artifacts:/1/2"))
+    /srv/a None
     """
     parts = urlsplit(artifacts)
     return Path(url2pathname(parts.path)) if parts.scheme in ("", "file") else None

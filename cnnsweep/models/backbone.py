@@ -55,7 +55,7 @@ def preprocessing(name: str) -> list[keras.layers.Layer]:
         made.append(lambda images: ops.flip(images, axis=-1))
         matrix = np.fliplr(matrix)
     elif not np.array_equal(matrix != 0, np.eye(3) != 0):
-        raise NotImplementedError(f"the preprocessing of {name} mixes channels")
+        raise UserError(f"model.backbone: the preprocessing of {name} mixes channels, which a layer here cannot do")
     if not np.allclose(matrix, np.eye(3), atol=1e-6) or offset.any():
         scale, shift = (np.asarray(v, float).round(12).tolist() for v in (matrix.diagonal(), offset))
         made.append(layers.Rescaling(scale, shift, name="preprocessing"))
