@@ -5,6 +5,8 @@ RUN := $(VENV)/bin/python -m
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 SWEEP ?=
 ARGS ?=
+# Tests run in as many processes; each may hold 2 GB.
+TESTERS ?= 2
 
 # The data sets are not in the repository; a checkout may have them in a folder beside it.
 ifeq ($(origin CNNSWEEP_DATA_DIR),undefined)
@@ -23,10 +25,10 @@ sweep: $(VENV)/installed ## run the default sweep, or a preset: make sweep SWEEP
 	$(RUN) cnnsweep $(addprefix +sweep=,$(SWEEP)) $(ARGS)
 
 test: $(VENV)/installed-dev ## run all tests, or some: make test ARGS="tests/test_space.py -x"
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest -n $(TESTERS) --dist loadfile $(ARGS)
 
 check: lint ## before a commit: format, lint, types and the fast tests
-	$(RUN) pytest -m "not slow" $(ARGS)
+	$(RUN) pytest -n $(TESTERS) --dist loadfile -m "not slow" $(ARGS)
 
 lint: $(VENV)/installed-dev ## format, lint and types only
 	$(RUN) ruff format --check
