@@ -34,7 +34,7 @@ import numpy as np
 FILTERS, RATES = [8, 16, 24, 32, 40], [0.001, 0.003]
 EPOCHS, BATCH = 3, 64
 IMAGES = {"long": 10500, "short": 900}
-ROUNDS = {"long": ("abc",) * 3, "short": ("abcd",) * 2}
+ROUNDS = {"long": ("abc",) * 2, "short": ("abcd",)}
 
 
 Times = dict[tuple[str, str], list[tuple[float, float]]]
