@@ -11,6 +11,7 @@ import pandas as pd
 
 from cnnsweep.space import Parameter
 
+MOST_TICKS = 6
 MANY = 12
 """With more distinct values than this, whole numbers are a range rather than choices."""
 
@@ -62,9 +63,12 @@ def short(key: str) -> str:
 
 def brief(value: float) -> str:
     """
-    >>> [brief(v) for v in (0.0003, 0.05, 30000.0, 1500000.0, 12.5, 0.0)]
-    ['3e-4', '0.05', '30k', '1.5M', '12.5', '0']
+    >>> [brief(v) for v in (0.0003, 0.05, 30000.0, 1500000.0, 12.5, 0.0, 1e12)]
+    ['3e-4', '0.05', '30k', '1.5M', '12.5', '0', '1e12']
     """
+    if abs(value) >= 1e12:
+        mantissa, _, exponent = f"{value:.1e}".partition("e+")
+        return f"{float(mantissa):g}e{int(exponent)}"
     for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
             return f"{value / factor:.3g}{unit}"
@@ -98,7 +102,7 @@ def _decades(low: float, high: float) -> list[float]:
     steps = (1, 3) if high - low < 3 else (1,)
     found = [d + math.log10(s) for d in range(math.floor(low), math.ceil(high) + 1) for s in steps]
     inside = [t for t in found if low - 1e-9 <= t <= high + 1e-9]
-    return inside if len(inside) > 1 else [low, high]
+    return inside[:: math.ceil(len(inside) / MOST_TICKS)] if len(inside) > 1 else [low, high]
 
 
 def _label(value: Any) -> str:

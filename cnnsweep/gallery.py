@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+import re
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import numpy as np
 
 from cnnsweep import checkpoint
 from cnnsweep.data import Dataset, open_saved
+from cnnsweep.finetune import blocks
 from cnnsweep.training import EVAL_BATCH, build_model
 
-MISTAKES, CLASSES = 18, 10
+MISTAKES, CLASSES, BLOCKS = 18, 10, 5
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def draw_gallery(spec: GallerySpec) -> Generator[None, bool, str]:
                 _shown(data, wrong), names[data.y_val[wrong]], names[told], said[wrong].max(axis=1)
             )
             plots.save(figure, folder / "2_most_confident_mistakes.png")
-        kernel = next((w for layer in model.layers if (w := _kernel(layer)) is not None), None)
+        kernel = next((w for layer in _layers(model) if (w := _kernel(layer)) is not None), None)
         if kernel is not None:
             plots.save(pictures.filters(kernel), folder / "3_first_layer_filters.png")
         examples = _one_a_class(data, said)
@@ -89,18 +91,35 @@ def _kernel(layer: Any) -> np.ndarray | None:
     return np.asarray(kernel) if kernel is not None and len(kernel.shape) == 4 else None
 
 
+def _layers(model: Any) -> Iterator[Any]:
+    """All layers in order, a nested model's in its place."""
+    for layer in model.layers:
+        yield from _layers(layer) if hasattr(layer, "layers") else (layer,)
+
+
 def _feature_maps(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
-    """What comes out of each block, after its activation and before its pooling."""
+    """What comes out of each block, before its pooling; of a backbone's many blocks some, from first to last."""
     import keras
 
-    outputs: dict[str, Any] = {}
-    for layer in model.layers:
-        block = layer.name.partition("_")[0]
-        if not layer.name.endswith("_activation") or not block.startswith("block"):
-            continue
-        outputs[block.replace("block", "block_")] = layer.output
+    if "backbone" in [layer.name for layer in model.layers]:
+        operations = model.operations
+        into = next(i for i, operation in enumerate(operations) if operation.name == "backbone") - 1
+        images = keras.Model(model.inputs, operations[into].output).predict(images, verbose=0)
+        model = model.get_layer("backbone")
+        ends = [model.layers[start - 1] for start in blocks(model.layers)[1:]] + model.layers[-1:]
+        outputs = _spread({f"block_{n}": layer.output for n, layer in enumerate(ends, start=1)})
+    else:
+        ends = [layer for layer in model.layers if re.fullmatch(r"block\d+_activation", layer.name)]
+        outputs = {layer.name.partition("_")[0].replace("block", "block_"): layer.output for layer in ends}
     if not outputs:
         return {}
     values = keras.Model(model.inputs, list(outputs.values())).predict(images, verbose=0)
     values = values if isinstance(values, list) else [values]
     return dict(zip(outputs, (np.asarray(v) for v in values), strict=True))
+
+
+def _spread(found: dict[str, Any]) -> dict[str, Any]:
+    """At most `BLOCKS` of them, the first and the last among them."""
+    names = list(found)
+    kept = {names[round(i)] for i in np.linspace(0, len(names) - 1, min(BLOCKS, len(names)))} if names else set()
+    return {name: found[name] for name in names if name in kept}

@@ -24,6 +24,7 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # Else it prints two lines for every run that ends on a server, in the middle of ours.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # The follower retries by itself; MLflow's own seven retries would make a dead server cost minutes a call.

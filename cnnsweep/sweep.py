@@ -260,6 +260,8 @@ class Sweep:
             status = "interrupted"
         elif status == "pruned" and self.halt:
             status, reason = ("interrupted" if self.interrupted else "completed"), self.stopping
+        elif status == "completed" and len(entry.curve) == entry.target and (left := self.search.left_at(entry.target)):
+            status, reason = "pruned", left
         if status != "interrupted":
             self.search.end(entry.proposal, entry.counts(status, self.ledger.objective))
         timing = self.pricer.end(entry.number, time.time() - entry.started) if self.pricer else {}

@@ -15,14 +15,17 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
+from cnnsweep import view
 from cnnsweep.config import compose
 from cnnsweep.errors import UserError, unknown
-from cnnsweep.mlflow_store import DATABASES, ENVIRONMENT, connect, find_experiment, open_store, redact
+from cnnsweep.mlflow_store import DATABASES, ENVIRONMENT, connect, find_experiment, find_store, redact
+from cnnsweep.objective import Objective
 
 PORT = 5000
 START_SECONDS = 90
@@ -41,11 +44,16 @@ def address(
     `chart` opens the charts, else the table. The experiment alone would open in its GenAI view, with the
     trials folded away.
     """
-    wanted = "tags.`cnnsweep.kind` = 'trial'"
-    if sweep_id is not None:
-        wanted += f" AND tags.`cnnsweep.sweep` = '{sweep_id}'"
-    query = {"searchFilter": wanted, "orderByKey": f"metrics.`best_{objective}`"}
+    query = {"searchFilter": view.filter_of(sweep_id), "orderByKey": f"metrics.`best_{objective}`"}
     query |= {"orderByAsc": str(not maximise).lower(), "workflowType": "machine_learning"}
+    if chart:
+        query["compareRunsMode"] = "CHART"
+    return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?{_encode(query)}"
+
+
+def view_address(base: str, experiment_id: str, key: str, chart: bool = True) -> str:
+    """Return the address of a saved view. It alone: beside a filter in the address MLflow leaves the view out."""
+    query = {"viewStateShareKey": key, "workflowType": "machine_learning"}
     if chart:
         query["compareRunsMode"] = "CHART"
     return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?{_encode(query)}"
@@ -193,12 +201,10 @@ def command(arguments: Sequence[str]) -> int:
     if len(names) > 1:
         raise UserError(f"ui shows one sweep or all of them, not {', '.join(names)}")
     tracking = compose(overrides)["tracking"]
-    sweep, objective = _find_sweep(Path(tracking["dir"]), names[0] if names else None)
-    uri = open_store(tracking)
-    experiment = find_experiment(connect(uri), tracking["experiment"])
+    aim = find(tracking, names[0] if names else None)
     serve(
-        uri,
-        lambda base: address(base, experiment, sweep, objective, "loss" not in objective),
+        aim.uri,
+        aim.address,
         host=options.host,
         port=options.port,
         open_browser=not options.no_browser,
@@ -206,20 +212,67 @@ def command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _find_sweep(root: Path, name: str | None) -> tuple[str | None, str]:
-    """Return the id and the objective of the sweep that is meant; the id is None for all of them."""
+@dataclass(frozen=True)
+class Aim:
+    """What is to be shown, and where it is kept."""
+
+    uri: str
+    experiment: str
+    sweep: str | None
+    """All sweeps where None."""
+    objective: str
+    view: str | None = None
+    """The key of the sweep's saved view, where it has one."""
+
+    def address(self, base: str) -> str:
+        """Where an MLflow server shows it."""
+        if self.view:
+            return view_address(base, self.experiment, self.view)
+        rising = Objective.of(self.objective).direction == "max"
+        return address(base, self.experiment, self.sweep, self.objective, rising)
+
+
+def find(tracking: Mapping[str, Any], name: str | None) -> Aim:
+    """Find a sweep by its id or its name, the latest where None, and save its view; "all" stands for all sweeps.
+
+    Where no store is named, the sweeps are those that have a journal here, and it says which store they went to.
+    """
+    if tracking["uri"] is None:
+        sweep, config = _find_here(Path(tracking["dir"]), name)
+        uri = find_store({**tracking, "uri": config["tracking"]["uri"]})
+        experiment = find_experiment(connect(uri), config["tracking"]["experiment"])
+    else:
+        uri = find_store(tracking)
+        sweep, config, experiment = _find_there(tracking, uri, name)
+    saved = view.save(connect(uri), experiment, sweep, config) if sweep else None
+    return Aim(uri, experiment, sweep, config["objective"], saved)
+
+
+def _find_there(tracking: Mapping[str, Any], uri: str, name: str | None) -> tuple[str | None, Mapping[str, Any], str]:
+    """The id, the config and the experiment of the sweep that is meant, in a store elsewhere."""
+    from cnnsweep.frames import read_yaml
+    from cnnsweep.stored import find_sweep, open_reader
+
+    sweep = find_sweep(open_reader(tracking), None if name == "all" else name)
+    run = connect(uri).get_run(sweep.run)
+    config = {"objective": run.data.params["objective"], **read_yaml(uri, sweep.run, run.info.artifact_uri)}
+    return (None if name == "all" else sweep.id), config, sweep.experiment
+
+
+def _find_here(root: Path, name: str | None) -> tuple[str | None, Mapping[str, Any]]:
+    """The id and the config of the sweep that is meant, among those that were begun on this machine."""
     begun = {path.parent.name: path for path in (root / "sweeps").glob("*/journal.jsonl")}
     latest = sorted(begun, key=lambda sweep: begun[sweep].stat().st_mtime, reverse=True)
     first = {sweep: event for sweep in latest if (event := _first_event(begun[sweep]))}
-    latest = list(first)
-    if name in (None, "all") and not latest:
-        return None, "val_accuracy"
+    if not first:
+        raise UserError(f"there is no sweep in {root / 'sweeps'} yet")
     if name in (None, "all"):
-        return (latest[0] if name is None else None), first[latest[0]]["config"]["objective"]
-    for sweep in latest:
-        if name in (sweep, first[sweep]["name"]):
-            return sweep, first[sweep]["config"]["objective"]
-    raise unknown("sweep", str(name), {*latest, *(event["name"] for event in first.values())})
+        sweep = next(iter(first))
+        return (sweep if name is None else None), first[sweep]["config"]
+    meant = [sweep for sweep in first if sweep == name] or [s for s, event in first.items() if event["name"] == name]
+    if not meant:
+        raise unknown("sweep", str(name), {*first, *(event["name"] for event in first.values())})
+    return meant[0], first[meant[0]]["config"]
 
 
 def _first_event(journal: Path) -> dict[str, Any] | None:

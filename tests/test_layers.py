@@ -16,7 +16,7 @@ LEVELS = [
     {"training", "evaluation", "features", "refit"},
     {"search", "executors", "tracking", "records", "mlflow_runs", "mlflow_store", "plots", "facts"}
     | {"calibration", "simulation", "gallery", "stored", "frames", "chosen"},
-    {"sweep", "session", "display", "summary", "ui", "housekeeping", "interrupt", "listing", "replay", "resume"}
+    {"sweep", "session", "display", "summary", "ui", "view", "housekeeping", "interrupt", "listing", "replay", "resume"}
     | {"plan", "planning", "plan_view", "api", "words", "comparison", "card", "report", "single", "export", "predict"},
     {"cli", "__main__"},
 ]

@@ -52,6 +52,9 @@ def test_the_table_is_the_same_wherever_the_journal_was_cut_off(name: str, tmp_p
     table, lines, stopping = finished(tmp_path / "whole", overrides)
     assert len(table) >= 6
     assert {"completed"} <= {row[2] for row in table}
+    if name == "hyperband":
+        assert {row[3] for row in table if row[2] == "pruned"} == {f"left after epoch {n} of 9" for n in (1, 3)}
+        assert {len(row[-1]) for row in table if row[2] == "completed"} == {9}
     cuts = range(1, len(lines))
     for cut in random.Random(0).sample(cuts, min(len(cuts), 10)):
         folder = tmp_path / f"cut-{cut}"

@@ -258,3 +258,21 @@ def test_patience_waits_for_the_unfreezing(best):
     assert list(itertools.accumulate([3, 4])) == [
         finetune.total_epochs({**training, "unfreeze": setting}) for setting in ("none", 0.5)
     ]
+
+
+# Pictures
+
+
+@pytest.mark.slow
+def test_pictures_reach_into_the_backbone():
+    from cnnsweep import gallery
+
+    model = transfer.build(MODEL | {"cut": "conv_pw_7_relu"}, (20, 28, 1), 5, scale=1.0, seed=1)
+    kernels = [k for layer in gallery._layers(model) if (k := gallery._kernel(layer)) is not None]
+    assert kernels[0].shape == (3, 3, 3, 32)
+    maps = gallery._feature_maps(model, images(2, (20, 28, 1)) / 255)
+    assert list(maps) == ["block_1", "block_3", "block_4", "block_5", "block_7"]
+    assert maps["block_1"].shape == (2, 16, 16, 64)
+    into_head = transfer.build(MODEL | {"cut": "conv_pw_7_relu"}, (20, 28, 1), 5, scale=1.0, seed=1)
+    assert maps["block_7"].shape[1:] == into_head.get_layer("backbone").output.shape[1:]
+    assert maps["block_7"].max() > 0

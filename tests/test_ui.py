@@ -17,6 +17,7 @@ import pytest
 
 from cnnsweep import ui
 from cnnsweep.errors import UserError
+from cnnsweep.mlflow_store import connect
 from cnnsweep.tracking import open_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated:DeprecationWarning")
@@ -43,6 +44,15 @@ def test_address_of_all_sweeps_as_a_table_lowest_first() -> None:
     assert found["searchFilter"] == "tags.`cnnsweep.kind` = 'trial'"
     assert found["orderByAsc"] == "true"
     assert "compareRunsMode" not in found
+
+
+def test_address_of_a_saved_view_has_no_filter_beside_it() -> None:
+    address = ui.view_address("http://h:1/", "3", "fashion-1")
+    assert query(address) == {
+        "viewStateShareKey": "fashion-1",
+        "workflowType": "machine_learning",
+        "compareRunsMode": "CHART",
+    }
 
 
 def test_compare_address() -> None:
@@ -85,7 +95,8 @@ def sweeps(tmp_path: Path) -> Path:
     for age, (id_, name) in enumerate([("digits-2", "digits"), ("fashion-9", "fashion"), ("digits-1", "digits")]):
         journal = tmp_path / "sweeps" / id_ / "journal.jsonl"
         journal.parent.mkdir(parents=True)
-        event = {"event": "sweep", "id": id_, "name": name, "config": {"objective": "val_loss"}}
+        config = {"objective": "val_loss", "tracking": {"uri": None, "experiment": "tests"}}
+        event = {"event": "sweep", "id": id_, "name": name, "config": config}
         journal.write_text(json.dumps(event) + "\n{cut off")
         os.utime(journal, (1000 - age, 1000 - age))
     return tmp_path
@@ -96,22 +107,51 @@ def sweeps(tmp_path: Path) -> Path:
     [(None, "digits-2"), ("digits", "digits-2"), ("digits-1", "digits-1"), ("fashion", "fashion-9"), ("all", None)],
 )
 def test_which_sweep_is_meant(sweeps: Path, name: str | None, found: str | None) -> None:
-    assert ui._find_sweep(sweeps, name) == (found, "val_loss")
+    sweep, config = ui._find_here(sweeps, name)
+    assert (sweep, config["objective"]) == (found, "val_loss")
 
 
 def test_a_sweep_that_does_not_exist(sweeps: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'fashion'"):
-        ui._find_sweep(sweeps, "fashon")
+        ui._find_here(sweeps, "fashon")
+
+
+def test_no_sweep_at_all(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no sweep in .*sweeps yet"):
+        ui.find({"uri": None, "dir": str(tmp_path)}, None)
 
 
 def test_command_opens_the_latest_sweep(sweeps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[tuple[str, str]] = []
+    open_store({"uri": None, "dir": str(sweeps), "experiment": "tests"})
     monkeypatch.setattr(ui, "serve", lambda uri, page, **_: shown.append((uri, page("http://h"))))
     assert ui.command([f"tracking.dir={sweeps}", "--no-browser"]) == 0
     ((uri, shown_address),) = shown
     assert uri == f"sqlite:///{sweeps}/mlflow.db"
     assert "digits-2" in query(shown_address)["searchFilter"]
     assert query(shown_address)["orderByAsc"] == "true"
+
+
+def test_a_sweep_in_a_store_that_is_named_needs_no_folder(tmp_path: Path) -> None:
+    """As with a server: another machine ran the sweep, and this one knows the store alone."""
+    uri = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    tracking = {"uri": uri, "dir": str(tmp_path / "empty"), "experiment": "tests"}
+    open_store(tracking)
+    client = connect(uri)
+    config = {"objective": "val_loss", "space": {"training": {"dropout": {"min": 0.0, "max": 0.5}}}}
+    experiment = client.create_experiment("others", artifact_location=(tmp_path / "files").as_uri())
+    for number in (1, 2):
+        tags = {"cnnsweep.kind": "sweep", "cnnsweep.sweep": f"digits-{number}"}
+        run = client.create_run(experiment, number, tags).info.run_id
+        client.log_param(run, "name", "digits")
+        client.log_param(run, "objective", "val_loss")
+        client.log_dict(run, config, "config.yaml")
+    assert ui.find(tracking, None) == ui.find(tracking, "digits")
+    aim = ui.find(tracking, "digits-1")
+    assert (aim.uri, aim.experiment, aim.sweep, aim.objective) == (uri, experiment, "digits-1", "val_loss")
+    assert ui.find(tracking, "all").sweep is None
+    with pytest.raises(UserError, match="did you mean 'digits-1'"):
+        ui.find(tracking, "digist-1")
 
 
 @pytest.mark.slow

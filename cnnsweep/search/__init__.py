@@ -74,6 +74,11 @@ class Search:
         found = getattr(self.oracle, "promotable", None)
         return found() if found else set(self.oracle.trials)
 
+    def left_at(self, epochs: int) -> str | None:
+        """Why a trial that has reached its proposal's epochs is no complete one, unless it is promoted."""
+        full = self.oracle.full_epochs if getattr(self.oracle, "promotes", False) else epochs
+        return f"left after epoch {epochs} of {full}" if epochs < full else None
+
     def report(self, proposal: str, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Tell of an epoch; the answer is whether the trial should keep on."""
         name = self.objective.metric
