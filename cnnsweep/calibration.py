@@ -35,7 +35,7 @@ class Sample:
 def job(sample: Sample) -> Generator[Any, bool, dict[str, Any]]:
     """Train two short epochs; an executor's job. Returns their seconds, by the clock and of the CPU, and bytes held."""
     data = _part(open_saved(sample.spec.data), *sample.images)
-    model = build_model(sample.spec.config, data, sample.spec.seed)
+    model = build_model(sample.spec.config, data, sample.spec.seed, sample.spec.builder)
     seconds, busy = [], []
     for epoch in (1, 2):
         before = time.process_time()
@@ -58,8 +58,13 @@ class Calibration:
     configurations: int = 0
 
 
-def calibrate(problem: Problem, executor: Executor, data: Path, count: int = COUNT) -> Calibration:
-    """Measure `count` configurations spread over the space's costs, all slots busy, on the data saved in `data`."""
+def calibrate(
+    problem: Problem, executor: Executor, data: Path, count: int = COUNT, builder: str | None = None
+) -> Calibration:
+    """Measure `count` configurations spread over the space's costs, all slots busy, on the data saved in `data`.
+
+    `builder` is that of a `TrialSpec`.
+    """
     began = time.monotonic()
     result = Calibration(Forecaster())
     for slot in executor.slots:
@@ -70,7 +75,7 @@ def calibrate(problem: Problem, executor: Executor, data: Path, count: int = COU
     chosen = spread(problem, count)
     while 0 < len(chosen) < len(executor.slots):
         chosen *= 2
-    waiting = [_sample(problem, values, open_saved(data), data, result.forecaster) for values in chosen]
+    waiting = [_sample(problem, values, open_saved(data), data, result.forecaster, builder) for values in chosen]
     measured = _measure(executor, waiting)
     on_cpu = executor.slots[0].startswith(("cpu", "inline"))
     clock = [w / c for _, told, _ in measured for w, c in zip(told["epochs"], told["cpu"], strict=True) if c > 0.05]
@@ -120,13 +125,17 @@ def spread(problem: Problem, count: int) -> list[Values]:
     return [ranked[place][1] for place in places][::-1]
 
 
-def _sample(problem: Problem, values: Values, dataset: Dataset, data: Path, prior: Forecaster) -> Sample:
+def _sample(
+    problem: Problem, values: Values, dataset: Dataset, data: Path, prior: Forecaster, builder: str | None
+) -> Sample:
     config = apply(problem.config, values)
-    one = prior.epoch(amounts_of(problem.judge(values).network, config, 1_000, 0)) / 1_000
-    size = config["training"]["batch_size"]
-    images = min(len(dataset.x_train), max(2 * size, int(SECONDS / one) // size * size))
+    network, size = problem.judge(values).network, config["training"]["batch_size"]
+    one = prior.epoch(amounts_of(network, config, 1_000, 0)) / 1_000
+    # Of a network without geometry nothing is known beforehand, so it gets few images.
+    most = int(SECONDS / one) // size * size if network or builder else 0
+    images = min(len(dataset.x_train), max(2 * size, most))
     validation = min(len(dataset.x_val), max(1, images // 8))
-    spec = TrialSpec(0, values, config, trial_seed(config["seed"], 0), data.parent, data, 3)
+    spec = TrialSpec(0, values, config, trial_seed(config["seed"], 0), data.parent, data, 3, builder=builder)
     return Sample(spec, (images, validation))
 
 

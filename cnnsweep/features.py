@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from cnnsweep import space as spaces
 from cnnsweep.data import Dataset, open_saved
 from cnnsweep.data.mapped import Writer, open_map, put
 from cnnsweep.errors import UserError
@@ -58,7 +57,7 @@ def prepare(spec: TrialSpec) -> Step | TrialSpec:
     if (folder / "features.json").exists():
         known = json.loads((folder / "features.json").read_text())
         return replace(spec, data=folder, builder=HEAD, frozen_parameters=known["parameters"])
-    folders = {kind: feature_folder(_pooled(spec.config, kind), facts, shape) for kind in poolings(spec.config)}
+    folders = {kind: feature_folder(with_pooling(spec.config, kind), facts, shape) for kind in poolings(spec.config)}
     missing = {kind: place for kind, place in folders.items() if not (place / "features.json").exists()}
     return Step(folder.parent.name, compute, FeatureSpec(spec.config, spec.data, missing))
 
@@ -90,9 +89,9 @@ def compute(spec: FeatureSpec) -> Generator[str, bool, str]:
     The test images are left for the final model. Memory stays bounded; a folder appears when it is complete.
     """
     began, told = time.monotonic(), 0.0
-    _use_all_cores()
+    use_all_cores()
     data = open_saved(spec.data)
-    network = _network(spec.config, data, list(spec.folders))
+    network = make_network(spec.config, data, list(spec.folders))
     model, total, done = spec.config["model"], len(data.x_train) + len(data.x_val), 0
     title = f"features of {model['backbone']}{' at ' + model['cut'] if model['cut'] else ''}"
     with contextlib.ExitStack() as stack:
@@ -124,7 +123,7 @@ def _pass(network: Any, data: Dataset, folders: Mapping[str, Path]) -> Iterator[
                 yield len(batch)
 
 
-def _network(config: Mapping[str, Any], data: Dataset, kinds: list[str]) -> Any:
+def make_network(config: Mapping[str, Any], data: Dataset, kinds: list[str]) -> Any:
     """Images in, a list of their features out, one for each pooling."""
     import keras
 
@@ -164,7 +163,7 @@ def _complete(new: Path, folder: Path, data: Dataset, parameters: int) -> int:
     return size
 
 
-def _use_all_cores() -> None:
+def use_all_cores() -> None:
     """The other slots wait for this job; it can still be given their cores where no operation has run."""
     import keras
 
@@ -175,7 +174,8 @@ def _use_all_cores() -> None:
             tf.config.threading.set_intra_op_parallelism_threads(0)
 
 
-def _pooled(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
+def with_pooling(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The same config with another pooling."""
     return {**config, "model": {**config["model"], "pooling": kind}}
 
 
@@ -199,46 +199,3 @@ def _weights_key(weights: str) -> str:
 def _content(path: Path, size: int, time_ns: int) -> str:  # noqa: ARG001
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What a sweep's features will take, before anything is computed."""
-
-    configurations: int
-    """How many kinds of backbone, weights, cut and size the sweep may try."""
-    cached: int
-    """How many of them can use features; the others send every image through the whole network in every epoch."""
-    bytes: int
-    """On disk, of the training and validation images, of all that is not there yet."""
-    there: int
-    """How many are on disk already."""
-
-    def describe(self) -> str:
-        """One line for a plan."""
-        whole = self.configurations - self.cached
-        parts = [
-            f"{self.cached} computed once and cached ({self.there} on disk already, {self.bytes / 1e6:,.1f} MB to come)"
-        ]
-        parts += [f"{whole} through the whole network in every epoch (augmentation or fine-tuning)"] if whole else []
-        return f"backbones: {'; '.join(parts)}"
-
-
-def forecast(config: Mapping[str, Any], data: Dataset) -> Forecast:
-    """Say what features a sweep of this checked config will compute. Loads Keras and builds each backbone.
-
-    Raises UserError where a backbone cannot be built.
-    """
-    facts = {"digest": data.digest, "scale": data.scale}
-    searched = any(p.name.startswith("data.augment.") for p in spaces.read(config).parameters)
-    structures = transfer.structures(config)
-    able = [c for c in structures if uses_features(c) and not searched]
-    size = there = 0
-    for structure in able:
-        height, width, channels = transfer.inspect(structure, data.input_shape).maps
-        for kind in poolings(structure):
-            known = (feature_folder(_pooled(structure, kind), facts, data.input_shape) / "features.json").exists()
-            there += known
-            values = channels * (height * width if kind == "flatten" else 1)
-            size += 0 if known else 4 * values * (len(data.x_train) + len(data.x_val))
-    return Forecast(len(structures), len(able), size, there)

@@ -39,6 +39,8 @@ def _parts(report: Mapping[str, Any]) -> list[RenderableType]:
     if len(report["networks"]) > 1:
         parts.append(_spread(report))
     parts.append(_search(report["search"]))
+    if "features" in report:
+        parts.append(_features(report["features"]))
     if "forecast" in report:
         parts.append(_forecast(report["forecast"]))
     return parts
@@ -190,6 +192,12 @@ def _search(search: Mapping[str, Any]) -> RenderableType:
     )
     assumed = f"on {search['assumed']}" if "assumed" in search else ""
     return Group(_heading("the search", assumed), Padding(text, (0, 2)))
+
+
+def _features(features: Mapping[str, Any]) -> RenderableType:
+    seconds = features.get("seconds")
+    told = f"about {_duration(seconds)} before the first trial" if seconds else ""
+    return Group(_heading("the backbone", told), *(Padding(Text(line), (0, 2)) for line in features["lines"]))
 
 
 def _forecast(forecast: Mapping[str, Any]) -> RenderableType:

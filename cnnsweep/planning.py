@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from cnnsweep import data as datasets
-from cnnsweep import problem, session
+from cnnsweep import feature_plan, problem, session
 from cnnsweep import search as searches
 from cnnsweep.calibration import Calibration, calibrate
 from cnnsweep.data import Dataset
 from cnnsweep.errors import UserError
 from cnnsweep.executors import Executor
+from cnnsweep.features import HEAD, FeatureSpec
 from cnnsweep.forecast import Forecaster, amounts_of
 from cnnsweep.objective import Objective
 from cnnsweep.plan import describe_search, describe_space
@@ -44,16 +46,49 @@ def plan(config: Mapping[str, Any], watcher: session.Watcher, forecast: bool = T
         report = {"name": config["name"], "input_shape": list(data.input_shape), **describe_space(posed)}
         with session.framework_noise_to(scratch / "log.txt"):
             search = searches.build(config, posed, Objective.of(config["objective"]))
+            frozen = feature_plan.forecast(config, data) if "backbone" in config["model"] else None
+        if frozen:
+            report["features"] = {"lines": frozen.describe(), "mb": frozen.bytes / 1e6}
         if executor is None:
             spent, _ = _schedule(posed, data, search, Calibration(Forecaster()), ("cpu0",))
             return report | {"search": spent | {"assumed": "one core of a typical machine"}}
         watcher.say(f"measuring a few configurations on {len(executor.slots)} workers: {', '.join(executor.slots)}")
         datasets.save(data, scratch / "data")
-        measured = calibrate(posed, executor, scratch / "data")
-        _keep(measured.forecaster, root, machine(config, len(executor.slots)))
+        if frozen and frozen.all_cached:
+            shared, final = _features(frozen, data, executor, scratch)
+            measured = calibrate(posed, executor, scratch / "features", builder=HEAD)
+        else:
+            shared = final = 0.0
+            measured = calibrate(posed, executor, scratch / "data")
+        if not frozen:
+            _keep(measured.forecaster, root, machine(config, len(executor.slots)))
+        measured.ready += shared
         spent, simulated = _schedule(posed, data, search, measured, executor.slots)
-        report |= {"search": spent, "forecast": _forecast(posed, data, simulated, measured, executor, spent)}
+        spent["disk_mb"] += frozen.bytes / 1e6 if frozen else 0.0
+        told = _forecast(posed, data, simulated, measured, executor, spent)
+        told["seconds"] += final
+        if frozen:
+            report["features"]["seconds"] = shared
+        report |= {"search": spent, "forecast": told}
         return report
+
+
+def _features(frozen: feature_plan.Forecast, data: Dataset, executor: Executor, scratch: Path) -> tuple[float, float]:
+    """Seconds that the features and the last look at the test images will take; makes features up for measuring."""
+    shared = slowest = 0.0
+    for kind in frozen.kinds:
+        executor.submit(executor.slots[0], feature_plan.rehearse, FeatureSpec(kind.config, scratch / "data", {}))
+        while (event := executor.wait()) is None:
+            pass
+        if event.kind != "result":
+            raise UserError(f"{kind.name} cannot be tried: {event.value}")
+        seconds = event.value["seconds"]
+        shared += seconds * (len(data.x_train) + len(data.x_val)) if kind.missing else 0.0
+        if seconds > slowest:
+            slowest = seconds
+            shutil.rmtree(scratch / "features", ignore_errors=True)
+            feature_plan.make_up(data, event.value["shape"], scratch / "features")
+    return shared, slowest * len(data.x_test)
 
 
 def write(report: Mapping[str, Any], path: Path) -> None:

@@ -72,9 +72,20 @@ def pose(config: Mapping[str, Any], input_shape: tuple[int, int, int], classes: 
 
     family = config["model"].get("layers")
     layers = locate("model.layers", family) if family else None
+    if layers is None:
+        _refuse_limits(config)
     problem = Problem(config, spaces.read(config), input_shape, classes, layers)
     feasible.check(problem)
     return problem
+
+
+def _refuse_limits(config: Mapping[str, Any]) -> None:
+    """Nothing is known of a network without geometry before it is built, so that a limit would be silently ignored."""
+    for name, limit in config["limits"].items():
+        if limit is not None:
+            what = config["model"].get("backbone") or config["model"]["_target_"]
+            raise UserError(f"limits.{name}: {limit:,.6g} cannot be kept: the sizes of {what} are not known before it "
+                            f"is built (they are with model=cnn). Leave it out: limits.{name}=null")  # fmt: skip
 
 
 def trial_seed(seed: int, number: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnsweep.finetune import total_epochs
 from cnnsweep.forecast import Forecaster, amounts_of
 from cnnsweep.problem import Problem
 from cnnsweep.search import Proposal, Search
@@ -87,7 +88,7 @@ class Simulation:
         number = self._numbers[proposal.continues] if proposal.continues else len(self._done) + 1
         self._numbers[proposal.id] = number
         config = apply(self._problem.config, proposal.values)
-        before, target = self._done.get(number, 0), proposal.epochs or config["training"]["epochs"]
+        before, target = self._done.get(number, 0), proposal.epochs or total_epochs(config["training"])
         amounts = amounts_of(self._problem.judge(proposal.values).network, config, *self._images)
         seconds = self._forecaster.trial(amounts, target - before)
         self._done[number] = target

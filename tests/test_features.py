@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from cnnsweep import data as datasets
-from cnnsweep import features, session
+from cnnsweep import feature_plan, features, session, training
 from cnnsweep.config import compose
 from cnnsweep.data import open_saved, save
+from cnnsweep.data.decode import decode
 from cnnsweep.evaluation import FinalSpec, evaluate_best
 from cnnsweep.executors import Event
 from cnnsweep.executors.inline import InlineExecutor
@@ -101,7 +102,9 @@ def test_the_exported_model_takes_images(digits, tmp_path):
     found = keras.models.load_model(output / "model.keras")(np.asarray(data.x_test, "float32"))
     right = float(np.mean(np.argmax(np.asarray(found), axis=1) == data.y_test))
     assert right == pytest.approx(told["metrics"]["test_accuracy"])
-    assert [layer.name for layer in keras.models.load_model(output / "model.keras").layers][-1] == "head"
+    layers = [layer.name for layer in keras.models.load_model(output / "model.keras").layers]
+    assert {"resize", "grey_to_rgb", "preprocessing", "backbone", "average_pooling"} < set(layers)
+    assert layers[-1] == "head"
 
 
 def test_features_are_mapped_and_leave_the_test_images_alone(digits, tmp_path):
@@ -142,22 +145,96 @@ def test_trials_that_change_the_backbone_or_the_images_run_whole(digits, tmp_pat
     assert features.prepare(trial) is trial
 
 
-def test_what_a_plan_says(digits, tmp_path):
+def test_a_plan_says_what_is_cached_and_what_it_takes_on_disk(digits, tmp_path):
     data = open_saved(digits)
     searched = "space.model.pooling={values: [average, flatten]}"
     trial = spec(digits, tmp_path, searched)
-    before = features.forecast(trial.config, data)
+    before = feature_plan.forecast(trial.config, data)
     images = len(data.x_train) + len(data.x_val)
-    assert (before.configurations, before.cached, before.there) == (1, 1, 0)
+    assert before.all_cached
     assert before.bytes == 4 * images * (128 + 8 * 8 * 128)
+    (line,) = before.describe()
+    assert line == "MobileNet at conv_pw_3_relu: features computed once, 2.0 MB on disk, used by all its trials"
     folder = prepared(trial).data
-    after = features.forecast(trial.config, data)
-    assert (after.there, after.bytes) == (2, 0)
+    after = feature_plan.forecast(trial.config, data)
+    assert after.bytes == 0
+    assert "features on disk already" in after.describe()[0]
     written = sum((folder.parent / kind / "x_train.npy").stat().st_size for kind in ("average", "flatten"))
     assert written == pytest.approx(before.bytes * len(data.x_train) / images, rel=0.01)
-    whole = features.forecast(spec(digits, tmp_path, "space.data.augment.flip={values: [false, true]}").config, data)
-    assert (whole.cached, whole.bytes) == (0, 0)
-    assert "through the whole network in every epoch" in whole.describe()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "lines", "cached"),
+    [
+        (["data.augment.flip=true"], ["MobileNet at conv_pw_3_relu: every image through the whole network"], False),
+        (["training.unfreeze=1 block"], ["MobileNet at conv_pw_3_relu, unfreezing 1 block: every image"], False),
+        (["space.data.augment.flip={values: [false, true]}"], ["used by trials without augmentation"], False),
+        (["space.data.augment.zoom={min: 0.1, max: 0.3}"], ["every image through the whole network"], False),
+        (
+            ["space.model.cut={values: [conv_pw_2_relu, conv_pw_3_relu]}"],
+            ["at conv_pw_2_relu: features", "3_relu"],
+            True,
+        ),
+    ],
+)
+def test_a_plan_says_which_trials_use_features(digits, tmp_path, overrides, lines, cached):
+    told = feature_plan.forecast(spec(digits, tmp_path, *overrides).config, open_saved(digits))
+    assert told.all_cached == cached
+    for part, line in zip(lines, told.describe(), strict=True):
+        assert part in line
+
+
+def test_limits_that_cannot_be_kept_are_refused():
+    from cnnsweep.errors import UserError
+    from cnnsweep.problem import pose
+
+    with pytest.raises(
+        UserError, match=r"limits\.parameters: 100,000 cannot be kept.*MobileNet.*limits\.parameters=null"
+    ):
+        pose(compose([*SMALL, "data=digits", "limits.parameters=100k"]), (8, 8, 1), 10)
+
+
+@pytest.mark.slow
+def test_a_plan_of_a_transfer_sweep_measures_heads_and_backbone(tmp_path):
+    from cnnsweep import planning
+
+    settings = [*SMALL[:1], *SMALL[2:], "data=digits", "data.limit=200", "space=transfer", "budget.trials=4"]
+    settings += [f"tracking.dir={tmp_path / 'mlruns'}", "executor.workers=1", "training.epochs=3"]
+    settings += ["training.unfreeze_epochs=9"]
+    report = planning.plan(compose(settings), Lines())
+    assert report["search"]["epochs"] == 12
+    assert report["features"]["seconds"] > 0
+    assert report["features"]["mb"] == pytest.approx(2 * 4 * 128 * 200 / 1e6)
+    assert report["forecast"]["seconds"] > report["features"]["seconds"]
+    assert not (tmp_path / "mlruns" / "cache" / "features").exists()
+
+
+def test_features_are_computed_a_batch_at_a_time(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "BATCH", 4)
+    made, seen = features.make_network, []
+
+    def watched(*arguments: Any) -> Any:
+        network = made(*arguments)
+        monkeypatch.setattr(network, "predict_on_batch", lambda x: (seen.append(len(x)), network(x))[1])
+        return network
+
+    monkeypatch.setattr(features, "make_network", watched)
+    found, data = open_saved(prepared(spec(digits, tmp_path)).data), open_saved(digits)
+    assert max(seen) == 4
+    assert sum(seen) == len(data.x_train) + len(data.x_val) == len(found.x_train) + len(found.x_val)
+
+
+def test_images_that_fill_the_memory_are_read_batch_by_batch_for_the_same_numbers(digits, tmp_path, monkeypatch):
+    config = compose(["data=digits", "space=none", "model.blocks=1", "training.epochs=1", "training.batch_size=20"])
+    trial = TrialSpec(1, {}, config, 5, tmp_path / "a", digits, 1)
+    whole = run(train(trial))[0]
+    monkeypatch.setattr(training, "IN_MEMORY", 1000)
+    x = open_saved(digits).x_train
+    batches = training.batched(x, open_saved(digits).y_train, 20, np.arange(len(x)))["x"]
+    assert [len(batches[i][0]) for i in range(len(batches))] == [20, 20, 8]
+    piecewise = run(train(TrialSpec(**{**vars(trial), "folder": tmp_path / "b"})))[0]
+    for metric in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert piecewise[0].metrics[metric] == pytest.approx(whole[0].metrics[metric], rel=1e-5)
 
 
 # Fine-tuning
@@ -352,6 +429,33 @@ def test_inception_v3_is_trained_on_a_folder_with_weights_from_a_file(tmp_path):
     later = session.start(compose([*settings, "seed=0", "budget.trials=1"]), again)
     assert later.status == "completed"
     assert not [line for line in again.said if line.startswith("features of")]
+
+
+@pytest.mark.slow
+def test_backbones_and_cuts_are_searched_and_the_winner_takes_files_as_they_are(tmp_path):
+    import keras
+
+    folder = photographs(tmp_path / "colours", 40)
+    settings = ["model=transfer", "data=image_folder", f"data.dir={folder}", "data.image_size=32", "space=none"]
+    settings += ["space.model.backbone={values: [MobileNet, VGG16]}", "model.weights=none", "model.input_size=null"]
+    settings += ["space.model.cut={values: [conv_pw_1_relu, conv_pw_2_relu], when: {model.backbone: [MobileNet]}}"]
+    settings += ["training.epochs=2", "search=grid", f"tracking.dir={tmp_path / 'mlruns'}", "executor.workers=2"]
+    said = Lines()
+    outcome = session.start(compose(settings), said)
+    entries = outcome.ledger.entries.values()
+    assert [entry.status for entry in entries] == ["completed"] * 3
+    assert {(e.values["model.backbone"], e.values.get("model.cut")) for e in entries} == {
+        ("MobileNet", "conv_pw_1_relu"),
+        ("MobileNet", "conv_pw_2_relu"),
+        ("VGG16", None),
+    }
+    assert len([line for line in said.said if line.startswith("features of ")]) == 3
+    pixels = [decode(p.read_bytes(), (32, 32), "rgb", "crop") for p in sorted((folder / "test").rglob("*.jpg"))]
+    model = keras.models.load_model(outcome.folder / "best" / "model.keras")
+    found = np.asarray(model.predict(np.stack(pixels), verbose=0))  # bytes, as they come from a file
+    assert found.shape == (8, 2)
+    right = float(np.mean(np.argmax(found, axis=1) == np.repeat([0, 1], 4)))
+    assert right == pytest.approx(outcome.ledger.final["metrics"]["test_accuracy"])
 
 
 @pytest.mark.slow

@@ -204,6 +204,7 @@ def test_all_faults_stand_in_one_error(tmp_path):
         "data.skip_bad=true leaves all of these out",
     ):
         assert line in told
+    assert "data cannot be used, 5 faults:" in told
     assert len(told.splitlines()) == 7
 
 

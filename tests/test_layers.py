@@ -13,7 +13,7 @@ LEVELS = [
     | {"limits", "lock", "windows", "signature", "chain", "lattice", "distinct", "feasible", "forecast", "pricing"},
     {"data", "models", "checkpoint", "finetune", "ledger", "sketch", "budget", "faults", "standing"}
     | {"axes", "importance", "figures", "pictures"},
-    {"training", "evaluation", "features", "refit"},
+    {"training", "evaluation", "features", "feature_plan", "refit"},
     {"search", "executors", "tracking", "records", "mlflow_runs", "mlflow_store", "plots", "facts"}
     | {"calibration", "simulation", "gallery", "stored", "frames", "chosen"},
     {"sweep", "session", "display", "summary", "ui", "view", "housekeeping", "interrupt", "listing", "replay", "resume"}

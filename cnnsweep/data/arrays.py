@@ -12,6 +12,9 @@ from cnnsweep.errors import UserError
 
 Array = NDArray[Any]
 
+SHOWN = 200
+"""Faults that one error lists; of more it gives the number."""
+
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
@@ -90,9 +93,11 @@ class Dataset:
         return f"{self.name}: {images}, {size}, {self.classes} classes, from {self.source}"
 
 
-def refuse(faults: list[str]) -> NoReturn:
-    """Raise one UserError that lists all faults, each of which starts with its file."""
+def refuse(faults: list[str], advice: str = "") -> NoReturn:
+    """Raise one UserError that lists all faults, each of which starts with its file, and then what can be done."""
+    last = f"\n  {advice}" if advice else ""
     if len(faults) == 1:
-        raise UserError(f"data cannot be used: {faults[0]}")
-    lines = "".join(f"\n  {fault}" for fault in faults)
-    raise UserError(f"data cannot be used, {len(faults)} faults:{lines}")
+        raise UserError(f"data cannot be used: {faults[0]}{last}")
+    more = [f"… and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
+    lines = "".join(f"\n  {fault}" for fault in [*faults[:SHOWN], *more])
+    raise UserError(f"data cannot be used, {len(faults):,} faults:{lines}{last}")

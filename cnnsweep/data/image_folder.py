@@ -12,9 +12,6 @@ from cnnsweep.data.layout import Layout, read_layout
 from cnnsweep.data.mapped import open_map
 from cnnsweep.errors import UserError
 
-SHOWN = 200
-"""Faults that one error lists; of more it gives the number."""
-
 
 def load(config: Mapping[str, Any]) -> Arrays:
     """Decode the images of `data.dir`, or map what was decoded before.
@@ -29,8 +26,7 @@ def load(config: Mapping[str, Any]) -> Arrays:
     folder, skipped = open_decoded(Path(config["cache"]), layout, decoding)
     faults = [*layout.faults, *(f"{layout.root / fault}" for fault in skipped)]
     if faults and not config["skip_bad"]:
-        more = [f"… and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
-        refuse([*faults[:SHOWN], *more, "data.skip_bad=true leaves all of these out"])
+        refuse(faults, "data.skip_bad=true leaves all of these out")
     return _arrays(folder, layout, len(faults))
 
 

@@ -57,13 +57,7 @@ def build(
 
 
 def build_head(
-    model: Mapping[str, Any],
-    input_shape: Sequence[int],
-    classes: int,
-    scale: float = 1.0,  # noqa: ARG001
-    augment: Sequence[keras.layers.Layer] = (),  # noqa: ARG001
-    *,
-    seed: int,
+    model: Mapping[str, Any], input_shape: Sequence[int], classes: int, *, seed: int, **_: Any
 ) -> keras.Model:
     """Build the part after the pooling: features (height, width, channels) in, probabilities out.
 
