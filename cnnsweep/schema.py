@@ -34,6 +34,8 @@ BACKBONES = (
     "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2", "VGG16", "VGG19", "Xception",
 )  # fmt: skip
 """The networks of keras.applications, listed here so that a wrong name is found without loading Keras."""
+SAMPLERS = ("random", "tpe", "gp", "cmaes", "qmc", "nsga2")
+VARIANTS = ("promotion", "stopping")
 METRICS = ("val_accuracy", "val_loss", "accuracy", "loss")
 
 
@@ -163,6 +165,8 @@ class Training:
 class Search:
     _target_: str = key()
     max_failures: int | None = key(least=1)
+    start_with: Any = key()
+    learn_from: str | None = key()
 
 
 @dataclass
@@ -176,6 +180,27 @@ class Bayesian(Search):
 class Hyperband(Search):
     factor: int = key(least=2)
     iterations: int | None = key(least=1)
+    sampler: str = key(choices=SAMPLERS)
+    startup: int | None = key(least=1)
+
+
+@dataclass
+class Asha(Search):
+    factor: int = key(least=2)
+    min_epochs: int = key(least=1)
+    variant: str = key(choices=VARIANTS)
+    sampler: str = key(choices=SAMPLERS)
+    startup: int | None = key(least=1)
+
+
+@dataclass
+class Modelled(Search):
+    startup: int | None = key(least=1)
+
+
+@dataclass
+class Evolved(Modelled):
+    population: int | None = key(least=2)
 
 
 @dataclass
@@ -237,6 +262,12 @@ BY_TARGET: dict[str, type] = {
     "cnnsweep.search.grid.GridOracle": Search,
     "cnnsweep.search.bayesian.BayesianOracle": Bayesian,
     "cnnsweep.search.hyperband.HyperbandOracle": Hyperband,
+    "cnnsweep.search.asha.AshaOracle": Asha,
+    "cnnsweep.search.tpe.TpeOracle": Modelled,
+    "cnnsweep.search.gp.GpOracle": Modelled,
+    "cnnsweep.search.cmaes.CmaesOracle": Evolved,
+    "cnnsweep.search.qmc.QmcOracle": Search,
+    "cnnsweep.search.nsga2.Nsga2Oracle": Evolved,
     "cnnsweep.executors.inline.InlineExecutor": Inline,
     "cnnsweep.executors.process.ProcessExecutor": Process,
 }

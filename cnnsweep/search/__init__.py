@@ -77,6 +77,8 @@ class Search:
     def report(self, proposal: str, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Tell of an epoch; the answer is whether the trial should keep on."""
         name = self.objective.metric
+        if hasattr(self.oracle, "observe"):
+            self.oracle.observe(proposal, epoch, metrics)
         if math.isfinite(metrics[name]):
             self.oracle.update_trial(proposal, {name: metrics[name]}, step=epoch)
         return self.oracle.trials[proposal].status != "STOPPED"
@@ -96,7 +98,7 @@ def _proposal(trial: Any) -> Proposal:
 
 def build(config: Mapping[str, Any], problem: Problem, objective: Objective) -> Search:
     """Make the search that the config names. Raises `UserError`."""
-    settings = {k: v for k, v in config["search"].items() if k not in ("_target_", "max_failures")}
+    settings = {k: v for k, v in config["search"].items() if k not in ("_target_", "max_failures", "learn_from")}
     oracle = locate("search._target_", config["search"]["_target_"])(
         problem,
         objective,

@@ -27,6 +27,8 @@ class GridOracle(Proposing, keras_tuner.Oracle):
         self._walk = self.problem.space.enumerate() if found is None else iter(found)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:  # noqa: ARG002
+        if (first := self.first()) is not None:
+            return {"status": "RUNNING", "values": first}
         for values in self._walk:
             if self.is_fresh(values):
                 return {"status": "RUNNING", "values": values}
