@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
 import time
@@ -31,6 +32,8 @@ from cnnsweep.training import stopped_after, train
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
 
 INTERRUPT = "interrupted"
+GRACE = 0.1
+"""The share of budget.minutes by which running trials may go beyond it, to reach their next rung or their end."""
 FULL_DISK = "the disk is full; free some of it, then resume"
 BATCH = "training.batch_size"
 _log = logging.getLogger("cnnsweep.sweep")
@@ -247,7 +250,7 @@ class Sweep:
                 self._check_budget()
             if self.pricer and "epoch_seconds" in report.metrics:
                 self.pricer.epoch(number, report.metrics["epoch_seconds"])
-            event.answer(keep_on and not self.halt)
+            event.answer(keep_on and not self._halts(entry))
         elif event.kind == "lost" and self._retries(entry, str(event.value)):
             self._retry(event.slot, entry, str(event.value))
         else:
@@ -318,6 +321,17 @@ class Sweep:
         run_all(self.executor, tasks, report, self._wait, end, lambda: not self.interrupted)
         if not self.interrupted and (won := replicates.outcome(entries, ledger)):
             self._record("winner", **won)
+
+    def _halts(self, entry: Entry) -> bool:
+        """Whether a running trial is to stop now. Time that is up leaves it a chance to reach its next rung."""
+        minutes = self.problem.config["budget"]["minutes"]
+        late = minutes and time.time() >= self.ledger.began + 60 * minutes
+        if not self.halt or self.interrupted or not late or not entry.curve:
+            return self.halt
+        epoch = len(entry.curve)
+        left = min(self.search.next_rung(entry.proposal, epoch), entry.target) - epoch
+        seconds = left * entry.curve[-1].get("epoch_seconds", math.inf) if left > 0 else 0.0
+        return time.time() + seconds > self.ledger.began + 60 * minutes * (1 + GRACE)
 
     def _evaluated(self, best: Entry) -> bool:
         """Whether the test set has met this very network: one look is enough."""

@@ -82,6 +82,11 @@ class Search:
         found = getattr(self.oracle, "promotable", None)
         return found() if found else set(self.oracle.trials)
 
+    def next_rung(self, proposal: str, epoch: int) -> float:
+        """The epoch at which the trial is next compared with others, or ends; infinite where it does not say."""
+        found = getattr(self.oracle, "next_rung", None)
+        return found(proposal, epoch) if found else math.inf
+
     def report(self, proposal: str, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Tell of an epoch; the answer is whether the trial should keep on."""
         name = self.objective.metric

@@ -1,4 +1,4 @@
-"""How long an ask takes: `python experiments/benchmarks/ask.py [TRIALS]`; processor time, the median of ten asks."""
+"""How long an ask takes, in processor time: `python experiments/benchmarks/ask.py [TRIALS [SEARCH ...]]`."""
 
 from __future__ import annotations
 
@@ -46,6 +46,6 @@ def measure(search: str, trials: int) -> tuple[float, float]:
 
 if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    for name in SEARCHES:
+    for name in sys.argv[2:] or SEARCHES:
         middle, most = measure(name, count)
         print(f"{name:<10} {middle:8.1f} ms  longest {most:8.1f} ms", flush=True)
