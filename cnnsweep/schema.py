@@ -34,7 +34,11 @@ BACKBONES = (
     "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2", "VGG16", "VGG19", "Xception",
 )  # fmt: skip
 """The networks of keras.applications, listed here so that a wrong name is found without loading Keras."""
+SAMPLERS = ("random", "tpe", "gp", "cmaes", "qmc", "nsga2")
+VARIANTS = ("promotion", "stopping")
 METRICS = ("val_accuracy", "val_loss", "accuracy", "loss")
+COSTS = ("parameters", "mflops")
+"""What may be an objective beside a metric: known of a network before it is trained."""
 
 
 @dataclass
@@ -42,7 +46,7 @@ class Root:
     name: str = key()
     seed: int = key(least=0, most=2**32 - 1)
     backend: str = key(choices=BACKENDS)
-    objective: str = key(choices=METRICS)
+    objective: Any = key()
     limits: Any = None
     data: Any = None
     model: Any = None
@@ -163,6 +167,8 @@ class Training:
 class Search:
     _target_: str = key()
     max_failures: int | None = key(least=1)
+    start_with: Any = key()
+    learn_from: str | None = key()
 
 
 @dataclass
@@ -176,6 +182,27 @@ class Bayesian(Search):
 class Hyperband(Search):
     factor: int = key(least=2)
     iterations: int | None = key(least=1)
+    sampler: str = key(choices=SAMPLERS)
+    startup: int | None = key(least=1)
+
+
+@dataclass
+class Asha(Search):
+    factor: int = key(least=2)
+    min_epochs: int = key(least=1)
+    variant: str = key(choices=VARIANTS)
+    sampler: str = key(choices=SAMPLERS)
+    startup: int | None = key(least=1)
+
+
+@dataclass
+class Modelled(Search):
+    startup: int | None = key(least=1)
+
+
+@dataclass
+class Evolved(Modelled):
+    population: int | None = key(least=2)
 
 
 @dataclass
@@ -223,6 +250,8 @@ class Budget:
     trials: int | None = key(least=1)
     minutes: float | None = key(above=0)
     epochs: int | None = key(least=1)
+    finalists: int | None = key(least=1)
+    replicates: int | None = key(least=1)
 
 
 BY_TARGET: dict[str, type] = {
@@ -237,6 +266,12 @@ BY_TARGET: dict[str, type] = {
     "cnnsweep.search.grid.GridOracle": Search,
     "cnnsweep.search.bayesian.BayesianOracle": Bayesian,
     "cnnsweep.search.hyperband.HyperbandOracle": Hyperband,
+    "cnnsweep.search.asha.AshaOracle": Asha,
+    "cnnsweep.search.tpe.TpeOracle": Modelled,
+    "cnnsweep.search.gp.GpOracle": Modelled,
+    "cnnsweep.search.cmaes.CmaesOracle": Evolved,
+    "cnnsweep.search.qmc.QmcOracle": Search,
+    "cnnsweep.search.nsga2.Nsga2Oracle": Evolved,
     "cnnsweep.executors.inline.InlineExecutor": Inline,
     "cnnsweep.executors.process.ProcessExecutor": Process,
 }

@@ -207,6 +207,11 @@ def _draw(factors: Factors, rng: np.random.Generator, drawn: Values) -> None:
             drawn[factor.name] = factor.at(rng.random())
 
 
+def is_word(p: Parameter) -> bool:
+    """Whether its values have no order: words, or true and false."""
+    return p.choices is not None and isinstance(p.choices[0], (str, bool))
+
+
 def apply(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of the config with the values put in; `model.filters.2` is block 2's entry of a list.
 

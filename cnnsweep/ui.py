@@ -220,7 +220,7 @@ class Aim:
     experiment: str
     sweep: str | None
     """All sweeps where None."""
-    objective: str
+    objective: Objective
     view: str | None = None
     """The key of the sweep's saved view, where it has one."""
 
@@ -228,8 +228,8 @@ class Aim:
         """Where an MLflow server shows it."""
         if self.view:
             return view_address(base, self.experiment, self.view)
-        rising = Objective.of(self.objective).direction == "max"
-        return address(base, self.experiment, self.sweep, self.objective, rising)
+        rising = self.objective.direction == "max"
+        return address(base, self.experiment, self.sweep, self.objective.metric, rising)
 
 
 def find(tracking: Mapping[str, Any], name: str | None) -> Aim:
@@ -245,7 +245,7 @@ def find(tracking: Mapping[str, Any], name: str | None) -> Aim:
         uri = find_store(tracking)
         sweep, config, experiment = _find_there(tracking, uri, name)
     saved = view.save(connect(uri), experiment, sweep, config) if sweep else None
-    return Aim(uri, experiment, sweep, config["objective"], saved)
+    return Aim(uri, experiment, sweep, Objective.of(config["objective"]), saved)
 
 
 def _find_there(tracking: Mapping[str, Any], uri: str, name: str | None) -> tuple[str | None, Mapping[str, Any], str]:

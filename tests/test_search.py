@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from cnnsweep.config import compose
 from cnnsweep.errors import UserError
 from cnnsweep.objective import Objective
-from cnnsweep.search import build
+from cnnsweep.problem import pose
+from cnnsweep.search import Proposal, build
 
-SEARCHES = ("random", "grid", "bayesian", "hyperband")
+SEARCHES = (
+    "random", "grid", "bayesian", "hyperband", "asha", "asha stopping", "tpe", "gp", "cmaes", "qmc", "nsga2",
+    "asha tpe", "hyperband tpe",
+)  # fmt: skip
+"""A second word is the sampler or the variant."""
 ACCURACY = Objective.of("val_accuracy")
 DISCRETE = {
     "model": {
@@ -83,6 +89,10 @@ def start(problem):
     """Build a search on a problem: (problem, search)."""
 
     def make(name, space, objective=ACCURACY, **groups):
+        name, _, word = name.partition(" ")
+        if word:
+            key = "variant" if word == "stopping" else "sampler"
+            groups["search"] = {key: word, **groups.get("search", {})}
         posed = problem(space, name, **groups)
         return posed, build(posed.config, posed, objective)
 
@@ -127,7 +137,7 @@ def test_a_space_of_nothing_is_one_trial(start, name):
     assert [dict(p.values) for p in new(drive(search))] == [{}]
 
 
-@pytest.mark.parametrize("name", ["random", "bayesian", "hyperband"])
+@pytest.mark.parametrize("name", [s for s in SEARCHES if s != "grid"])
 @pytest.mark.parametrize("slots", [1, 3])
 def test_a_seed_reproduces_the_proposals_and_another_does_not(start, name, slots):
     def run(seed):
@@ -173,7 +183,8 @@ def test_a_trial_without_a_finite_value_counts_as_failed_whatever_is_said(start,
     _, search = start(name, MIXED if name != "grid" else DISCRETE, Objective.of("val_loss"), budget={"trials": 30})
     for number in range(25):
         proposal = search.ask("a")
-        assert search.report(proposal.id, 1, {"val_loss": bad if number % 3 == 0 else 1.0 + number})
+        keep_on = search.report(proposal.id, 1, {"val_loss": bad if number % 3 == 0 else 1.0 + number})
+        assert keep_on or name == "asha stopping"
         search.end(proposal.id, succeeded=True)
         assert search.oracle.trials[proposal.id].status == ("FAILED" if number % 3 == 0 else "COMPLETED")
 
@@ -336,10 +347,173 @@ def test_hyperband_goes_round_again_until_the_budget_is_spent(start):
     assert len(rungs(posed, drive(search))[1, 1]) == 27  # 9 + 5 + 3 begin in each round: 17 + 17 + 9 + 5 + 2
 
 
-@pytest.mark.parametrize("name", ["random", "hyperband"])
+def curve(values, epoch):
+    """Rises towards the configuration's score; the order is the same at every epoch."""
+    return score(values) - 1 / epoch
+
+
+def race(search, slots, most=10_000):
+    """Run trials epoch by epoch, all slots in turn, as the loop does; return the proposals and how far each came."""
+    running, proposals, reached, waits = {}, [], {}, 0
+    while True:
+        for slot in range(slots):
+            if slot not in running and len(proposals) < most:
+                proposal = search.ask(f"slot{slot}")
+                if isinstance(proposal, str):
+                    waits += 1
+                else:
+                    proposals.append(proposal)
+                    reached[proposal.id] = reached.get(proposal.continues, 0)
+                    running[slot] = proposal
+        if not running:
+            return proposals, reached, waits
+        for slot, proposal in list(running.items()):
+            reached[proposal.id] += 1
+            epoch = reached[proposal.id]
+            keep_on = search.report(proposal.id, epoch, {"val_accuracy": curve(proposal.values, epoch)})
+            if not keep_on or epoch == (proposal.epochs or 9):
+                search.end(proposal.id, succeeded=True)
+                del running[slot]
+
+
+FLAT = {**MIXED, "training": {"learning_rate": MIXED["training"]["learning_rate"]}}
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_asha_promotes_the_best_third_of_each_rung_and_no_worker_waits(start, slots):
+    _, search = start("asha", FLAT, budget={"trials": 1000}, training={"epochs": 9})
+    proposals, _, waits = race(search, slots, most=120)
+    assert waits == 0
+    counts = Counter(p.epochs for p in proposals)
+    assert set(counts) == {1, 3, 9}
+    for low, high in ((1, 3), (3, 9)):
+        # Who was among the best third when promoted need not be among them now: the paper expects about √n such.
+        assert counts[low] // 3 - slots <= counts[high] <= counts[low] // 3 + math.sqrt(counts[low])
+    by_id = {p.id: p for p in proposals}
+    for promoted in (p for p in proposals if p.continues):
+        assert promoted.values == by_id[promoted.continues].values
+    first = [score(p.values) for p in proposals if p.epochs == 1]
+    assert np.mean([score(p.values) for p in proposals if p.epochs == 9]) > np.quantile(first, 0.8)
+
+
+@pytest.mark.parametrize("trials", [1, 2, 7, 12])
+@pytest.mark.parametrize("slots", [1, 3])
+def test_asha_finishes_its_rungs_when_nothing_new_may_be_drawn(start, trials, slots):
+    _, search = start("asha", FLAT, budget={"trials": trials}, training={"epochs": 9})
+    proposals, _, _ = race(search, slots)
+    assert len(new(proposals)) == trials
+    assert any(p.epochs == 9 for p in proposals)
+    assert search.ask("slot0") == "done"
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_asha_stops_trials_that_are_not_among_the_best_third_at_a_rung(start, slots):
+    _, search = start("asha stopping", FLAT, budget={"trials": 1000}, training={"epochs": 9})
+    proposals, reached, waits = race(search, slots, most=60)
+    assert waits == 0
+    assert not any(p.continues for p in proposals)
+    ends = Counter(reached.values())
+    assert set(ends) == {1, 3, 9}
+    assert ends[1] > 35 > ends[9] > 1
+
+
+@pytest.mark.parametrize("name", ["asha tpe", "hyperband tpe"])
+def test_a_scheduler_with_a_model_draws_better_configurations_than_at_random(start, name):
+    def mean(name, seed):
+        _, search = start(name, FLAT, seed=seed, budget={"trials": 60}, training={"epochs": 9})
+        return np.mean([score(p.values) for p in new(race(search, 2)[0])[20:]])
+
+    gains = [mean(name, seed) - mean(name.split()[0], seed) for seed in range(3)]
+    assert np.mean(gains) > 0.1
+
+
+@pytest.mark.parametrize(("name", "least"), [("tpe", 0.03), ("gp", 0.05), ("cmaes", 0.0), ("nsga2", 0.0)])
+def test_a_model_finds_more_than_random_search(start, name, least):
+    def best(name, seed):
+        _, search = start(name, MIXED, seed=seed, budget={"trials": 40})
+        return max(score(p.values) for p in drive(search, slots=2, most=40))
+
+    gains = [best(name, seed) - best("random", seed) for seed in range(3)]
+    assert np.mean(gains) > least
+
+
+@pytest.mark.parametrize("name", ["random", "hyperband", "asha"])
 def test_a_proposal_takes_less_than_3_ms(start, name):
     _, search = start(name, MIXED, budget={"trials": 200})
     drive(search, most=100)
     began = time.process_time()  # others may use the machine
     drive(search, most=20)
     assert (time.process_time() - began) / 20 < 0.003
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_configurations_to_start_with_come_first_completed_from_the_config(start, name):
+    given = [
+        {"model.filters": 32, "model.kernel_size": [3, 5]},
+        {"model": {"filters": {2: 8}, "padding": "valid", "pooling": "none"}},
+    ]
+    posed, search = start(name, DISCRETE, budget={"trials": 20}, search={"start_with": given})
+    first, second = (search.ask(slot).values for slot in "ab")
+    assert [first[f"model.{key}"] for key in ("filters.1", "filters.2", "kernel_size.2")] == [32, 32, 5]
+    assert (second["model.filters.1"], second["model.filters.2"], second["model.padding"]) == (32, 8, "valid")
+    assert {"model.pooling": "max", "training.batch_size": 64}.items() <= first.items()
+    later = drive(search, most=8)
+    assert signature(posed, Proposal("", first)) not in [signature(posed, p) for p in later[2:]]
+
+
+@pytest.mark.parametrize(
+    ("entry", "error"),
+    [
+        ({"model.filters": 12}, r"start_with, entry 1: model.filters.1: 12 is outside the space \(one of 8, 16, 32\)"),
+        ({"model.filtres": 8}, r"'model.filtres' is not searched, did you mean 'model.filters'"),
+        ({"model.kernel_size": 7, "model.padding": "valid"}, r"entry 1: .*"),
+        ("big", r"entry 1: 'big' is no configuration"),
+    ],
+)
+def test_a_configuration_to_start_with_that_is_outside_the_space_is_an_error(start, entry, error):
+    with pytest.raises(UserError, match=error):
+        start("random", DISCRETE, search={"start_with": [entry]})
+    if isinstance(entry, dict):
+        _, search = start("random", DISCRETE, search={"start_with": [{**entry, "optional": True}]})
+        assert len(search.oracle.notes) == 1
+        assert isinstance(search.ask("a"), Proposal)
+
+
+def test_the_fashion_preset_starts_with_the_textbooks_network():
+    config = compose(["+sweep=fashion"])
+    search = build(config, pose(config, (28, 28, 1), 10), ACCURACY)
+    assert search.oracle.notes == []
+    assert search.ask("a").values["model.dense_units"] == 128
+    narrowed = compose(["+sweep=fashion", "space.model.filters.values=[16]", "search=tpe"])
+    assert len(build(narrowed, pose(narrowed, (28, 28, 1), 10), ACCURACY).oracle.notes) == 1
+
+
+@pytest.mark.parametrize("name", ["random", "grid", "tpe", "nsga2", "qmc"])
+def test_searches_of_several_objectives(start, name):
+    goal = Objective.of(["val_accuracy", "parameters"])
+    posed, search = start(name, DISCRETE, goal, budget={"trials": 40})
+    proposals = drive(search, slots=2, most=40)
+    assert len(proposals) == 40
+    for seen in search.oracle.history().seen:
+        network = posed.judge(seen.values).network
+        assert seen.scores == (-score(seen.values), network.parameters)
+
+
+@pytest.mark.slow
+def test_a_front_found_by_a_model_dominates_more_than_one_found_at_random(start):
+    def volume(name, seed):
+        goal = Objective.of(["val_accuracy", "parameters"])
+        filters = {"filters": {"values": [*range(8, 104, 8)], "per_block": True}}
+        space = {"model": {**MIXED["model"], **filters}, "training": FLAT["training"]}
+        posed, search = start(name, space, goal, seed=seed, budget={"trials": 60})
+        points = [(score(p.values), posed.judge(p.values).network.parameters) for p in drive(search, slots=2, most=60)]
+        heights = [max((y for y, size in points if size <= limit), default=-5) for limit in np.geomspace(1e3, 1e5, 20)]
+        return np.mean(heights)
+
+    assert np.mean([volume("tpe", seed) - volume("random", seed) for seed in range(2)]) > 0
+
+
+@pytest.mark.parametrize("name", ["bayesian", "gp", "cmaes", "hyperband", "asha"])
+def test_a_search_of_one_objective_says_so(start, name):
+    with pytest.raises(UserError, match=rf"search={name} serves one objective only; for several: random, grid, qmc"):
+        start(name, DISCRETE, Objective.of(["val_accuracy", "parameters"]))

@@ -12,8 +12,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process.kernels import Matern
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from cnnsweep.search.encoding import neighbour
 from cnnsweep.search.oracle import Proposing
-from cnnsweep.space import Parameter, Space, Values
+from cnnsweep.space import Space, Values, is_word
 
 CANDIDATES = 600
 NEIGHBOURS = 40
@@ -35,7 +36,7 @@ class BayesianOracle(Proposing, keras_tuner.oracles.BayesianOptimizationOracle):
 
     def _make_gpr(self) -> Any:
         """A length scale for each dimension: keys that do not matter are found out, where one scale blurs them all."""
-        dimensions = sum(len(p.choices or ()) if _is_word(p) else 1 for p in self.problem.space.parameters)
+        dimensions = sum(len(p.choices or ()) if is_word(p) else 1 for p in self.problem.space.parameters)
         kernel = Matern(np.ones(max(1, dimensions)), (0.05, 20.0), nu=2.5)
         return super()._make_gpr().set_params(kernel=kernel, optimizer=_few_steps, n_restarts_optimizer=0)
 
@@ -43,7 +44,9 @@ class BayesianOracle(Proposing, keras_tuner.oracles.BayesianOptimizationOracle):
         rng = self.rng()
         done = [t for t in self.trials.values() if t.status == "COMPLETED"]
         explore = self.forced is not None or len(self.trials) < self.num_initial_points or len(done) < 2
-        values = self.fresh(rng) if explore else self._promising(rng, done)
+        values = self.first()
+        if values is None:
+            values = self.propose() if explore else self._promising(rng, done)
         return {"status": "RUNNING", "values": values} if values is not None else {"status": "STOPPED"}
 
     def _promising(self, rng: np.random.Generator, done: list[Any]) -> Values | None:
@@ -92,25 +95,8 @@ def encode(space: Space, values: Values) -> list[float]:
     """Numbers as their quantile, words one-hot; an inactive key is in the middle, whatever it would have been."""
     vector: list[float] = []
     for p in space.parameters:
-        if _is_word(p):
+        if is_word(p):
             vector += [float(p.name in values and values[p.name] == choice) for choice in p.choices or ()]
         else:
             vector.append(p.quantile(values[p.name]) if p.name in values else 0.5)
     return vector
-
-
-def neighbour(space: Space, values: Values, rng: np.random.Generator) -> Values:
-    """Change one or two keys: a number by a normal step, a word to any other; keys that become active are drawn."""
-    changed = dict(values)
-    for name in rng.choice(list(values), size=min(len(values), int(rng.integers(1, 3))), replace=False):
-        p = space.by_name[str(name)]
-        step = rng.normal(0, 0.2)
-        near = rng.random() if _is_word(p) else float(np.clip(p.quantile(values[p.name]) + step, 0, 1 - 1e-9))
-        changed[p.name] = p.at(near)
-    drawn = {p.name: p.at(rng.random()) for p in space.parameters}
-    complete = {**drawn, **changed}
-    return {p.name: complete[p.name] for p in space.active(complete)}
-
-
-def _is_word(p: Parameter) -> bool:
-    return p.choices is not None and isinstance(p.choices[0], (str, bool))

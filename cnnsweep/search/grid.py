@@ -17,6 +17,8 @@ class GridOracle(Proposing, keras_tuner.Oracle):
     KerasTuner's own grid search waits for results that may change the space; ours cannot change, so it never waits.
     """
 
+    several = True
+
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         for p in self.problem.space.parameters:
@@ -27,6 +29,8 @@ class GridOracle(Proposing, keras_tuner.Oracle):
         self._walk = self.problem.space.enumerate() if found is None else iter(found)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:  # noqa: ARG002
+        if (first := self.first()) is not None:
+            return {"status": "RUNNING", "values": first}
         for values in self._walk:
             if self.is_fresh(values):
                 return {"status": "RUNNING", "values": values}

@@ -24,6 +24,8 @@ class HyperbandOracle(Proposing, keras_tuner.oracles.HyperbandOracle):
 
     def __init__(self, *args: Any, factor: int, iterations: int | None, **settings: Any) -> None:
         super().__init__(*args, factor=factor, hyperband_iterations=iterations, **settings)
+        brackets = range(self._get_num_brackets())
+        self.rungs = sorted({self._get_epochs(b, r) for b in brackets for r in range(self._get_num_rounds(b))})
 
     @property
     def max_epochs(self) -> int:
@@ -60,13 +62,7 @@ class HyperbandOracle(Proposing, keras_tuner.oracles.HyperbandOracle):
 
     def _has_next(self) -> bool:
         last = self._current_bracket == 0 and self._current_iteration + 1 == self.hyperband_iterations
-        return not last and not self._exhausted()
-
-    def _exhausted(self) -> bool:
-        return self.most is not None and self._configurations() >= self.most
-
-    def _configurations(self) -> int:
-        return sum("tuner/trial_id" not in t.hyperparameters.values for t in self.trials.values())
+        return not last and not self.exhausted()
 
     def _sizes(self, bracket: dict[str, Any]) -> list[int]:
         """How many trials each rung takes: fewer where the bracket was closed early, or too many below failed."""
@@ -83,7 +79,7 @@ class HyperbandOracle(Proposing, keras_tuner.oracles.HyperbandOracle):
         first = bracket["rounds"][0]
         if bracket.get("closed") or len(first) >= self._sizes(bracket)[0]:
             return None
-        values: Values | None = None if self._exhausted() else self._random_values()
+        values: Values | None = None if self.exhausted() else self.propose()
         if values is None:
             bracket["closed"] = True
             return self._promote(trial_id, bracket)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import keras_tuner
@@ -12,6 +13,9 @@ import numpy as np
 from cnnsweep.lattice import Lattice, TooLarge, lattice, listed
 from cnnsweep.objective import Objective
 from cnnsweep.problem import Problem
+from cnnsweep.schema import COSTS
+from cnnsweep.search import begin
+from cnnsweep.search.history import Curves, History, Observation, make
 from cnnsweep.space import Parameter, Space, Values
 
 ENUMERABLE = 20_000
@@ -26,6 +30,15 @@ class Proposing(keras_tuner.Oracle):
     oracle that is fed the same history proposes the same.
     """
 
+    several = False
+    """Whether it can serve several objectives."""
+    promotes = False
+    """Whether trials end at rungs and are continued later."""
+    rungs: Sequence[int] = ()
+    """Epochs at which trials are compared; none where each is trained to its end."""
+    learns = True
+    """Whether its sampler is of any use only after some trials."""
+
     def __init__(
         self,
         problem: Problem,
@@ -34,14 +47,25 @@ class Proposing(keras_tuner.Oracle):
         seed: int,
         max_trials: int | None,
         max_epochs: int,
+        sampler: str = "random",
+        startup: int | None = None,
+        population: int | None = None,
+        start_with: Sequence[Mapping[str, Any]] = (),
         **settings: Any,
     ) -> None:
-        self.problem = problem
+        self.problem, self.goal = problem, objective
         self.most = max_trials
         self.full_epochs = max_epochs
         self.forced: Values | None = None
         """While a journal is replayed: what was proposed then, to be proposed again without working it out."""
+        self.curves = Curves()
+        self._sampler = make(sampler, seed, {"population": population} if population else {})
+        self._startup = startup
         self._seen: dict[Hashable, str] = {}
+        self._first, self.notes = begin.read(problem, start_with)
+        self._started: dict[str, str] = {}
+        self._earlier: dict[str, Values] = {}
+        self._rows: dict[tuple[str, int], Mapping[str, float]] = {}
         self._left: list[tuple[Values, Hashable]] | None = None
         self._lattice: Lattice | None = None
         self._listable = True
@@ -60,6 +84,105 @@ class Proposing(keras_tuner.Oracle):
 
     def rng(self) -> np.random.Generator:
         return np.random.default_rng([self.seed, len(self.trials)])
+
+    def propose(self) -> Values | None:
+        """The next configuration: of the sampler once it has something to learn from, before that at random."""
+        if (found := self.first()) is not None:
+            return found
+        rng = self.rng()
+        if self._sampler is not None:
+            history = self.history()
+            if not self.learns or len(history.seen) >= self.startup:
+                for values in self._sampler.propose(history, rng):
+                    if self.is_fresh(values):
+                        return values
+        return self.fresh(rng)
+
+    def first(self) -> Values | None:
+        """What is to be tried before all else, if it was not yet."""
+        if self.forced is not None:
+            return self.forced
+        return next((dict(values) for values in self._first if self.is_fresh(values)), None)
+
+    @property
+    def startup(self) -> int:
+        """So many configurations must be known before a model is made of them."""
+        return self._startup or min(10, max(3, (self.most or 30) // 3))
+
+    def history(self) -> History:
+        """What the sampler learns from: a failed trial counts as bad as the worst that did not fail."""
+        origins = [*self._earlier, *(id_ for id_ in self.start_order if self.origin(id_) == id_)]
+        running = {self.origin(t.trial_id) for t in self.ongoing_trials.values()}
+        if self.rungs:
+            values = self.curves.level(origins, self.rungs, self.startup)
+        else:
+            known = [id_ for id_ in origins if id_ not in running]
+            values = {id_: value for id_ in known if (value := self.curves.best(id_)) is not None}
+        failed = {self.origin(t.trial_id) for t in self.trials.values() if t.status == "FAILED"}
+        values = {id_: value for id_, value in values.items() if id_ not in failed}
+        scores = {id_: self._scores(id_, value) for id_, value in values.items()}
+        nothing = (0.0,) * len(self.goal.all)
+        worst = tuple(max(column) for column in zip(*scores.values(), strict=True)) if scores else nothing
+        seen = [
+            Observation(self.values_of(id_), scores.get(id_, worst))
+            for id_ in origins
+            if id_ in scores or id_ in failed
+        ]
+        pending = [self.values_of(id_) for id_ in origins if id_ in running and id_ not in values]
+        return History(self.problem.space, seen, pending, self.most)
+
+    def learn(self, earlier: Sequence[Mapping[str, Any]]) -> None:
+        """Take in the trials of another sweep: values, which may lack keys, and the curve's rows by epoch."""
+        sign = -1.0 if self.objective.direction == "max" else 1.0
+        for number, trial in enumerate(earlier, start=1):
+            id_ = f"earlier {number}"
+            self._earlier[id_] = dict(trial["values"])
+            for epoch, row in trial["curve"].items():
+                self.curves.add(id_, int(epoch), sign * row[self.objective.name])
+                self._rows[id_, int(epoch)] = row
+
+    def _scores(self, id_: str, value: float) -> tuple[float, ...]:
+        if not self.goal.also:
+            return (value,)
+        epochs = self.curves.by_id[id_]
+        row = self._rows[id_, min(epochs, key=lambda epoch: epochs[epoch])]
+        network = self.problem.judge(self.values_of(id_)).network
+        point = self.goal.point({**row, **{cost: getattr(network, cost) for cost in COSTS if network}})
+        return point or (value, *[1e30] * len(self.goal.also))
+
+    def values_of(self, id_: str) -> Values:
+        """The configuration of a proposal, without the budget."""
+        if id_ in self._earlier:
+            return self._earlier[id_]
+        return {k: v for k, v in self.trials[id_].hyperparameters.values.items() if not k.startswith("tuner/")}
+
+    def parent(self, id_: str) -> str | None:
+        """The proposal that this one continues."""
+        return self.trials[id_].hyperparameters.values.get("tuner/trial_id")
+
+    def origin(self, id_: str) -> str:
+        """The proposal with which a configuration began."""
+        return self._started.get(id_, id_)
+
+    def observe(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Take note of an epoch."""
+        name = self.objective.name
+        if math.isfinite(metrics[name]):
+            sign = -1.0 if self.objective.direction == "max" else 1.0
+            self.curves.add(self.origin(trial_id), epoch, sign * metrics[name])
+            if self.goal.also:
+                self._rows[self.origin(trial_id), epoch] = metrics
+
+    def next_rung(self, trial_id: str, epoch: int) -> int:  # noqa: ARG002
+        """The epoch at which the trial is next compared with others, or ends."""
+        return int(self.trials[trial_id].hyperparameters.values.get("tuner/epochs") or self.full_epochs)
+
+    def exhausted(self) -> bool:
+        """Whether as many configurations were proposed as the budget has trials."""
+        return self.most is not None and self.configurations() >= self.most
+
+    def configurations(self) -> int:
+        return len(self.trials) - len(self._started)
 
     def fresh(self, rng: np.random.Generator) -> Values | None:
         """Draw from the valid configurations that were not proposed yet, all alike; None where none is left.
@@ -100,12 +223,14 @@ class Proposing(keras_tuner.Oracle):
 
     def promotable(self) -> set[str]:
         """The ids of proposals that may yet be continued, so that their checkpoints are needed."""
-        return set(self.trials) if getattr(self, "promotes", False) else set()
+        return set(self.trials) if self.promotes else set()
 
     def _random_values(self) -> Values | None:
-        return self.fresh(self.rng())
+        return self.propose()
 
     def _record_values(self, trial: Any) -> None:
+        if before := trial.hyperparameters.values.get("tuner/trial_id"):
+            self._started[trial.trial_id] = self.origin(before)
         values = {k: v for k, v in trial.hyperparameters.values.items() if not k.startswith("tuner/")}
         self._seen.setdefault(self.problem.judge(values).signature, trial.trial_id)
 

@@ -1,0 +1,48 @@
+"""CMA-ES (Hansen 2016) with the package `cmaes`, which Optuna uses too, on keys that need not be numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cnnsweep.errors import UserError
+from cnnsweep.search.encoding import Cube
+from cnnsweep.search.history import History
+from cnnsweep.search.sampled import SampledOracle
+from cnnsweep.space import Values
+
+ASKS = 60
+SIGMA = 0.3
+
+
+class Cmaes:
+    """The distribution is worked out anew from all configurations seen, a population after the other.
+
+    So it also learns from those that others proposed: `start_with`, `learn_from`, the random first ones. A word has a
+    dimension for each choice, of which the largest counts; Optuna's sampler would draw words at random.
+    """
+
+    def __init__(self, seed: int, population: int | None = None) -> None:
+        try:
+            import cmaes
+        except ImportError as error:
+            raise UserError("search=cmaes needs the package cmaes: pip install cmaes") from error
+        self._cmaes, self._seed, self._population = cmaes, seed, population
+
+    def propose(self, history: History, rng: np.random.Generator) -> Iterator[Values]:
+        cube = Cube(history.space)
+        size = self._population or min(4 + int(3 * np.log(cube.dimensions)), max(4, (history.most or 60) // 6))
+        mean, bounds = np.full(cube.dimensions, 0.5), np.tile([0.0, 1.0], (cube.dimensions, 1))
+        search = self._cmaes.CMA(mean, SIGMA, bounds, population_size=size, seed=int(rng.integers(2**31)))
+        points = [(cube.encode(seen.values), seen.scores[0]) for seen in history.seen]
+        for start in range(0, len(points) - size + 1, size):
+            search.tell(points[start : start + size])
+        for _ in range(ASKS):
+            yield cube.decode(search.ask())
+
+
+class CmaesOracle(SampledOracle):
+    """Moves and shapes a normal distribution towards good configurations."""
+
+    sampler_name = "cmaes"
