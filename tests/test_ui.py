@@ -148,7 +148,7 @@ def test_a_sweep_in_a_store_that_is_named_needs_no_folder(tmp_path: Path) -> Non
         client.log_dict(run, config, "config.yaml")
     assert ui.find(tracking, None) == ui.find(tracking, "digits")
     aim = ui.find(tracking, "digits-1")
-    assert (aim.uri, aim.experiment, aim.sweep, aim.objective) == (uri, experiment, "digits-1", "val_loss")
+    assert (aim.uri, aim.experiment, aim.sweep, aim.objective.metric) == (uri, experiment, "digits-1", "val_loss")
     assert ui.find(tracking, "all").sweep is None
     with pytest.raises(UserError, match="did you mean 'digits-1'"):
         ui.find(tracking, "digist-1")
