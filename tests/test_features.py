@@ -91,6 +91,20 @@ def test_a_head_on_features_is_trained_like_the_whole_network(digits, tmp_path, 
     assert final[0] == pytest.approx(final[1], rel=1e-4)
 
 
+@pytest.mark.parametrize("pooling", ["average", "max"])
+def test_features_are_what_the_whole_network_makes_of_the_images(digits, tmp_path, pooling):
+    import keras
+
+    trial = spec(digits, tmp_path, f"model.pooling={pooling}")
+    found, data = open_saved(prepared(trial).data), open_saved(digits)
+    whole = training.build_model(trial.config, data, trial.seed)
+    upto = keras.Model(whole.input, whole.get_layer(f"{pooling}_pooling").output)
+    for split in ("train", "val"):
+        expected = np.asarray(upto(np.asarray(getattr(data, f"x_{split}"), "float32")))
+        assert expected.std(axis=0).max() > 0.1 * expected.mean()  # images differ in their features
+        np.testing.assert_allclose(getattr(found, f"x_{split}"), expected, rtol=1e-4, atol=1e-5 * expected.max())
+
+
 def test_the_exported_model_takes_images(digits, tmp_path):
     import keras
 
