@@ -27,10 +27,17 @@ def job(seconds):
 
 
 @pytest.mark.parametrize(
-    ("search", "seconds", "epochs"),
-    [("random", 0.0, 9), ("random", 1e6, 1), ("asha search.variant=stopping", 1e5, 3), ("hyperband", 1e5, 1)],
+    ("search", "seconds", "epochs", "status"),
+    [
+        ("random", 0.0, 9, "completed"),
+        ("random", 1e6, 1, "completed"),
+        ("asha search.variant=stopping", 1e5, 3, "completed"),
+        ("hyperband", 1e5, 1, "pruned"),  # it was left at its rung
+    ],
 )
-def test_a_trial_reaches_its_next_rung_if_that_takes_little_longer(tmp_path, monkeypatch, search, seconds, epochs):
+def test_a_trial_reaches_its_next_rung_if_that_takes_little_longer(
+    tmp_path, monkeypatch, search, seconds, epochs, status
+):
     monkeypatch.setattr(sweeps, "GRACE", 4e5)  # 240,000 s: two epochs of 100,000 s, no more
     name, *more = f"search={search}".split()
     made = fake_sweeps.make(tmp_path, [name, *more, *SETTINGS], job=job(seconds))
@@ -38,4 +45,4 @@ def test_a_trial_reaches_its_next_rung_if_that_takes_little_longer(tmp_path, mon
     made.journal.close()
     assert made.stopping.startswith("budget.minutes")
     assert [len(e.curve) for e in made.ledger.entries.values()] == [epochs]
-    assert made.ledger.entries[1].status == "completed"
+    assert made.ledger.entries[1].status == status

@@ -9,9 +9,9 @@ The same ten configurations, everything in one run, one after another:
 
 once with trials of 5 s or more (two rounds, without d) and once with trials of about 1.5 s, each in a process of its
 own; medians of the rounds are compared. The time that is compared runs from the start of the first trial to the end of
-the last; that of the whole process, with its imports and, for b and c, the final evaluation, the gallery, the report and
-the logged model, stands beside it. Last, 500 trials whose training does
-nothing: what the driver and the tracking cost.
+the last; that of the whole process, with its imports and, for b and c, the final evaluation, the gallery, the report
+and the logged model, stands beside it. Last, 500 trials whose training does nothing: what the driver and the tracking
+cost, and what the journal takes for an epoch.
 
     python experiments/benchmarks/overhead.py [--out experiments/benchmarks/overhead.md]
 """
