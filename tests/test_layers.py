@@ -12,7 +12,7 @@ LEVELS = [
     {"errors", "schema", "config", "components", "objective", "space", "geometry", "problem", "trial", "journal"}
     | {"limits", "lock", "windows", "signature", "chain", "lattice", "distinct", "feasible", "forecast", "pricing"},
     {"data", "models", "checkpoint", "finetune", "ledger", "sketch", "budget", "faults", "standing"}
-    | {"axes", "importance", "figures", "pictures"},
+    | {"axes", "importance", "canvas", "figures", "effects", "pictures"},
     {"training", "evaluation", "features", "refit"},
     {"search", "executors", "tracking", "records", "mlflow_runs", "mlflow_store", "plots", "facts"}
     | {"calibration", "simulation", "gallery", "stored", "frames", "chosen"},
