@@ -1,30 +1,18 @@
-"""The report's interactive figures, each a plain dictionary in Plotly's terms, made from data frames."""
+"""The report's interactive figures of trials and sweeps, each a plain dictionary in Plotly's terms."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from cnnsweep.axes import Axis, brief
-from cnnsweep.importance import Importance
+from cnnsweep.axes import brief
+from cnnsweep.canvas import BEST, INK, MOST_POINTS, MUTED, SERIES, STATUS, Figure, by_status, figure_of, numbers, thin
 from cnnsweep.objective import Objective
 
-Figure = dict[str, Any]
-INK, MUTED, GRID, BEST = "#1f2328", "#8b93a1", "#e7e9ee", "#d1495b"
-STATUS = {
-    "completed": "#1f6fb2",
-    "pruned": "#d99a1c",
-    "failed": "#d1495b",
-    "interrupted": "#8b93a1",
-    "running": "#4a9d6f",
-}
-SERIES = ("#1f6fb2", "#d1495b", "#4a9d6f", "#d99a1c", "#7b5ea7", "#3aa6a6")
-SCALE = [[0, "#dbe3ee"], [0.5, "#7fb0d9"], [0.8, "#2f7fc1"], [1, "#0b3c68"]]
-MOST_POINTS, MOST_LINES, MOST_CURVES = 3000, 1500, 150
+MOST_CURVES = 150
 
 
 def best_by_trial(trials: pd.DataFrame, objective: Objective) -> Figure:
@@ -44,7 +32,7 @@ def best_by_trial(trials: pd.DataFrame, objective: Objective) -> Figure:
         "line": {"shape": "hv", "color": INK, "width": 2},
         "hoverinfo": "skip",
     }
-    return _figure([*_by_status(drawn, drawn["trial"], drawn[column]), line], "trial", objective.metric, legend=True)
+    return figure_of([*by_status(drawn, drawn["trial"], drawn[column]), line], "trial", objective.metric, legend=True)
 
 
 def best_by_time(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objective) -> Figure:
@@ -66,7 +54,7 @@ def best_by_time(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objectiv
         "marker": {"size": 5},
         "hovertemplate": "%{y:.4f} after %{x:.1f} min<br>%{text}<extra></extra>",
     }
-    figure = _figure([line], "minutes", objective.metric)
+    figure = figure_of([line], "minutes", objective.metric)
     # The very first epochs are far below; what matters is how the best compares with what trials reach.
     reached = trials[f"best_{objective.metric}"]
     low, high = sorted((float(reached.quantile(0.1 if objective.direction == "max" else 0.9)), float(lead.iloc[-1])))
@@ -98,180 +86,7 @@ def learning_curves(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objec
     if best is not None:
         some = trials[trials["trial"] == best]
         lines.append(_curves(epochs[epochs["trial"] == best], some, objective, "best", {"color": INK, "width": 3}, 1))
-    return _figure(lines, "epoch", objective.metric, legend=True, height=420)
-
-
-def parallel(trials: pd.DataFrame, axes: Sequence[Axis], objective: Objective) -> Figure:
-    """Every trial a line across its values; drag along an axis to brush, drag a name to move an axis."""
-    column = f"best_{objective.metric}"
-    placed = trials.reset_index(drop=True)
-    chosen = thin(placed[placed[column].notna()], column, objective, MOST_LINES)
-    chosen = chosen.sort_values(column, ascending=objective.direction == "max")  # the best are drawn last, on top
-    rows, values = chosen.index, chosen[column]
-    dimensions = [
-        {
-            "label": a.title,
-            "values": numbers(pd.Series(a.at[rows])),
-            "tickvals": a.ticks,
-            "ticktext": a.labels,
-            "range": [a.low, a.high],
-        }
-        for a in axes
-    ]
-    dimensions.append({"label": objective.metric, "values": numbers(values)})
-    low, high = (float(values.quantile(q)) for q in ((0.1, 1.0) if objective.direction == "max" else (0.0, 0.9)))
-    line = {
-        "color": numbers(values),
-        "colorscale": SCALE,
-        "reversescale": objective.direction == "min",
-        "cmin": low,
-        "cmax": high if high > low else low + 1e-9,
-    }
-    data = [
-        {
-            "type": "parcoords",
-            "dimensions": dimensions,
-            "line": line,
-            "labelangle": -25,
-            "labelside": "top",
-            "unselected": {"line": {"color": "#d8dbe1", "opacity": 0.12}},
-            "labelfont": {"size": 12, "color": INK},
-            "tickfont": {"size": 10, "color": INK},
-            "rangefont": {"size": 9, "color": MUTED},
-        }
-    ]
-    return {"data": data, "layout": {"height": 460, "margin": {"l": 60, "r": 50, "t": 100, "b": 30}, **_PAPER}}
-
-
-def importances(found: Importance) -> Figure:
-    """A bar a key; grey ones are below what a random key gets."""
-    shares = dict(reversed(found.shares.items()))
-    colours = [STATUS["completed"] if s > found.noise else "#c3c9d3" for s in shares.values()]
-    bars = {
-        "type": "bar",
-        "orientation": "h",
-        "x": numbers(pd.Series(shares.values())),
-        "y": list(shares),
-        "marker": {"color": colours},
-        "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
-    }
-    figure = _figure([bars], f"share ({found.method}, {found.trials:,} trials)", "", height=90 + 24 * len(shares))
-    figure["layout"]["xaxis"] |= {"tickformat": ".0%", "rangemode": "tozero"}
-    figure["layout"]["yaxis"] |= {"automargin": True, "tickfont": {"size": 12}, "gridcolor": "rgba(0,0,0,0)"}
-    figure["layout"]["shapes"] = [
-        {
-            "type": "line",
-            "x0": found.noise,
-            "x1": found.noise,
-            "y0": 0,
-            "y1": 1,
-            "yref": "paper",
-            "line": {"color": BEST, "width": 1.5, "dash": "dash"},
-        }
-    ]
-    figure["layout"]["annotations"] = [
-        {
-            "x": found.noise,
-            "y": 1,
-            "yref": "paper",
-            "yanchor": "bottom",
-            "showarrow": False,
-            "text": "a random key",
-            "font": {"size": 11, "color": BEST},
-        }
-    ]
-    return figure
-
-
-def slice_of(trials: pd.DataFrame, axis: Axis, objective: Objective) -> Figure:
-    """The objective over one key's values, darker for later trials."""
-    column = f"best_{objective.metric}"
-    placed = trials.reset_index(drop=True)
-    placed = placed.assign(at=axis.at)[placed[column].notna()]
-    drawn = thin(placed, column, objective, 1000)
-    jitter = 0 if axis.continuous else (np.random.default_rng(0).random(len(drawn)) - 0.5) * 0.5
-    points = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": numbers(drawn["at"] + jitter),
-        "y": numbers(drawn[column]),
-        "text": drawn["name"].tolist(),
-        "marker": {
-            "size": 6,
-            "opacity": 0.75,
-            "color": numbers(drawn["trial"]),
-            "colorscale": SCALE,
-            "cmin": 1,
-            "cmax": int(placed["trial"].max()),
-        },
-        "hovertemplate": "%{text}<br>%{y:.4f}<extra></extra>",
-    }
-    traces = [points]
-    if not axis.continuous:
-        medians = placed.groupby("at")[column].median()
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": numbers(medians.index.to_series()),
-                "y": numbers(medians),
-                "marker": {"symbol": "line-ew-open", "size": 26, "color": BEST, "line": {"width": 2.5}},
-                "hovertemplate": "median %{y:.4f}<extra></extra>",
-            }
-        )
-    figure = _figure(traces, axis.title, "", height=230)
-    figure["layout"]["margin"] = {"l": 52, "r": 12, "t": 10, "b": 46}
-    figure["layout"]["xaxis"] |= {
-        "tickvals": axis.ticks,
-        "ticktext": axis.labels,
-        "range": [axis.low, axis.high],
-        "tickangle": 0,
-    }
-    return figure
-
-
-def contour(trials: pd.DataFrame, across: Axis, up: Axis, objective: Objective) -> Figure:
-    """What two keys give together: a smoothed surface where both are ranges or many, and the trials on it."""
-    column = f"best_{objective.metric}"
-    mask = trials[column].notna().to_numpy()
-    x, y, z = across.at[mask], up.at[mask], trials[column].to_numpy(float)[mask]
-    grid_x, grid_y = _grid(across), _grid(up)
-    surface = _smooth(x, y, z, grid_x, grid_y, across, up)
-    shared = {
-        "x": list(map(float, grid_x)),
-        "y": list(map(float, grid_y)),
-        "z": [numbers(pd.Series(row)) for row in surface],
-        "colorscale": SCALE,
-        "reversescale": objective.direction == "min",
-        "hoverinfo": "skip",
-        "colorbar": {"thickness": 12, "outlinewidth": 0, "title": {"text": objective.metric, "side": "right"}},
-    }
-    flat = not (across.continuous and up.continuous)
-    ground = (
-        {"type": "heatmap", **shared}
-        if flat
-        else {"type": "contour", **shared, "contours": {"coloring": "heatmap"}, "line": {"width": 0.5, "color": "#fff"}}
-    )
-    drawn = thin(trials[mask].assign(x=x, y=y), column, objective, 800)
-    rng = np.random.default_rng(0)
-    nudge_x, nudge_y = (0 if a.continuous else (rng.random(len(drawn)) - 0.5) * 0.5 for a in (across, up))
-    points = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": numbers(drawn["x"] + nudge_x),
-        "y": numbers(drawn["y"] + nudge_y),
-        "text": [f"{n}<br>{v:.4f}" for n, v in zip(drawn["name"], drawn[column], strict=True)],
-        "marker": {"size": 6, "color": "#fff", "line": {"color": INK, "width": 1}},
-        "hovertemplate": "%{text}<extra></extra>",
-    }
-    figure = _figure([ground, points], across.title, up.title, height=440)
-    figure["layout"]["xaxis"] |= {
-        "tickvals": across.ticks,
-        "ticktext": across.labels,
-        "range": [across.low, across.high],
-    }
-    figure["layout"]["yaxis"] |= {"tickvals": up.ticks, "ticktext": up.labels, "range": [up.low, up.high]}
-    return figure
+    return figure_of(lines, "epoch", objective.metric, legend=True, height=420)
 
 
 def cost(trials: pd.DataFrame, by: str, title: str, objective: Objective) -> Figure:
@@ -280,7 +95,7 @@ def cost(trials: pd.DataFrame, by: str, title: str, objective: Objective) -> Fig
     shown = trials[trials[column].notna() & trials[by].notna() & (trials["status"] != "failed")]
     drawn = thin(shown, column, objective, MOST_POINTS)
     front = pareto(shown, by, objective)
-    traces = _by_status(drawn, drawn[by].astype(float), drawn[column])
+    traces = by_status(drawn, drawn[by].astype(float), drawn[column])
     traces.append(
         {
             "type": "scatter",
@@ -294,7 +109,7 @@ def cost(trials: pd.DataFrame, by: str, title: str, objective: Objective) -> Fig
             "hovertemplate": "%{text}<br>%{y:.4f} at %{x:,.4g}<extra></extra>",
         }
     )
-    figure = _figure(traces, title, objective.metric, legend=True)
+    figure = figure_of(traces, title, objective.metric, legend=True)
     ticks = round_ticks(float(shown[by].min()), float(shown[by].max()))
     figure["layout"]["xaxis"] |= {"type": "log", "tickvals": ticks, "ticktext": [brief(t) for t in ticks]}
     return figure
@@ -315,7 +130,7 @@ def worker_time(shares: pd.DataFrame) -> Figure:
         }
         for use in shares.columns
     ]
-    figure = _figure(bars, "minutes", "", legend=True, height=130 + 34 * len(shares))
+    figure = figure_of(bars, "minutes", "", legend=True, height=130 + 34 * len(shares))
     figure["layout"] |= {"barmode": "stack"}
     figure["layout"]["yaxis"] |= {"automargin": True, "type": "category"}
     return figure
@@ -337,7 +152,7 @@ def race(by_sweep: Mapping[str, pd.DataFrame], objective: Objective, equal: int)
                 "hovertemplate": "%{y:.4f} after %{x} epochs",
             }
         )
-    figure = _figure(traces, "epochs trained, all trials together", objective.metric, legend=True, height=420)
+    figure = figure_of(traces, "epochs trained, all trials together", objective.metric, legend=True, height=420)
     figure["layout"]["shapes"] = [
         {
             "type": "line",
@@ -361,15 +176,6 @@ def pareto(trials: pd.DataFrame, by: str, objective: Objective) -> pd.DataFrame:
     return ordered[beats | before.isna()]
 
 
-def thin(trials: pd.DataFrame, column: str, objective: Objective, most: int) -> pd.DataFrame:
-    """At most so many rows: the better half of that number as it is, the rest evenly by rank."""
-    if len(trials) <= most:
-        return trials
-    ranked = trials.sort_values(column, ascending=objective.direction == "min")
-    rest = np.linspace(most // 2, len(trials) - 1, most - most // 2).round().astype(int)
-    return ranked.iloc[np.concatenate([np.arange(most // 2), rest])]
-
-
 def round_ticks(low: float, high: float) -> list[float]:
     """Round numbers for a logarithmic axis.
 
@@ -380,58 +186,6 @@ def round_ticks(low: float, high: float) -> list[float]:
     steps = (1, 2, 5) if last - first <= 2 else (1, 3) if last - first <= 3 else (1,)
     ticks = [step * 10.0**power for power in range(first, last + 1) for step in steps]
     return [t for t in ticks if low / 2 <= t <= high * 2]
-
-
-def numbers(values: Iterable[Any]) -> list[float | int | None]:
-    """Plain numbers that JSON takes, to 6 digits, with None for what is absent."""
-    return [
-        None if pd.isna(v) or not math.isfinite(v) else int(v) if float(v).is_integer() else float(f"{float(v):.6g}")
-        for v in values
-    ]
-
-
-_PAPER: dict[str, Any] = {
-    "paper_bgcolor": "rgba(0,0,0,0)",
-    "plot_bgcolor": "rgba(0,0,0,0)",
-    "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": INK},
-}
-
-
-def _figure(data: list[dict[str, Any]], x: str, y: str, legend: bool = False, height: int = 340) -> Figure:
-    axis = {"gridcolor": GRID, "zeroline": False, "linecolor": GRID, "ticks": "", "automargin": True}
-    layout = {
-        "height": height,
-        "margin": {"l": 58, "r": 16, "t": 34 if legend else 14, "b": 46},
-        "showlegend": legend,
-        "xaxis": {**axis, "title": {"text": x}},
-        "yaxis": {**axis, "title": {"text": y}},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        "hovermode": "closest",
-        **_PAPER,
-    }
-    return {"data": data, "layout": layout}
-
-
-def _by_status(trials: pd.DataFrame, x: pd.Series, y: pd.Series) -> list[dict[str, Any]]:
-    traces = []
-    for status, colour in STATUS.items():
-        mask = trials["status"] == status
-        if mask.any():
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "markers",
-                    "name": status,
-                    "x": numbers(x[mask]),
-                    "y": numbers(y[mask]),
-                    "text": [
-                        f"{n}<br>run {r[:8]}" for n, r in zip(trials["name"][mask], trials["run_id"][mask], strict=True)
-                    ],
-                    "marker": {"color": colour, "size": 7, "opacity": 0.75},
-                    "hovertemplate": "%{text}<br>%{y:.4f}<extra></extra>",
-                }
-            )
-    return traces
 
 
 def _curves(
@@ -468,22 +222,3 @@ def _best_trial(trials: pd.DataFrame, objective: Objective) -> int | None:
     sound = trials[trials["status"] != "failed"]
     index = objective.best(sound[f"best_{objective.metric}"].astype(float))
     return None if index is None else int(sound["trial"].iloc[index])
-
-
-def _grid(axis: Axis) -> np.ndarray:
-    return np.linspace(axis.low, axis.high, 40) if axis.continuous else np.array(axis.ticks)
-
-
-def _smooth(
-    x: np.ndarray, y: np.ndarray, z: np.ndarray, grid_x: np.ndarray, grid_y: np.ndarray, across: Axis, up: Axis
-) -> np.ndarray:
-    """A kernel-weighted mean of the trials around each point of the grid; absent where there are none near."""
-
-    def weights(grid: np.ndarray, at: np.ndarray, axis: Axis) -> np.ndarray:
-        width = (axis.high - axis.low) / 9 if axis.continuous else 0.25
-        return np.exp(-0.5 * ((grid[:, None] - at[None, :]) / width) ** 2)
-
-    along, above = weights(grid_x, x, across), weights(grid_y, y, up)
-    total = above @ along.T
-    surface = (above * z) @ along.T / np.maximum(total, 1e-12)
-    return np.where(total > 0.05, surface, np.nan)

@@ -107,7 +107,8 @@ def _feature_maps(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
         images = keras.Model(model.inputs, operations[into].output).predict(images, verbose=0)
         model = model.get_layer("backbone")
         ends = [model.layers[start - 1] for start in blocks(model.layers)[1:]] + model.layers[-1:]
-        outputs = _spread({f"block_{n}": layer.output for n, layer in enumerate(ends, start=1)})
+        digits = len(str(len(ends)))  # so that they sort
+        outputs = _spread({f"block_{n:0{digits}}": layer.output for n, layer in enumerate(ends, start=1)})
     else:
         ends = [layer for layer in model.layers if re.fullmatch(r"block\d+_activation", layer.name)]
         outputs = {layer.name.partition("_")[0].replace("block", "block_"): layer.output for layer in ends}

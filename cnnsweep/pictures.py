@@ -33,7 +33,7 @@ def filters(kernel: Array) -> Figure:
     tiles = np.moveaxis(kernel, -1, 0) if colour else kernel.mean(axis=2).transpose(2, 0, 1)
     if colour:
         low, high = tiles.min(axis=(1, 2, 3), keepdims=True), tiles.max(axis=(1, 2, 3), keepdims=True)
-        tiles = (tiles - low) / np.maximum(high - low, 1e-9)
+        tiles = np.where(high - low > 1e-6, (tiles - low) / np.maximum(high - low, 1e-6), 0.5)  # dead ones are grey
     columns = min(16, len(tiles))
     rows = -(-len(tiles) // columns)
     filled = np.concatenate([tiles, np.full((rows * columns - len(tiles), *tiles.shape[1:]), np.nan)])

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cnnsweep import effects, words
 from cnnsweep import figures as draw
-from cnnsweep import words
 from cnnsweep.api import results_in, tracking_of
 from cnnsweep.axes import Axis, axis, short
+from cnnsweep.canvas import Figure
 from cnnsweep.comparison import Comparison, compare
 from cnnsweep.errors import UserError
 from cnnsweep.frames import Results, local_folder
@@ -41,8 +42,8 @@ class Section:
 
     results: Results
     importance: Importance | None
-    figures: dict[str, draw.Figure]
-    slices: list[draw.Figure]
+    figures: dict[str, Figure]
+    slices: list[Figure]
     gallery: list[tuple[pd.Series, list[tuple[str, str]]]]
     """For each trial that has one: captions and images as data URIs."""
     time: pd.DataFrame | None
@@ -55,16 +56,23 @@ def write(sweeps: Sequence[Results], folder: Path) -> Path:
     """
     for results in sweeps:
         results.expect_finished()
+    _make(folder)
     comparison = compare(sweeps) if len(sweeps) > 1 else None
     sections = [_section(results) for results in sweeps]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / PAGE).write_text(_html(sections, comparison), encoding="utf-8")
         pd.concat([r.trials for r in sweeps], ignore_index=True).to_csv(folder / TABLE, index=False)
         (folder / SUMMARY).write_text(_markdown(sections, comparison), encoding="utf-8")
     except OSError as error:
         raise UserError(f"the report cannot be written to '{folder}': {error.strerror or error}") from error
     return folder / PAGE
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the report cannot be written to '{folder}': {error.strerror or error}") from error
 
 
 def log(results: Results, folder: Path) -> None:
@@ -128,17 +136,17 @@ def _section(results: Results) -> Section:
     }
     if axes:
         across = [*(axes[key] for key in order[:MOST_AXES]), *_costs(scored)]
-        drawn["parallel"] = draw.parallel(scored, across, objective)
+        drawn["parallel"] = effects.parallel(scored, across, objective)
     if weighed:
-        drawn["importance"] = draw.importances(weighed)
+        drawn["importance"] = effects.importances(weighed)
         if len(order) > 1:
-            drawn["contour"] = draw.contour(scored, axes[order[0]], axes[order[1]], objective)
+            drawn["contour"] = effects.contour(scored, axes[order[0]], axes[order[1]], objective)
     for by, title in (("parameters", "parameters"), ("mflops", "multiply-adds of one image, millions")):
         if (trials[by] > 0).fillna(False).any():
             drawn[by] = draw.cost(trials[(trials[by] > 0).fillna(False)], by, title, objective)
     if time is not None:
         drawn["time"] = draw.worker_time(time)
-    slices = [draw.slice_of(scored, axes[key], objective) for key in order]
+    slices = [effects.slice_of(scored, axes[key], objective) for key in order]
     return Section(results, weighed, drawn, slices, _gallery(results), time)
 
 
@@ -241,7 +249,7 @@ def _plotly() -> str:
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 5, mtime=0)).decode()
 
 
-def _json(figure: draw.Figure) -> Any:
+def _json(figure: Figure) -> Any:
     """A figure as JSON that may stand inside a script element."""
     import markupsafe
 

@@ -80,9 +80,10 @@ def _section() -> dict[str, Any]:
 
 def _charts(parameters: Sequence[Parameter], metric: str, best: str) -> list[dict[str, Any]]:
     value = _axis("METRIC", best)
-    charts: list[dict[str, Any]] = [{"type": "LINE", "metricKey": metric, "selectedMetricKeys": [metric]}]
+    curves = {"metricKey": metric, "selectedMetricKeys": [metric], "lineSmoothness": 0, "useGlobalXaxisKey": True}
+    charts: list[dict[str, Any]] = [{"type": "LINE", **curves, "useGlobalLineSmoothing": False, "xAxisKey": "step"}]
     charts.append({"type": "SCATTER", "xaxis": _axis("METRIC", "parameters"), "yaxis": value})
-    # The chart would draw a network without the setting as if it had the largest value.
+    # The value of a network without the setting, `none`, would make its axis one of texts.
     always = sorted((p for p in parameters if not p.when), key=lambda p: p.grid is not None)
     if always:
         shown = [p.name for p in always[:MOST_AXES]]

@@ -12,7 +12,7 @@ LEVELS = [
     {"errors", "schema", "config", "components", "objective", "space", "geometry", "problem", "trial", "journal"}
     | {"limits", "lock", "windows", "signature", "chain", "lattice", "distinct", "feasible", "forecast", "pricing"},
     {"data", "models", "checkpoint", "finetune", "ledger", "sketch", "budget", "replicates", "faults", "standing"}
-    | {"axes", "importance", "figures", "pictures"},
+    | {"axes", "importance", "canvas", "figures", "effects", "pictures"},
     {"training", "evaluation", "features", "feature_plan", "refit"},
     {"search", "executors", "tracking", "records", "mlflow_runs", "mlflow_store", "plots", "facts"}
     | {"calibration", "simulation", "gallery", "stored", "frames", "chosen", "learning"},

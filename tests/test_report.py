@@ -14,7 +14,7 @@ import pytest
 from test_frames import NUMBERS, STATUSES, named, results, shared
 from test_tracking import empty_store, follow, settings, sweep_event, trial_events, uri
 
-from cnnsweep import figures, report, words
+from cnnsweep import canvas, figures, report, words
 from cnnsweep.axes import axis
 from cnnsweep.comparison import compare
 from cnnsweep.errors import UserError
@@ -193,7 +193,7 @@ class TestFigures:
 
     def test_thinning_keeps_the_best_and_the_worst(self) -> None:
         trials = pd.DataFrame({"trial": range(1000), "best_val_accuracy": np.linspace(0, 1, 1000)})
-        kept = figures.thin(trials, "best_val_accuracy", ACCURACY, 100)
+        kept = canvas.thin(trials, "best_val_accuracy", ACCURACY, 100)
         assert len(kept) == 100
         assert kept["trial"].is_unique
         assert set(range(950, 1000)) <= set(kept["trial"])
@@ -201,7 +201,7 @@ class TestFigures:
 
     def test_numbers_are_json(self) -> None:
         values = pd.Series([1, None, float("inf"), 0.123456789])
-        assert json.dumps(figures.numbers(values), allow_nan=False) == "[1, null, null, 0.123457]"
+        assert json.dumps(canvas.numbers(values), allow_nan=False) == "[1, null, null, 0.123457]"
 
 
 class TestAxis:
