@@ -21,3 +21,12 @@ def spent(budget: Mapping[str, Any], ledger: Ledger, promotes: bool = False) -> 
     if budget["trials"] and len(ledger.entries) >= budget["trials"] and not promotes:
         return f"budget.trials ({budget['trials']}) is reached", False
     return None
+
+
+def used_up(budget: Mapping[str, Any], configurations: int) -> str:
+    """Why a search proposes nothing more after so many configurations, where no limit stopped it.
+
+    One that promotes finishes its rungs after the last new configuration.
+    """
+    reached = budget["trials"] and configurations >= budget["trials"]
+    return f"budget.trials ({budget['trials']}) is reached" if reached else "every valid configuration was tried"

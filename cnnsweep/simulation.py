@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnsweep.budget import used_up
 from cnnsweep.finetune import total_epochs
 from cnnsweep.forecast import Forecaster, amounts_of
 from cnnsweep.problem import Problem
@@ -71,7 +72,7 @@ class Simulation:
                 break
             self._end(slot)
         self.result.seconds = self._now
-        self.result.reason = self._stopping or "every valid configuration was tried"
+        self.result.reason = self._stopping or used_up(self._budget, len(self._done))
         return self.result
 
     def _fill(self) -> None:

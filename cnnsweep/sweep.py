@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from cnnsweep import replicates
 from cnnsweep import search as searches
 from cnnsweep import space as spaces
-from cnnsweep.budget import spent
+from cnnsweep.budget import spent, used_up
 from cnnsweep.evaluation import FinalSpec, evaluate_best
 from cnnsweep.executors import Event, Executor
 from cnnsweep.executors.batch import run_all
@@ -86,7 +86,7 @@ class Sweep:
             self._check_budget()
             self._fill()
             if not self._running:
-                self.stopping = self.stopping or "every valid configuration was tried"
+                self.stopping = self.stopping or used_up(self.problem.config["budget"], len(self.ledger.entries))
                 return
             event = self._wait()
             if event is not None:

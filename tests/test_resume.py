@@ -53,6 +53,7 @@ def test_the_table_is_the_same_wherever_the_journal_was_cut_off(name: str, tmp_p
     assert len(table) >= 6
     assert {"completed"} <= {row[2] for row in table}
     if name == "hyperband":
+        assert stopping == "budget.trials (8) is reached"
         assert {row[3] for row in table if row[2] == "pruned"} == {f"left after epoch {n} of 9" for n in (1, 3)}
         assert {len(row[-1]) for row in table if row[2] == "completed"} == {9}
     cuts = range(1, len(lines))

@@ -21,8 +21,9 @@ from PIL import Image
 
 import cnnsweep
 from cnnsweep import cli, ui
+from cnnsweep.config import compose
 from cnnsweep.frames import Results
-from cnnsweep.mlflow_store import connect, find_experiment
+from cnnsweep.mlflow_store import connect
 from cnnsweep.stored import RestReader, SqlReader, find_sweep
 
 pytestmark = [
@@ -123,12 +124,12 @@ def drawn(address: str, profile: Path) -> str:
 
 
 def test_the_mlflow_ui_shows_the_trials_in_a_browser(here: Path, tmp_path: Path) -> None:
-    uri, found = f"sqlite:///{here / 'mlruns' / 'mlflow.db'}", cnnsweep.trials("digits")
-    (sweep,) = (folder.name for folder in here.glob("mlruns/sweeps/digits-*"))
-    experiment = find_experiment(connect(uri), "cnnsweep")
-    with ui.server(uri) as base:
-        shown = drawn(ui.address(base, experiment, sweep, "val_accuracy"), tmp_path / "profile")
+    found = cnnsweep.trials("digits")
+    aim = ui.find(compose([])["tracking"], "digits")
+    with ui.server(aim.uri) as base:
+        shown = drawn(aim.address(base), tmp_path / "profile")
     assert [name for name in found["name"] if name[:5] not in shown] == []
+    assert "parameters vs. best_val_accuracy" in shown  # a chart that only the saved view has
 
 
 def test_a_browser_draws_every_figure_without_a_network(here: Path, tmp_path: Path) -> None:
