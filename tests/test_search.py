@@ -479,12 +479,14 @@ def test_a_configuration_to_start_with_that_is_outside_the_space_is_an_error(sta
         assert isinstance(search.ask("a"), Proposal)
 
 
-def test_the_fashion_preset_starts_with_the_textbooks_network():
-    config = compose(["+sweep=fashion"])
+def test_a_preset_can_start_with_a_textbooks_network():
+    first = "{model.blocks: 2, model.filters: 32, model.dense_units: 128, training.learning_rate: 1e-3, optional: true}"
+    begin = f"search.start_with=[{first}]"
+    config = compose(["+sweep=fashion", begin])
     search = build(config, pose(config, (28, 28, 1), 10), ACCURACY)
     assert search.oracle.notes == []
     assert search.ask("a").values["model.dense_units"] == 128
-    narrowed = compose(["+sweep=fashion", "space.model.filters.values=[16]", "search=tpe"])
+    narrowed = compose(["+sweep=fashion", begin, "space.model.filters.values=[16]", "search=tpe"])
     assert len(build(narrowed, pose(narrowed, (28, 28, 1), 10), ACCURACY).oracle.notes) == 1
 
 
