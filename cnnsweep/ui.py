@@ -83,12 +83,25 @@ def serve(
     if uri.startswith(("http://", "https://")):
         _show(page(uri), open_browser, out)
         return
-    with server(uri, host=host, port=port) as base:
+    with contextlib.suppress(KeyboardInterrupt), _ended_by_sigterm(), server(uri, host=host, port=port) as base:
         _show(page(base), open_browser, out)
         out("Ctrl-C stops it")
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(3600)
+        while True:
+            time.sleep(3600)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C: else the server, in a session of its own, would outlive this process."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

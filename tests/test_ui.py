@@ -155,7 +155,8 @@ def test_a_sweep_in_a_store_that_is_named_needs_no_folder(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_ui_runs_until_it_is_interrupted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_ui_runs_until_it_is_interrupted(number: signal.Signals, tmp_path: Path) -> None:
     tracking = {"uri": None, "dir": str(tmp_path), "experiment": "tests", "tags": {}, "gallery": 0}
     code = "import sys; from cnnsweep import ui; ui.serve(sys.argv[1], open_browser=False)"
     command = [sys.executable, "-u", "-c", code, open_store(tracking)]
@@ -169,7 +170,7 @@ def test_the_ui_runs_until_it_is_interrupted(tmp_path: Path) -> None:
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.status == 200
     time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (0, "")
     assert not {"mlartifacts", "mlruns"} & set(os.listdir(tmp_path))
