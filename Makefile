@@ -25,10 +25,10 @@ sweep: $(VENV)/installed ## run the default sweep, or a preset: make sweep SWEEP
 	$(RUN) cnnsweep $(addprefix +sweep=,$(SWEEP)) $(ARGS)
 
 test: $(VENV)/installed-dev ## run all tests, or some: make test ARGS="tests/test_space.py -x"
-	$(RUN) pytest -n $(TESTERS) --dist loadfile $(ARGS)
+	$(RUN) pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: lint ## before a commit: format, lint, types and the fast tests
-	$(RUN) pytest -n $(TESTERS) --dist loadfile -m "not slow" $(ARGS)
+	$(RUN) pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 lint: $(VENV)/installed-dev ## format, lint and types only
 	$(RUN) ruff format --check
