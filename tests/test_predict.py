@@ -71,3 +71,14 @@ def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture
         model_file(tmp_path / "model.keras")
     with pytest.raises(UserError, match=r"is no \.keras file"):
         model_file(saved(tmp_path, RED))
+
+
+@pytest.mark.slow
+def test_a_model_that_brings_its_own_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import keras
+
+    layers = [keras.layers.Input((3, 4, 1)), keras.layers.Lambda(lambda x: x * 2), keras.layers.Flatten()]
+    keras.Sequential(layers).save(tmp_path / "model.keras")
+    image = saved(tmp_path, np.zeros((3, 4), "uint8"))
+    assert cli.main(["predict", str(tmp_path / "model.keras"), str(image)]) == 2
+    assert "arbitrary code" in capsys.readouterr().err
