@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnsweep import schema
+from cnnsweep import objective, schema
 from cnnsweep.errors import UserError, nearest, unknown
 
 LARGEST = 2**31 - 1
@@ -44,7 +44,8 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
 def check(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy with every value converted to its type; raise `UserError` for the first that does not fit."""
     root = _typed("", schema.Root, config)
-    checked = {name: root[name] for name in ("name", "seed", "backend", "objective")}
+    checked = {name: root[name] for name in ("name", "seed", "backend")}
+    checked["objective"] = objective.read(root["objective"])
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}", checked["name"]):
         raise UserError(f"name: '{_short(checked['name'])}' (use letters, digits and _ . - only, 80 at most)")
     checked["training"] = check_training(root["training"])

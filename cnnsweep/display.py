@@ -105,13 +105,18 @@ def leaderboard(ledger: Ledger, count: int, title: str | None = None) -> Table:
     for heading in (ledger.objective.metric, "epoch", "parameters", "mflops", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
-    for place, entry in enumerate(ledger.ranked()[:count], start=1):
+    front = ledger.front()
+    shown = (front + [e for e in ledger.ranked() if e not in front])[: max(count, len(front))]
+    for place, entry in enumerate(shown, start=1):
         summary = entry.summary
+        mark = "Pareto front" if entry in front else MARKS[entry.status]
+        if told := ledger.spread(entry):
+            mark = f"{told['count']:.0f} more seeds: {told['mean']:.4f} ± {told['std']:.4f}"
         table.add_row(
             str(place), entry.name, f"{entry.best(ledger.objective):.4f}", str(entry.best_epoch(ledger.objective)),
             f"{summary['parameters']:,.0f}" if "parameters" in summary else "",
             f"{summary['mflops']:,.2f}" if "mflops" in summary else "",
-            _duration(entry.seconds) if entry.seconds else "", MARKS[entry.status],
+            _duration(entry.seconds) if entry.seconds else "", mark,
         )  # fmt: skip
     return table
 

@@ -60,7 +60,8 @@ class Results:
     def trials(self) -> pd.DataFrame:
         """One row a trial, by number.
 
-        Columns: sweep, trial, name, status, reason; the searched keys, absent where a trial did not use them;
+        Columns: sweep, trial, name, status, reason; pareto, where there are several objectives; the searched keys,
+        absent where a trial did not use them;
         best_<objective>, best_epoch and whatever else was logged with one value; epochs, parameters, mflops
         (millions), seconds (of its worker, all its rungs together), worker, started, ended (UTC), run_id.
         """
@@ -75,6 +76,7 @@ class Results:
                 "name": runs["run_name"],
                 "status": _column(tags, "cnnsweep.status"),
                 "reason": _column(tags, "cnnsweep.reason"),
+                **({"pareto": tags["cnnsweep.pareto"] == "true"} if "cnnsweep.pareto" in tags else {}),
                 **self._values,
                 **{k: metrics[k] for k in self._summaries(metrics)},
                 "epochs": self.rows.steps.reindex(runs.index),
@@ -111,6 +113,12 @@ class Results:
         trials = self.trials
         scored = trials[(trials["status"] != "failed") & _column(trials, self.best_column).notna()]
         ascending = self.objective.direction == "min"
+        finalists = str(self.parent("tags", "cnnsweep.finalists") or "").split(", ")
+        if (mean := f"mean_{self.objective.metric}") in scored:  # of several trainings, which says more than one
+            first = scored[scored["trial"].astype(str).isin(finalists) & scored[mean].notna()]
+            rest = scored.drop(first.index)
+            by_mean = first.sort_values([mean, "trial"], ascending=[ascending, True])
+            return pd.concat([by_mean, rest.sort_values([self.best_column, "trial"], ascending=[ascending, True])])
         return scored.sort_values([self.best_column, "trial"], ascending=[ascending, True]) if len(scored) else scored
 
     def expect_finished(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnsweep.objective import Objective
+from cnnsweep.objective import Objective, front
 from cnnsweep.trial import Status
 
 RESUMED = 0
@@ -35,12 +35,19 @@ class Entry:
     summary: Mapping[str, float] = field(default_factory=dict)
     since: int = 0
     """Epochs that were done when it was promoted; 0 before."""
+    replicates: dict[int, float | None] = field(default_factory=dict)
+    """The objective's best value of each further training with another seed; None where it failed."""
     retried: bool = False
     """It ran out of memory once and was started again with a smaller batch."""
 
     def best(self, objective: Objective) -> float | None:
         index = self.best_epoch(objective)
         return None if index is None else self.curve[index - 1][objective.metric]
+
+    def point(self, objective: Objective) -> tuple[float, ...] | None:
+        """Its values of all objectives, of the epoch that is best by the first."""
+        index = self.best_epoch(objective)
+        return None if index is None else objective.point({**self.summary, **self.curve[index - 1]})
 
     def counts(self, status: str, objective: Objective) -> bool:
         """Whether the search is told that it succeeded: it did not fail and has a value since it was last proposed."""
@@ -62,6 +69,8 @@ class Ledger:
     """Numbers in the order in which trials ended; a promoted one stands there again."""
     final: Mapping[str, Any] | None = None
     stop: Mapping[str, Any] | None = None
+    winner: Mapping[str, Any] | None = None
+    """What the replicates of the finalists came to, by trial: mean, std and count."""
     began: float = 0.0
     """When it began, in seconds since 1970, moved forward by the time in which it was not running."""
     last: float = 0.0
@@ -83,6 +92,10 @@ class Ledger:
                 entry.status, entry.reason, entry.summary = event["status"], event["reason"], event["summary"]
                 entry.seconds += event["time"] - entry.started
                 self.ended.append(entry.number)
+            case "replicate":
+                self.entries[event["trial"]].replicates[event["replicate"]] = event["value"]
+            case "winner":
+                self.winner = event
             case "final":
                 self.final = event
             case "stop":
@@ -93,7 +106,7 @@ class Ledger:
 
     def _resume(self, now: float) -> None:
         self.began += now - self.last
-        self.stop = None
+        self.stop = self.winner = None
         self.ended.append(RESUMED)
         for entry in self.entries.values():
             if entry.status == "running":
@@ -115,10 +128,27 @@ class Ledger:
         entry.values, entry.retried = event["values"], entry.retried or "retry" in event
 
     def ranked(self) -> list[Entry]:
-        """Trials with a value, the best first; those that failed are left out."""
+        """Trials with a value, the best first; those that failed are left out.
+
+        Trials with replicates come first, by their mean: it says more than one training.
+        """
         scored = [e for e in self.entries.values() if e.status != "failed" and e.best(self.objective) is not None]
         sign = -1 if self.objective.direction == "max" else 1
-        return sorted(scored, key=lambda e: (sign * (e.best(self.objective) or 0.0), e.number))
+        means = {int(n): told["mean"] for n, told in self.winner["results"].items()} if self.winner else {}
+        value = {e.number: means.get(e.number, e.best(self.objective) or 0.0) for e in scored}
+        return sorted(scored, key=lambda e: (e.number not in means, sign * value[e.number], e.number))
+
+    def spread(self, entry: Entry) -> Mapping[str, float] | None:
+        """Mean, standard deviation and count of a finalist's replicates."""
+        return self.winner["results"].get(str(entry.number)) if self.winner else None
+
+    def front(self) -> list[Entry]:
+        """The Pareto front of the trials that ended well, the best by the first objective first."""
+        if not self.objective.also:
+            return []
+        ended = [e for e in self.ranked() if e.status in ("completed", "pruned")]
+        points = [(e, point) for e in ended if (point := e.point(self.objective)) is not None]
+        return [points[index][0] for index in front([point for _, point in points])]
 
     def with_status(self, *statuses: Status) -> list[Entry]:
         return [e for e in self.entries.values() if e.status in statuses]

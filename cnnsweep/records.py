@@ -18,6 +18,7 @@ import yaml
 
 from cnnsweep import space
 from cnnsweep.mlflow_store import redact
+from cnnsweep.objective import Objective
 
 Event = Mapping[str, Any]
 Point = tuple[str, float, int, int]
@@ -106,6 +107,8 @@ class Records:
             "epoch": self._epoch,
             "end": self._end,
             "final": self._final,
+            "replicate": self._replicate,
+            "winner": self._winner,
             "gallery": self._gallery,
             "stop": self._stop,
             "resume": self._resume,
@@ -114,7 +117,7 @@ class Records:
 
     def _sweep(self, event: Event, time: int) -> Iterator[Write]:
         config = event["config"]
-        self.sweep, self.objective = event["id"], config["objective"]
+        self.sweep, self.objective = event["id"], Objective.of(config["objective"]).metric
         self._searched = tuple(p.name for p in space.read(config).parameters) if "space" in config else ()
         facts = redact(event.get("facts") or {})
         tags = {f"cnnsweep.{key}": text(value) for key, value in _flat(facts)}
@@ -125,6 +128,8 @@ class Records:
         tags |= {"cnnsweep.command": redact(command), "mlflow.source.name": redact(command)}
         texts = {"config.yaml": _dump(config), **({"facts.yaml": _dump(facts)} if facts else {})}
         params, changed = self._settle(None, _essentials(config))
+        if "earlier" in event:
+            tags["cnnsweep.learned_from_trials"] = str(len(event["earlier"]))
         yield Write(
             None,
             time,
@@ -217,12 +222,30 @@ class Records:
             model=folder / "mlflow_model",
         )
 
+    def _replicate(self, event: Event, time: int) -> Iterator[Write]:
+        if event["value"] is not None:
+            points = [(f"replicate_{self.objective}", float(event["value"]), time, int(event["replicate"]))]
+            yield Write(event["trial"], time, time, metrics=points)
+
+    def _winner(self, event: Event, time: int) -> Iterator[Write]:
+        for number, told in event["results"].items():
+            named = {f"{key}_{self.objective}": told[key] for key in ("mean", "std")}
+            yield Write(int(number), time, time, metrics=_points(named, time, 0))
+            if int(number) == event["trial"]:
+                tags = {"cnnsweep.winner": number, "cnnsweep.finalists": ", ".join(event["results"])}
+                yield Write(None, time, time, metrics=_points(named, time, 0), tags=tags)
+
     def _gallery(self, event: Event, time: int) -> Iterator[Write]:
         # Sent with the folder around it, so that the pictures stand in a folder among the artifacts too.
         yield Write(event["trial"], time, time, folders=[Path(event["folder"]).parent])
 
     def _stop(self, event: Event, time: int) -> Iterator[Write]:
         tags = self._marks(None, "sweep", event["status"], event.get("reason"))
+        if "front" in event:
+            tags["cnnsweep.front"] = ", ".join(str(number) for number in event["front"])
+            for number in [n for n in self._status if n is not None]:
+                marks = {"cnnsweep.pareto": text(number in event["front"])}
+                yield Write(number, time, time, tags=marks)
         yield Write(
             None,
             time,

@@ -74,7 +74,7 @@ def resume(wish: Wish, watcher: session.Watcher, command: Sequence[str] = ()) ->
         _check_runs(config, folder, watcher)
         data = _same_data(events[0], config, folder)
         started_with = {**config, "budget": events[0]["config"]["budget"]}
-        parts = session.assemble(started_with, folder, watcher, stack, data)
+        parts = session.assemble(started_with, folder, watcher, stack, data, events[0].get("earlier", ()))
         before = replay.replay(parts.search, ledger.Ledger(parts.objective), events, path)
         parts.search.extend(config["budget"]["trials"])
         now = redact(config)

@@ -37,6 +37,8 @@ BACKBONES = (
 SAMPLERS = ("random", "tpe", "gp", "cmaes", "qmc", "nsga2")
 VARIANTS = ("promotion", "stopping")
 METRICS = ("val_accuracy", "val_loss", "accuracy", "loss")
+COSTS = ("parameters", "mflops")
+"""What may be an objective beside a metric: known of a network before it is trained."""
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Root:
     name: str = key()
     seed: int = key(least=0, most=2**32 - 1)
     backend: str = key(choices=BACKENDS)
-    objective: str = key(choices=METRICS)
+    objective: Any = key()
     limits: Any = None
     data: Any = None
     model: Any = None
@@ -248,6 +250,8 @@ class Budget:
     trials: int | None = key(least=1)
     minutes: float | None = key(above=0)
     epochs: int | None = key(least=1)
+    finalists: int | None = key(least=1)
+    replicates: int | None = key(least=1)
 
 
 BY_TARGET: dict[str, type] = {

@@ -88,6 +88,8 @@ class Parts:
     search: searches.Search
     executor: Any
     uri: str
+    earlier: Sequence[Mapping[str, Any]] = ()
+    """Trials of the sweep that `search.learn_from` names."""
 
 
 def start(config: Mapping[str, Any], watcher: Watcher, command: Sequence[str] = (), job: Job = train) -> Outcome:
@@ -104,22 +106,32 @@ def start(config: Mapping[str, Any], watcher: Watcher, command: Sequence[str] = 
         parts = assemble(config, folder, watcher, stack, datasets.load(config["data"], config["seed"]))
         about = facts.gather(parts.data, tuple(parts.executor.slots))
         told = {"command": redact(list(command)), "facts": redact(about)}
+        if parts.earlier:
+            told["earlier"] = parts.earlier
         opening = {"id": id_, "name": config["name"], "format": FORMAT, "config": parts.config, **told}
         nothing = replay.Replayed(ledger.Ledger(parts.objective))
         return conduct(parts, nothing, watcher, stack, "sweep", opening, job=job)
 
 
 def assemble(
-    config: Mapping[str, Any], folder: Path, watcher: Watcher, stack: contextlib.ExitStack, data: datasets.Dataset
+    config: Mapping[str, Any],
+    folder: Path,
+    watcher: Watcher,
+    stack: contextlib.ExitStack,
+    data: datasets.Dataset,
+    earlier: Sequence[Mapping[str, Any]] | None = None,
 ) -> Parts:
-    """Start the workers, open the store and put the data where the workers find it."""
+    """Start the workers, open the store and put the data where the workers find it.
+
+    `earlier`: what the search learned from when the sweep began; None for a new one, which reads it from the store.
+    """
     root = folder.parents[1]
     executor = make_executor(config, folder / "log.txt", root)
     stack.callback(executor.close)
     executor.say = watcher.say
     watcher.say(data.describe())
     uri = open_store(config["tracking"])
-    config = redact(config)
+    tracking, config = config["tracking"], redact(config)
     posed = problem.pose(config, data.input_shape, data.classes)
     try_networks(config, data.input_shape, executor)
     objective = Objective.of(config["objective"])
@@ -128,8 +140,17 @@ def assemble(
     with framework_noise_to(folder / "log.txt"):
         search = searches.build(config, posed, objective)
         locate("model._target_", config["model"]["_target_"])
+    if earlier is None and config["search"].get("learn_from"):
+        from cnnsweep.learning import earlier as read
+
+        earlier, told = read({**config, "tracking": tracking}, posed, objective)
+        watcher.say(told)
+    if earlier:
+        search.learn(earlier)
+    for note in getattr(search.oracle, "notes", ()):
+        watcher.say(note)
     datasets.save(data, folder / "data")
-    return Parts(config, folder, data, posed, objective, search, executor, uri)
+    return Parts(config, folder, data, posed, objective, search, executor, uri, earlier or ())
 
 
 def conduct(
@@ -148,7 +169,8 @@ def conduct(
     stack.callback(lambda: tracker.close(HURRIED_SECONDS))
     tracker.catch_up(sent)
     journal = stack.enter_context(contextlib.closing(Journal(folder / JOURNAL)))
-    keeper = Housekeeper(folder, before.ledger, parts.search, config["tracking"]["gallery"])
+    kept = max(config["tracking"]["gallery"], config["budget"]["finalists"] or 1)
+    keeper = Housekeeper(folder, before.ledger, parts.search, kept)
     listeners: list[Listener] = [tracker, watcher, Scribe(folder, journal), keeper]
     sweep = Sweep(
         folder, parts.problem, parts.search, parts.executor, journal, before.ledger, listeners, before.pending, job=job

@@ -47,7 +47,8 @@ class Standing:
         trial = str(event.get("trial"))
         match event["event"]:
             case "sweep":
-                self.id, self.metric, self.began = event["id"], event["config"]["objective"], event["time"]
+                self.id, self.began = event["id"], event["time"]
+                self.metric = Objective.of(event["config"]["objective"]).metric
             case "trial":
                 self.trials[trial] = "running"
             case "epoch":

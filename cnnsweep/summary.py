@@ -40,6 +40,11 @@ def print_outcome(outcome: Outcome, console: Console) -> str:
         console.print(leaderboard(ledger, TOP))
         console.print()
         console.print(Text(f"best configuration: trial {ranked[0].name}", style="bold"))
+        if told := ledger.spread(ranked[0]):
+            mean = f"{ledger.objective.metric} {told['mean']:.4f} ± {told['std']:.4f}"
+            console.print(
+                f"trained {told['count']:.0f} times more with other seeds: {mean}, the best mean", soft_wrap=True
+            )
         for key, value in ranked[0].values.items():
             console.print(f"  {key}: {_plain(value)}", soft_wrap=True)
     if ledger.final:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
 import time
@@ -12,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from cnnsweep import replicates
 from cnnsweep import search as searches
 from cnnsweep import space as spaces
 from cnnsweep.budget import spent
@@ -27,9 +29,11 @@ from cnnsweep.limits import Watchdog
 from cnnsweep.pricing import Pricer
 from cnnsweep.problem import Problem, short_name, trial_seed
 from cnnsweep.training import stopped_after, train
-from cnnsweep.trial import Status, TrialResult, TrialSpec
+from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
 
 INTERRUPT = "interrupted"
+GRACE = 0.1
+"""The share of budget.minutes by which running trials may go beyond it, to reach their next rung or their end."""
 FULL_DISK = "the disk is full; free some of it, then resume"
 BATCH = "training.batch_size"
 _log = logging.getLogger("cnnsweep.sweep")
@@ -93,7 +97,8 @@ class Sweep:
                 self.executor.kill(slot, reason)
 
     def finish(self) -> None:
-        """Evaluate the best trial on the test set, once, and close the sweep."""
+        """Train the finalists again, evaluate the best trial on the test set, once, and close the sweep."""
+        self._replicate()
         ranked = self.ledger.ranked()
         if ranked and not self.interrupted and not self._evaluated(ranked[0]):
             self._evaluate(ranked[0])
@@ -129,7 +134,8 @@ class Sweep:
             listener.log(record)
 
     def _stop(self, status: str) -> None:
-        self._record("stop", status=status, reason=self.stopping, summary=self._summary())
+        front = {"front": [e.number for e in self.ledger.front()]} if self.ledger.objective.also else {}
+        self._record("stop", status=status, reason=self.stopping, summary=self._summary(), **front)
 
     def _wait(self) -> Event | None:
         self._waiting = True
@@ -244,7 +250,7 @@ class Sweep:
                 self._check_budget()
             if self.pricer and "epoch_seconds" in report.metrics:
                 self.pricer.epoch(number, report.metrics["epoch_seconds"])
-            event.answer(keep_on and not self.halt)
+            event.answer(keep_on and not self._halts(entry))
         elif event.kind == "lost" and self._retries(entry, str(event.value)):
             self._retry(event.slot, entry, str(event.value))
         else:
@@ -285,6 +291,47 @@ class Sweep:
         promotes = getattr(self.search.oracle, "promotes", False)
         if not self.stopping and (reached := spent(self.problem.config["budget"], self.ledger, promotes)):
             self.stopping, self.halt = reached
+
+    def _replicate(self) -> None:
+        config, ledger = self.problem.config, self.ledger
+        if not config["budget"]["replicates"] or self.interrupted:
+            return
+        entries = replicates.finalists(config["budget"], ledger)
+        todo = replicates.wanted(config, ledger)
+        specs = [replicates.spec(config, self.folder, entry, number) for entry, number in todo]
+        values: list[list[float]] = [[] for _ in specs]
+
+        def report(index: int, told: EpochReport) -> bool:
+            values[index].append(told.metrics[ledger.objective.metric])
+            return not self.interrupted
+
+        def end(index: int, event: Event) -> None:
+            replicates.clear(specs[index])
+            if self.interrupted:
+                return
+            entry, number = todo[index]
+            lost = TrialResult(entry.number, "failed", str(event.value))
+            result = event.value if event.kind == "result" else lost
+            best = ledger.objective.best(values[index]) if result.status != "failed" else None
+            value = None if best is None else values[index][best]
+            told = {"trial": entry.number, "replicate": number, "seed": specs[index].seed, "value": value}
+            self._record("replicate", **told, epochs=len(values[index]), reason=result.reason)
+
+        tasks = [(self.job, spec) for spec in specs]
+        run_all(self.executor, tasks, report, self._wait, end, lambda: not self.interrupted)
+        if not self.interrupted and (won := replicates.outcome(entries, ledger)):
+            self._record("winner", **won)
+
+    def _halts(self, entry: Entry) -> bool:
+        """Whether a running trial is to stop now. Time that is up leaves it a chance to reach its next rung."""
+        minutes = self.problem.config["budget"]["minutes"]
+        late = minutes and time.time() >= self.ledger.began + 60 * minutes
+        if not self.halt or self.interrupted or not late or not entry.curve:
+            return self.halt
+        epoch = len(entry.curve)
+        left = min(self.search.next_rung(entry.proposal, epoch), entry.target) - epoch
+        seconds = left * entry.curve[-1].get("epoch_seconds", math.inf) if left > 0 else 0.0
+        return time.time() + seconds > self.ledger.began + 60 * minutes * (1 + GRACE)
 
     def _evaluated(self, best: Entry) -> bool:
         """Whether the test set has met this very network: one look is enough."""

@@ -273,7 +273,7 @@ def draw_curves(spec: TrialSpec, rows: Sequence[Mapping[str, float]]) -> None:
 
     columns = {key: [float(row[key]) for row in rows] for key in rows[0]}
     columns["epoch"] = [float(epoch) for epoch in range(1, len(rows) + 1)]
-    save_curves(columns, spec.folder / "artifacts" / "curves.png", spec.config["objective"])
+    save_curves(columns, spec.folder / "artifacts" / "curves.png", Objective.of(spec.config["objective"]).metric)
 
 
 def write_layer_table(spec: TrialSpec, model: Any, data: Dataset) -> None:

@@ -23,6 +23,7 @@ from urllib.parse import quote, urlsplit
 from cnnsweep.config import compose
 from cnnsweep.errors import UserError, unknown
 from cnnsweep.mlflow_store import DATABASES, ENVIRONMENT, connect, find_experiment, open_store, redact
+from cnnsweep.objective import Objective
 
 PORT = 5000
 START_SECONDS = 90
@@ -215,10 +216,10 @@ def _find_sweep(root: Path, name: str | None) -> tuple[str | None, str]:
     if name in (None, "all") and not latest:
         return None, "val_accuracy"
     if name in (None, "all"):
-        return (latest[0] if name is None else None), first[latest[0]]["config"]["objective"]
+        return (latest[0] if name is None else None), Objective.of(first[latest[0]]["config"]["objective"]).metric
     for sweep in latest:
         if name in (sweep, first[sweep]["name"]):
-            return sweep, first[sweep]["config"]["objective"]
+            return sweep, Objective.of(first[sweep]["config"]["objective"]).metric
     raise unknown("sweep", str(name), {*latest, *(event["name"] for event in first.values())})
 
 

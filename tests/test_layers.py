@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[1] / "cnnsweep"
 LEVELS = [
     {"errors", "schema", "config", "components", "objective", "space", "geometry", "problem", "trial", "journal"}
     | {"limits", "lock", "windows", "signature", "chain", "lattice", "distinct", "feasible", "forecast", "pricing"},
-    {"data", "models", "checkpoint", "finetune", "ledger", "sketch", "budget", "faults", "standing"}
+    {"data", "models", "checkpoint", "finetune", "ledger", "sketch", "budget", "replicates", "faults", "standing"}
     | {"axes", "importance", "figures", "pictures"},
     {"training", "evaluation", "features", "refit"},
     {"search", "executors", "tracking", "records", "mlflow_runs", "mlflow_store", "plots", "facts"}
-    | {"calibration", "simulation", "gallery", "stored", "frames", "chosen"},
+    | {"calibration", "simulation", "gallery", "stored", "frames", "chosen", "learning"},
     {"sweep", "session", "display", "summary", "ui", "housekeeping", "interrupt", "listing", "replay", "resume"}
     | {"plan", "planning", "plan_view", "api", "words", "comparison", "card", "report", "single", "export", "predict"},
     {"cli", "__main__"},

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from cnnsweep.config import compose
 from cnnsweep.errors import UserError
 from cnnsweep.objective import Objective
-from cnnsweep.search import build
+from cnnsweep.problem import pose
+from cnnsweep.search import Proposal, build
 
 SEARCHES = (
     "random", "grid", "bayesian", "hyperband", "asha", "asha stopping", "tpe", "gp", "cmaes", "qmc", "nsga2",
-    "asha tpe", "asha gp", "hyperband tpe", "hyperband cmaes",
+    "asha tpe", "hyperband tpe",
 )  # fmt: skip
 """A second word is the sampler or the variant."""
 ACCURACY = Objective.of("val_accuracy")
@@ -431,7 +433,7 @@ def test_a_model_finds_more_than_random_search(start, name, least):
         _, search = start(name, MIXED, seed=seed, budget={"trials": 40})
         return max(score(p.values) for p in drive(search, slots=2, most=40))
 
-    gains = [best(name, seed) - best("random", seed) for seed in range(4)]
+    gains = [best(name, seed) - best("random", seed) for seed in range(3)]
     assert np.mean(gains) > least
 
 
@@ -442,3 +444,76 @@ def test_a_proposal_takes_less_than_3_ms(start, name):
     began = time.process_time()  # others may use the machine
     drive(search, most=20)
     assert (time.process_time() - began) / 20 < 0.003
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_configurations_to_start_with_come_first_completed_from_the_config(start, name):
+    given = [
+        {"model.filters": 32, "model.kernel_size": [3, 5]},
+        {"model": {"filters": {2: 8}, "padding": "valid", "pooling": "none"}},
+    ]
+    posed, search = start(name, DISCRETE, budget={"trials": 20}, search={"start_with": given})
+    first, second = (search.ask(slot).values for slot in "ab")
+    assert [first[f"model.{key}"] for key in ("filters.1", "filters.2", "kernel_size.2")] == [32, 32, 5]
+    assert (second["model.filters.1"], second["model.filters.2"], second["model.padding"]) == (32, 8, "valid")
+    assert {"model.pooling": "max", "training.batch_size": 64}.items() <= first.items()
+    later = drive(search, most=8)
+    assert signature(posed, Proposal("", first)) not in [signature(posed, p) for p in later[2:]]
+
+
+@pytest.mark.parametrize(
+    ("entry", "error"),
+    [
+        ({"model.filters": 12}, r"start_with, entry 1: model.filters.1: 12 is outside the space \(one of 8, 16, 32\)"),
+        ({"model.filtres": 8}, r"'model.filtres' is not searched, did you mean 'model.filters'"),
+        ({"model.kernel_size": 7, "model.padding": "valid"}, r"entry 1: .*"),
+        ("big", r"entry 1: 'big' is no configuration"),
+    ],
+)
+def test_a_configuration_to_start_with_that_is_outside_the_space_is_an_error(start, entry, error):
+    with pytest.raises(UserError, match=error):
+        start("random", DISCRETE, search={"start_with": [entry]})
+    if isinstance(entry, dict):
+        _, search = start("random", DISCRETE, search={"start_with": [{**entry, "optional": True}]})
+        assert len(search.oracle.notes) == 1
+        assert isinstance(search.ask("a"), Proposal)
+
+
+def test_the_fashion_preset_starts_with_the_textbooks_network():
+    config = compose(["+sweep=fashion"])
+    search = build(config, pose(config, (28, 28, 1), 10), ACCURACY)
+    assert search.oracle.notes == []
+    assert search.ask("a").values["model.dense_units"] == 128
+    narrowed = compose(["+sweep=fashion", "space.model.filters.values=[16]", "search=tpe"])
+    assert len(build(narrowed, pose(narrowed, (28, 28, 1), 10), ACCURACY).oracle.notes) == 1
+
+
+@pytest.mark.parametrize("name", ["random", "grid", "tpe", "nsga2", "qmc"])
+def test_searches_of_several_objectives(start, name):
+    goal = Objective.of(["val_accuracy", "parameters"])
+    posed, search = start(name, DISCRETE, goal, budget={"trials": 40})
+    proposals = drive(search, slots=2, most=40)
+    assert len(proposals) == 40
+    for seen in search.oracle.history().seen:
+        network = posed.judge(seen.values).network
+        assert seen.scores == (-score(seen.values), network.parameters)
+
+
+@pytest.mark.slow
+def test_a_front_found_by_a_model_dominates_more_than_one_found_at_random(start):
+    def volume(name, seed):
+        goal = Objective.of(["val_accuracy", "parameters"])
+        filters = {"filters": {"values": [*range(8, 104, 8)], "per_block": True}}
+        space = {"model": {**MIXED["model"], **filters}, "training": FLAT["training"]}
+        posed, search = start(name, space, goal, seed=seed, budget={"trials": 60})
+        points = [(score(p.values), posed.judge(p.values).network.parameters) for p in drive(search, slots=2, most=60)]
+        heights = [max((y for y, size in points if size <= limit), default=-5) for limit in np.geomspace(1e3, 1e5, 20)]
+        return np.mean(heights)
+
+    assert np.mean([volume("tpe", seed) - volume("random", seed) for seed in range(2)]) > 0
+
+
+@pytest.mark.parametrize("name", ["bayesian", "gp", "cmaes", "hyperband", "asha"])
+def test_a_search_of_one_objective_says_so(start, name):
+    with pytest.raises(UserError, match=rf"search={name} serves one objective only; for several: random, grid, qmc"):
+        start(name, DISCRETE, Objective.of(["val_accuracy", "parameters"]))

@@ -13,18 +13,21 @@ def run_all(
     tasks: Sequence[tuple[Job, Any]],
     on_report: Callable[[int, Any], bool] = lambda _task, _report: True,
     wait: Callable[[], Event | None] | None = None,
+    on_end: Callable[[int, Event], None] = lambda _task, _event: None,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> list[Event]:
     """Run tasks (a job and its argument each), as many at once as there are slots; return how each ended, in order.
 
     `on_report` gets a task's index and a report, and answers whether it is to keep on. `wait` stands in for the
-    executor's own, for one that can be interrupted.
+    executor's own, for one that can be interrupted. `on_end` gets each end as it comes. Once `go_on` says no, nothing
+    more is started, and only those that were are in the list.
     """
     ends: dict[int, Event] = {}
     waiting = list(range(len(tasks)))
     running: dict[str, int] = {}
-    while len(ends) < len(tasks):
+    while running or (waiting and go_on()):
         for slot in executor.slots:
-            if waiting and slot not in running:
+            if waiting and slot not in running and go_on():
                 running[slot] = waiting.pop(0)
                 executor.submit(slot, *tasks[running[slot]])
         event = wait() if wait else executor.wait(timeout=1.0)
@@ -33,5 +36,6 @@ def run_all(
         if event.kind == "report":
             event.answer(on_report(running[event.slot], event.value))
         else:
-            ends[running.pop(event.slot)] = event
-    return [ends[index] for index in range(len(tasks))]
+            ends[index := running.pop(event.slot)] = event
+            on_end(index, event)
+    return [ends[index] for index in sorted(ends)]

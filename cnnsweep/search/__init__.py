@@ -7,14 +7,16 @@ a failed trial never ends the search, state is not written by the oracle, Hyperb
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cnnsweep.components import locate
+from cnnsweep.errors import UserError
 from cnnsweep.finetune import total_epochs
 from cnnsweep.objective import Objective
 from cnnsweep.problem import Problem
+from cnnsweep.schema import COSTS
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,21 @@ class Search:
         if hasattr(self.oracle, "most"):
             self.oracle.most = trials
 
+    def learn(self, earlier: Sequence[Mapping[str, Any]]) -> None:
+        """Have the search know the trials of another sweep from the start. Raises `UserError` where it cannot."""
+        if not hasattr(self.oracle, "learn"):
+            raise UserError(f"search.learn_from: {type(self.oracle).__name__} has no `learn`")
+        self.oracle.learn(earlier)
+
     def promotable(self) -> set[str]:
         """The proposals that may yet be continued, so that their checkpoints are needed."""
         found = getattr(self.oracle, "promotable", None)
         return found() if found else set(self.oracle.trials)
+
+    def next_rung(self, proposal: str, epoch: int) -> float:
+        """The epoch at which the trial is next compared with others, or ends; infinite where it does not say."""
+        found = getattr(self.oracle, "next_rung", None)
+        return found(proposal, epoch) if found else math.inf
 
     def report(self, proposal: str, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Tell of an epoch; the answer is whether the trial should keep on."""
@@ -98,8 +111,10 @@ def _proposal(trial: Any) -> Proposal:
 
 def build(config: Mapping[str, Any], problem: Problem, objective: Objective) -> Search:
     """Make the search that the config names. Raises `UserError`."""
+    made = locate("search._target_", config["search"]["_target_"])
+    _check_objectives(made, config, problem, objective)
     settings = {k: v for k, v in config["search"].items() if k not in ("_target_", "max_failures", "learn_from")}
-    oracle = locate("search._target_", config["search"]["_target_"])(
+    oracle = made(
         problem,
         objective,
         seed=config["seed"],
@@ -108,3 +123,20 @@ def build(config: Mapping[str, Any], problem: Problem, objective: Objective) -> 
         **settings,
     )
     return Search(oracle, objective)
+
+
+SEVERAL = ("random", "grid", "qmc", "tpe", "nsga2")
+
+
+def _check_objectives(made: Any, config: Mapping[str, Any], problem: Problem, objective: Objective) -> None:
+    """Raise `UserError` where a search knows one objective only, or a cost cannot be known beforehand."""
+    if not objective.also:
+        return
+    given = ", ".join(o.metric for o in objective.all)
+    if not getattr(made, "several", False):
+        name = config["search"]["_target_"].split(".")[-2]
+        able = ", ".join(SEVERAL)
+        raise UserError(f"objective: [{given}]: search={name} serves one objective only; for several: {able}")
+    for cost in (o.metric for o in objective.also if o.metric in COSTS):
+        if problem.layers is None:
+            raise UserError(f"objective: {cost} of these networks is not known beforehand: the model has no `layers`")

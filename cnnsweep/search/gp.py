@@ -22,8 +22,8 @@ from cnnsweep.space import Space, Values, is_word
 CANDIDATES = 500
 NEIGHBOURS = 60
 BEST = 4
-STEPS = 12
-MOST = 200
+STEPS = 10
+MOST = 150
 """Observations fitted: the latest, and the best."""
 
 

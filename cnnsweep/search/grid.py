@@ -17,6 +17,8 @@ class GridOracle(Proposing, keras_tuner.Oracle):
     KerasTuner's own grid search waits for results that may change the space; ours cannot change, so it never waits.
     """
 
+    several = True
+
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         for p in self.problem.space.parameters:

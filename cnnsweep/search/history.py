@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cnnsweep.components import locate
-from cnnsweep.errors import UserError, unknown
+from cnnsweep.errors import unknown
 from cnnsweep.space import Space, Values
 
 SAMPLERS = {
@@ -20,8 +20,6 @@ SAMPLERS = {
     "qmc": "cnnsweep.search.qmc.Qmc",
     "nsga2": "cnnsweep.search.nsga2.Nsga2",
 }
-SEVERAL = ("random", "tpe", "qmc", "nsga2")
-"""The samplers that can serve several objectives."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +97,3 @@ class Curves:
             if (value := self.best(id_, below)) is not None:
                 found[id_] = value + float(np.median(gains) if gains else 0.0)
         return found
-
-
-def check_name(name: str, objectives: int, search: str = "search.sampler") -> None:
-    """Raise `UserError` for a sampler that cannot serve several objectives."""
-    if objectives > 1 and name not in SEVERAL:
-        raise UserError(f"{search}={name} has one objective only; for several: {', '.join(SEVERAL)}")

@@ -35,3 +35,4 @@ class Nsga2Oracle(SampledOracle):
     """Evolves a population of configurations towards a Pareto front."""
 
     sampler_name = "nsga2"
+    several = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +14,12 @@ from optuna.trial import FrozenTrial, TrialState
 from cnnsweep.search.history import History
 from cnnsweep.space import Parameter, Space, Values, is_word
 
-optuna.logging.disable_default_handler()
+LONG_AGO = datetime.datetime(2000, 1, 1)
 
 
 def rebuild(history: History, sampler: Any, generation: tuple[str, int] | None = None) -> optuna.Study:
     """A study of these trials; `generation` names the attribute that says each one's, and their size."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would tell of every study
     several = len(history.seen[0].scores) if history.seen else 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -67,6 +69,13 @@ def decode(p: Parameter, found: Any) -> Any:
     return p.at(found)
 
 
+class _Known(FrozenTrial):
+    """A trial that a study may keep as it is: copying 200 of them takes as long as asking."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Known:
+        return self
+
+
 def _trial(
     space: Space,
     spread: Mapping[str, BaseDistribution],
@@ -75,9 +84,16 @@ def _trial(
     attributes: dict[str, Any],
 ) -> FrozenTrial:
     params = {p.name: encode(p, values[p.name]) for p in space.parameters if p.name in values}
-    return optuna.trial.create_trial(
+    return _Known(
+        number=-1,
+        trial_id=-1,
         state=TrialState.COMPLETE if scores is not None else TrialState.RUNNING,
+        value=None,
         values=scores,
+        datetime_start=LONG_AGO,
+        datetime_complete=LONG_AGO if scores is not None else None,
+        user_attrs={},
+        intermediate_values={},
         params=params,
         distributions={name: spread[name] for name in params},
         system_attrs=attributes,

@@ -13,6 +13,7 @@ import numpy as np
 from cnnsweep.lattice import Lattice, TooLarge, lattice, listed
 from cnnsweep.objective import Objective
 from cnnsweep.problem import Problem
+from cnnsweep.schema import COSTS
 from cnnsweep.search import begin
 from cnnsweep.search.history import Curves, History, Observation, make
 from cnnsweep.space import Parameter, Space, Values
@@ -29,6 +30,8 @@ class Proposing(keras_tuner.Oracle):
     oracle that is fed the same history proposes the same.
     """
 
+    several = False
+    """Whether it can serve several objectives."""
     promotes = False
     """Whether trials end at rungs and are continued later."""
     rungs: Sequence[int] = ()
@@ -50,7 +53,7 @@ class Proposing(keras_tuner.Oracle):
         start_with: Sequence[Mapping[str, Any]] = (),
         **settings: Any,
     ) -> None:
-        self.problem = problem
+        self.problem, self.goal = problem, objective
         self.most = max_trials
         self.full_epochs = max_epochs
         self.forced: Values | None = None
@@ -61,6 +64,8 @@ class Proposing(keras_tuner.Oracle):
         self._seen: dict[Hashable, str] = {}
         self._first, self.notes = begin.read(problem, start_with)
         self._started: dict[str, str] = {}
+        self._earlier: dict[str, Values] = {}
+        self._rows: dict[tuple[str, int], Mapping[str, float]] = {}
         self._left: list[tuple[Values, Hashable]] | None = None
         self._lattice: Lattice | None = None
         self._listable = True
@@ -106,7 +111,7 @@ class Proposing(keras_tuner.Oracle):
 
     def history(self) -> History:
         """What the sampler learns from: a failed trial counts as bad as the worst that did not fail."""
-        origins = [id_ for id_ in self.start_order if self.origin(id_) == id_]
+        origins = [*self._earlier, *(id_ for id_ in self.start_order if self.origin(id_) == id_)]
         running = {self.origin(t.trial_id) for t in self.ongoing_trials.values()}
         if self.rungs:
             values = self.curves.level(origins, self.rungs, self.startup)
@@ -115,17 +120,40 @@ class Proposing(keras_tuner.Oracle):
             values = {id_: value for id_ in known if (value := self.curves.best(id_)) is not None}
         failed = {self.origin(t.trial_id) for t in self.trials.values() if t.status == "FAILED"}
         values = {id_: value for id_, value in values.items() if id_ not in failed}
-        worst = max(values.values(), default=0.0)
+        scores = {id_: self._scores(id_, value) for id_, value in values.items()}
+        nothing = (0.0,) * len(self.goal.all)
+        worst = tuple(max(column) for column in zip(*scores.values(), strict=True)) if scores else nothing
         seen = [
-            Observation(self.values_of(id_), (values.get(id_, worst),))
+            Observation(self.values_of(id_), scores.get(id_, worst))
             for id_ in origins
-            if id_ in values or id_ in failed
+            if id_ in scores or id_ in failed
         ]
         pending = [self.values_of(id_) for id_ in origins if id_ in running and id_ not in values]
         return History(self.problem.space, seen, pending, self.most)
 
+    def learn(self, earlier: Sequence[Mapping[str, Any]]) -> None:
+        """Take in the trials of another sweep: values, which may lack keys, and the curve's rows by epoch."""
+        sign = -1.0 if self.objective.direction == "max" else 1.0
+        for number, trial in enumerate(earlier, start=1):
+            id_ = f"earlier {number}"
+            self._earlier[id_] = dict(trial["values"])
+            for epoch, row in trial["curve"].items():
+                self.curves.add(id_, int(epoch), sign * row[self.objective.name])
+                self._rows[id_, int(epoch)] = row
+
+    def _scores(self, id_: str, value: float) -> tuple[float, ...]:
+        if not self.goal.also:
+            return (value,)
+        epochs = self.curves.by_id[id_]
+        row = self._rows[id_, min(epochs, key=lambda epoch: epochs[epoch])]
+        network = self.problem.judge(self.values_of(id_)).network
+        point = self.goal.point({**row, **{cost: getattr(network, cost) for cost in COSTS if network}})
+        return point or (value, *[1e30] * len(self.goal.also))
+
     def values_of(self, id_: str) -> Values:
         """The configuration of a proposal, without the budget."""
+        if id_ in self._earlier:
+            return self._earlier[id_]
         return {k: v for k, v in self.trials[id_].hyperparameters.values.items() if not k.startswith("tuner/")}
 
     def parent(self, id_: str) -> str | None:
@@ -142,6 +170,8 @@ class Proposing(keras_tuner.Oracle):
         if math.isfinite(metrics[name]):
             sign = -1.0 if self.objective.direction == "max" else 1.0
             self.curves.add(self.origin(trial_id), epoch, sign * metrics[name])
+            if self.goal.also:
+                self._rows[self.origin(trial_id), epoch] = metrics
 
     def next_rung(self, trial_id: str, epoch: int) -> int:  # noqa: ARG002
         """The epoch at which the trial is next compared with others, or ends."""

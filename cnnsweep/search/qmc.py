@@ -47,4 +47,5 @@ class QmcOracle(SampledOracle):
     """Fills the space evenly, whatever comes of it."""
 
     sampler_name = "qmc"
+    several = True
     learns = False

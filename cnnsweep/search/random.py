@@ -9,3 +9,5 @@ from cnnsweep.search.oracle import Proposing
 
 class RandomOracle(Proposing, keras_tuner.oracles.RandomSearchOracle):
     """KerasTuner's random search over configurations that are valid and new."""
+
+    several = True

@@ -37,3 +37,4 @@ class TpeOracle(SampledOracle):
     """Learns from finished trials which values good configurations have in common."""
 
     sampler_name = "tpe"
+    several = True
