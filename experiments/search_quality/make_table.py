@@ -25,7 +25,7 @@ sys.path.insert(0, str(HERE))
 from problem import SETTINGS  # noqa: E402
 
 import cnnsweep  # noqa: E402
-from cnnsweep.journal import Journal  # noqa: E402
+from cnnsweep import journal  # noqa: E402
 from cnnsweep.search.oracle import Proposing  # noqa: E402
 
 TRIALS, AGAIN = 405, 20
@@ -49,7 +49,7 @@ def sweep(folder: Path, name: str, *overrides: str) -> pd.DataFrame:
     if not begun:
         quiet = ("tracking.gallery=0", "tracking.report=false", "executor=cpu", "executor.workers=2")
         arguments = [*SETTINGS, *quiet, f"name={name}", *overrides, store]
-    elif not any(event["event"] == "stop" for event in Journal.read(begun[0])):
+    elif not any(event["event"] == "stop" for event in journal.read(begun[0])):
         arguments = ["resume", begun[0].parent.name, store]
     else:
         arguments = []

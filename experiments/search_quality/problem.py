@@ -25,6 +25,7 @@ SETTINGS = (
     "budget.minutes=null",
     "budget.trials=null",
     "budget.epochs=100000",
+    "search.start_with=[]",
 )
 
 
