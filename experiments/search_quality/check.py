@@ -22,8 +22,9 @@ def main() -> None:
     print(f"{len(table.values)} configurations, {len(table.noise)} pairs")
     for name, value in held_out(table).items():
         print(f"{name:28} {value:.2f}")
-    noise = 100 * np.sqrt((table.noise**2).mean(0))
-    print(f"{'noise of a seed, by epoch':28} {' '.join(f'{n:.2f}' for n in noise)}")
+    for kind, name in ((False, "plain"), (True, "normalised")):
+        noise = 100 * table.noise[table.normalised == kind].std(axis=0)
+        print(f"{f'noise of a seed, {name}':28} {' '.join(f'{n:.2f}' for n in noise)}")
     best, values = fitted.best()
     top = np.sort(table.accuracy[:, -1])[::-1][:5]
     print(f"best {best:.4f} (table: {top}) {values}")

@@ -100,9 +100,7 @@ class Simulator:
     def _noisy(self, values: Mapping[str, Any], number: int) -> np.ndarray:
         """The curve that training with another seed might have given."""
         rng = np.random.default_rng([self._seed, number])
-        noise = self._surrogate.table.noise
-        sign = 1 if rng.random() < 0.5 else -1
-        return self._surrogate.curve(values)[0] + sign * noise[rng.integers(len(noise))]
+        return self._surrogate.curve(values)[0] + self._surrogate.noise(values, rng)
 
     def _schedule(self, slot: str, now: float) -> None:
         run = self._busy[slot]
