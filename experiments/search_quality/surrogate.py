@@ -7,8 +7,8 @@ error, so that it favours neither the searches that model with the one nor those
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ class Table:
     """Curves of one configuration with two seeds, subtracted, divided by √2, outliers cut: (pairs, epochs)."""
     normalised: np.ndarray
     """Which of these pairs have batch normalisation: their early epochs are several times as noisy."""
+
+    def part(self, rows: Sequence[int]) -> Table:
+        """Some of its configurations."""
+        values = [self.values[i] for i in rows]
+        return replace(self, values=values, accuracy=self.accuracy[list(rows)], seconds=self.seconds[list(rows)])
 
 
 def read_table(path: Path = TABLE) -> Table:
