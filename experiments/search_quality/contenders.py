@@ -1,0 +1,186 @@
+"""The searches that are compared: ours by name, KerasTuner's and Optuna's as they come, and the simplest there is."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import keras_tuner
+import optuna
+from problem import EPOCHS, OBJECTIVE, problem, search_config
+from simulator import Searching
+
+from cnnsweep.problem import Problem
+from cnnsweep.search import Proposal, Search, build
+from cnnsweep.search.oracle import Proposing, hyperparameters
+
+WAVE, KEPT = 27, 3
+TRIES = 1_000
+
+
+class OneEpochOracle(Proposing, keras_tuner.Oracle):
+    """Train 27 configurations for one epoch, continue the best 3 of all so far to the end, and so on."""
+
+    promotes = True
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:  # noqa: ARG002
+        values = [t.hyperparameters.values for t in self.trials.values()]
+        first = [t for t in self.trials.values() if "tuner/trial_id" not in t.hyperparameters.values]
+        continued = {v["tuner/trial_id"] for v in values if "tuner/trial_id" in v}
+        ended = [t for t in first if t.status == "COMPLETED" and t.trial_id not in continued]
+        waves, rest = divmod(len(first), WAVE)
+        if rest or len(continued) >= KEPT * waves:
+            return self._run(self.fresh(self.rng()), 1)
+        if any(t.status == "RUNNING" for t in first):
+            return {"status": "IDLE"}
+        best = max(ended, key=lambda t: t.score)
+        kept = {k: v for k, v in best.hyperparameters.values.items() if not k.startswith("tuner/")}
+        return self._run({**kept, "tuner/trial_id": best.trial_id}, EPOCHS)
+
+    def _run(self, values: dict[str, Any] | None, epochs: int) -> dict[str, Any]:
+        return {"status": "RUNNING", "values": {**(values or {}), "tuner/epochs": epochs}}
+
+
+class KerasTuner:
+    """One of KerasTuner's oracles, driven as its Tuner does, with a favour: no network that cannot be built costs it.
+
+    Random draws are repeated until one can be, since each that cannot would lose its Hyperband a promotion.
+    """
+
+    def __init__(self, oracle: Any, posed: Problem) -> None:
+        self._oracle, self._problem, self._draw = oracle, posed, oracle._random_values
+        oracle.verbose = 0
+        oracle._random_values = self._valid
+        self._folder = tempfile.TemporaryDirectory()
+        oracle._set_project_dir(self._folder.name, "search")
+        oracle.save = oracle._save_trial = lambda *_: None
+
+    def ask(self, slot: str) -> Proposal | Literal["wait", "done"]:
+        for _ in range(TRIES):
+            trial = self._oracle.create_trial(slot)
+            if trial.status != "RUNNING":
+                return "wait" if trial.status == "IDLE" else "done"
+            chosen = trial.hyperparameters.values
+            values = self._active(chosen)
+            if self._problem.judge(values).fault is None:
+                return Proposal(trial.trial_id, values, chosen.get("tuner/epochs"), chosen.get("tuner/trial_id"))
+            trial.status = "INVALID"
+            self._oracle.end_trial(trial)
+        return "done"
+
+    def _valid(self) -> dict[str, Any] | None:
+        drawn = (self._draw() for _ in range(TRIES))
+        return next((v for v in drawn if v is None or self._problem.judge(self._active(v)).fault is None), None)
+
+    def _active(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        active = self._problem.space.active(chosen)  # among its choices KerasTuner makes 0 of False
+        return {p.name: chosen[p.name] if p.grid is None else p.grid[p.grid.index(chosen[p.name])] for p in active}
+
+    def report(self, proposal: str, epoch: int, metrics: Mapping[str, float]) -> bool:
+        return self._oracle.update_trial(proposal, dict(metrics), step=epoch).status != "STOPPED"
+
+    def end(self, proposal: str, succeeded: bool) -> None:  # noqa: ARG002
+        trial = self._oracle.trials[proposal]
+        trial.status = "COMPLETED"
+        self._oracle.end_trial(trial)
+
+
+class Optuna:
+    """An Optuna study used directly: suggestions by condition, a pruner; what cannot be built is pruned at once."""
+
+    def __init__(self, study: optuna.Study, posed: Problem) -> None:
+        self._study, self._problem = study, posed
+        self._trials: dict[str, optuna.Trial] = {}
+
+    def ask(self, slot: str) -> Proposal | Literal["wait", "done"]:  # noqa: ARG002
+        for _ in range(TRIES):
+            trial = self._study.ask()
+            values: dict[str, Any] = {}
+            for p in self._problem.space.parameters:
+                if all(values.get(name) in allowed for name, allowed in p.when):
+                    values[p.name] = _suggest(trial, p)
+            if self._problem.judge(values).fault is None:
+                self._trials[str(trial.number)] = trial
+                return Proposal(str(trial.number), values)
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return "done"
+
+    def report(self, proposal: str, epoch: int, metrics: Mapping[str, float]) -> bool:
+        trial = self._trials[proposal]
+        trial.report(metrics[OBJECTIVE.metric], epoch)
+        if epoch < EPOCHS and trial.should_prune():
+            self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            return False
+        if epoch == EPOCHS:
+            self._study.tell(trial, metrics[OBJECTIVE.metric])
+        return True
+
+    def end(self, proposal: str, succeeded: bool) -> None:
+        pass
+
+
+def _suggest(trial: optuna.Trial, p: Any) -> Any:
+    if p.choices is not None:
+        return trial.suggest_categorical(p.name, p.choices)
+    if p.integer:
+        return trial.suggest_int(p.name, int(p.low), int(p.high), log=p.log)
+    return trial.suggest_float(p.name, p.low, p.high, log=p.log)
+
+
+Make = Callable[[int], Searching]
+
+
+def ours(*overrides: str) -> Make:
+    """A search of this project: `ours("search=hyperband", "search.factor=2")`."""
+
+    def make(seed: int) -> Searching:
+        config = {**problem().config, "seed": seed, "search": search_config(overrides)}
+        return build(config, replace(problem(), config=config), OBJECTIVE)
+
+    return make
+
+
+def simplest(seed: int) -> Searching:
+    oracle = OneEpochOracle(problem(), OBJECTIVE, seed=seed, max_trials=None, max_epochs=EPOCHS)
+    return Search(oracle, OBJECTIVE)
+
+
+def keras_tuners(name: str, **settings: Any) -> Make:
+    def make(seed: int) -> Searching:
+        oracle = getattr(keras_tuner.oracles, name)(
+            objective=keras_tuner.Objective(OBJECTIVE.metric, OBJECTIVE.direction),
+            hyperparameters=hyperparameters(problem().space),
+            seed=seed + 1,
+            max_consecutive_failed_trials=10**9,
+            **settings,
+        )
+        return KerasTuner(oracle, problem())
+
+    return make
+
+
+def optunas(seed: int) -> Searching:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler = optuna.samplers.TPESampler(seed=seed)
+    pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=EPOCHS, reduction_factor=3)
+    return Optuna(optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner), problem())
+
+
+MOST = 10_000
+OTHERS: dict[str, Make] = {
+    "KerasTuner random": keras_tuners("RandomSearchOracle", max_trials=MOST),
+    "KerasTuner Bayesian": keras_tuners("BayesianOptimizationOracle", max_trials=MOST),
+    "KerasTuner Hyperband": keras_tuners("HyperbandOracle", max_epochs=EPOCHS, factor=3, hyperband_iterations=100),
+    "Optuna TPE + Hyperband": optunas,
+    "one epoch, then the best": simplest,
+}
+
+
+def contender(name: str) -> Make:
+    """One of `OTHERS`, else a search of ours by its name and settings: "hyperband", "hyperband search.factor=2"."""
+    if name in OTHERS:
+        return OTHERS[name]
+    search, *settings = name.split()
+    return ours(f"search={search}", *settings)
