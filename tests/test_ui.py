@@ -158,20 +158,21 @@ def test_a_sweep_in_a_store_that_is_named_needs_no_folder(tmp_path: Path) -> Non
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_ui_runs_until_it_is_interrupted(number: signal.Signals, tmp_path: Path) -> None:
     tracking = {"uri": None, "dir": str(tmp_path), "experiment": "tests", "tags": {}, "gallery": 0}
-    code = "import sys; from cnnsweep import ui; ui.serve(sys.argv[1], open_browser=False)"
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # a job in the background inherits deaf ears
+    code = f"import signal, sys; {heard}; from cnnsweep import ui; ui.serve(sys.argv[1], open_browser=False)"
     command = [sys.executable, "-u", "-c", code, open_store(tracking)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     assert process.stdout
     base = process.stdout.readline().removeprefix("MLflow UI: ").strip()
-    with urllib.request.urlopen(f"{base}/health", timeout=10) as answer:
+    with urllib.request.urlopen(f"{base}/health", timeout=60) as answer:
         assert answer.status == 200
     body = json.dumps({"experiment_ids": ["1"], "max_results": 1}).encode()
     request = urllib.request.Request(f"{base}/api/2.0/mlflow/runs/search", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.status == 200
     time.sleep(0.2)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=90)
     assert (process.returncode, errors) == (0, "")
     assert not {"mlartifacts", "mlruns"} & set(os.listdir(tmp_path))
     with pytest.raises(OSError, match="refused"):
