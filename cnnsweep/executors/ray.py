@@ -22,20 +22,24 @@ from cnnsweep.executors import Event, Job, cluster, depot
 from cnnsweep.executors.cargo import Place
 from cnnsweep.executors.manifest import Manifest
 from cnnsweep.executors.process import BACKENDS
-from cnnsweep.executors.relay import Answer, Load, Relay, Reply, Setup, Start, clean
+from cnnsweep.executors.relay import Answer, Kill, Load, Order, Relay, Reply, Setup, Start, clean
 from cnnsweep.executors.worker import in_one_line
 from cnnsweep.trial import EpochReport, TrialSpec
 
 LOOK = 1.0
 """Seconds between looks at the cluster's nodes."""
 STARTING = 60.0
-"""Seconds that a cluster gets to have its first relay running, and another ten for the others."""
+"""Seconds that a cluster gets to have its first relay running."""
+JOINING = 10.0
+"""Seconds after one relay in which the next must be running for a sweep to wait for it."""
+KILLING = 5.0
+"""Seconds that a worker gets to be killed, before the actor around it is."""
 FAILURES = 3
 """Relays that may fail to start on a node in a row, before it is left alone."""
 _log = logging.getLogger("cnnsweep.executors")
 
 
-@dataclass
+@dataclass(eq=False)
 class _Task:
     """A job that was submitted and has not ended."""
 
@@ -50,7 +54,7 @@ class _Task:
     """The last answer."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Hand:
     """An actor, which has a task or is free for one."""
 
@@ -62,7 +66,9 @@ class _Hand:
     ready: bool = False
     task: _Task | None = None
     number: int = 0
-    order: Start | Load | Answer | None = None
+    order: Order | None = None
+    condemned: tuple[str, float] | None = None
+    """Why its job is to end, and by when, else the actor is killed."""
 
 
 class RayExecutor:
@@ -168,17 +174,21 @@ class RayExecutor:
 
     def kill(self, slot: str, reason: str) -> None:
         """Kill the slot's worker: its job is lost for this reason, unless it has just ended by itself."""
-        task = self._tasks.pop(slot, None)
+        task = self._tasks.get(slot)
         if task is None:
             return
         self._events = deque(event for event in self._events if event.slot != slot)
         hand = next((h for h in self._hands if h.task is task), None)
         if hand is None:
             self._waiting.remove(task)
+            self._lose(task, reason)
+            return
+        asked = hand in self._asked.values() or any(hand is again for _, again in self._again)
+        hand.condemned = reason, time.monotonic() + KILLING
+        if asked:
+            hand.actor.kill.remote(hand.number, reason)
         else:
-            self._drop(hand)
-            self._launch(hand.node, slot, listed=True)
-        self._lose(task, reason)
+            self._ask(hand, Kill(reason))
 
     def close(self) -> None:
         """Stop all workers, and the cluster where it was started here."""
@@ -226,13 +236,14 @@ class RayExecutor:
 
     def _begin(self) -> None:
         """Wait for the workers; those that take longer join later."""
-        began = time.monotonic()
+        began, ready = time.monotonic(), 0
         problem = "they are all in use"
         while any(not hand.ready for hand in self._hands):
-            some = any(hand.ready for hand in self._hands)
-            if time.monotonic() - began > (10 if some else STARTING):
+            if time.monotonic() - began > (JOINING if ready else STARTING):
                 break
             problem = self._collect(LOOK, follow=False) or problem
+            if (now := sum(hand.ready for hand in self._hands)) > ready:
+                began, ready = time.monotonic(), now
         if not any(hand.ready for hand in self._hands):
             raise UserError(
                 f"executor=ray: no worker could be started on {cluster.describe(cluster.alive())}: {problem}"
@@ -245,6 +256,9 @@ class RayExecutor:
             self._again.remove((due, hand))
             if hand in self._hands:
                 self._ask(hand)
+        for hand in [h for h in self._hands if h.condemned and h.condemned[1] <= time.monotonic()]:
+            assert hand.condemned is not None
+            self._failed(hand, hand.condemned[0])
         problem = None
         if not self._asked:
             time.sleep(seconds)
@@ -254,7 +268,8 @@ class RayExecutor:
                 for ref in self._ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]:
                     problem = self._receive(ref) or problem
         if follow and time.monotonic() - self._looked > LOOK:
-            self._follow(cluster.alive())
+            with contextlib.suppress(self._ray.exceptions.RayError, OSError):  # the head may be busy for a moment
+                self._follow(cluster.alive())
         return problem
 
     def _follow(self, nodes: Sequence[cluster.Node]) -> None:
@@ -273,7 +288,7 @@ class RayExecutor:
     def _launch(self, node: cluster.Node, slot: str, listed: bool = False) -> None:
         actor_class = self._ray.remote(Relay)
         where = {"num_cpus": self._cpus, "num_gpus": self._gpus, "scheduling_strategy": self._on(node)}
-        actor = actor_class.options(max_restarts=0, max_task_retries=0, **where).remote(self._setup)
+        actor = actor_class.options(max_restarts=0, max_task_retries=0, max_concurrency=3, **where).remote(self._setup)
         hand = _Hand(actor, node, slot, listed)
         self._hands.append(hand)
         self._ask(hand)
@@ -288,7 +303,7 @@ class RayExecutor:
         taken = {hand.slot for hand in self._hands} | set(self._tasks)
         return next(name for n in range(len(taken) + 1) if (name := f"{kind}{n}") not in taken)
 
-    def _ask(self, hand: _Hand, order: Start | Load | Answer | None = None) -> None:
+    def _ask(self, hand: _Hand, order: Order | None = None) -> None:
         """Put a question to an actor: a new one, or the last one again."""
         if order is not None:
             hand.order, hand.number = order, hand.number + 1
@@ -331,9 +346,8 @@ class RayExecutor:
         """A worker could not be started, or what is around a job failed there: the job is lost."""
         self._drop(hand)
         if hand.task is not None:
-            task = self._tasks.pop(hand.task.slot)
-            self._launch(hand.node, task.slot, listed=True)
-            self._lose(task, reason)
+            self._launch(hand.node, hand.task.slot, listed=True)
+            self._lose(hand.task, reason)
         else:
             self._failures[hand.node.id] += 1
             if self._failures[hand.node.id] == FAILURES:
@@ -342,12 +356,14 @@ class RayExecutor:
 
     def _gone(self, hand: _Hand, task: _Task, error: Exception) -> None:
         """An actor is lost, mostly with its node: its job moves, once."""
+        if hand.condemned is not None:
+            self._failed(hand, hand.condemned[0])
+            return
         self._drop(hand)
         reason = in_one_line(error)
         _log.warning("%s: node %s lost its worker: %s", task.slot, hand.node.name, reason)
         task.moves += 1
         if task.moves > 1:
-            del self._tasks[task.slot]
             self._lose(task, f"its worker was lost with its node, for the second time: {reason}")
             return
         if isinstance(task.argument, TrialSpec) and task.epoch:
@@ -378,6 +394,13 @@ class RayExecutor:
         task, manifest = hand.task, self._manifest
         assert task is not None
         assert manifest is not None
+        if hand.condemned is not None and reply.kind in ("need", "report"):
+            if reply.kind == "need":  # nothing runs yet
+                hand.task, reason, hand.condemned = None, hand.condemned[0], None
+                self._lose(task, reason)
+            else:
+                self._ask(hand, Kill(hand.condemned[0]))
+            return
         try:
             if reply.kind == "need":
                 self._loaded.add(hand.node.id)
@@ -391,16 +414,16 @@ class RayExecutor:
         if reply.kind == "report":
             self._tell(hand, task, reply.value)
             return
-        hand.task = None
-        del self._tasks[task.slot]
+        hand.task = hand.condemned = None
         if reply.kind == "lost":
             self._lose(task, str(reply.value))
             return
         try:
             manifest.fetch(task.places)
         except Exception as error:
-            self._events.append(Event(task.slot, "lost", in_one_line(error)))
+            self._lose(task, in_one_line(error))
         else:
+            del self._tasks[task.slot]
             self._events.append(Event(task.slot, "result", reply.value))
 
     def _tell(self, hand: _Hand, task: _Task, report: Any) -> None:
@@ -420,7 +443,7 @@ class RayExecutor:
                 raise RuntimeError("this report was answered already")
             unanswered.clear()
             task.keep_on = bool(keep_on)
-            if hand.task is task and hand in self._hands:
+            if hand.task is task and hand in self._hands and hand.condemned is None:
                 self._ask(hand, Answer(bool(keep_on)))
 
         return answer
@@ -429,10 +452,12 @@ class RayExecutor:
         assert self._manifest is not None
         with contextlib.suppress(Exception):
             self._manifest.fetch(task.places)
+        del self._tasks[task.slot]
         self._events.append(Event(task.slot, "lost", reason))
 
     def _drop(self, hand: _Hand) -> None:
-        self._hands.remove(hand)
+        if hand in self._hands:
+            self._hands.remove(hand)
         self._last = hand.slot
         self._asked = {ref: other for ref, other in self._asked.items() if other is not hand}
         with contextlib.suppress(Exception):  # it is dead, or its node is

@@ -13,6 +13,7 @@ import pickle
 import shutil
 import sys
 import tempfile
+import threading
 import uuid
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,6 +73,16 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Kill:
+    """End the job, whose report is not answered."""
+
+    reason: str
+
+
+Order = Start | Load | Answer | Kill
+
+
+@dataclass(frozen=True)
 class Reply:
     """A report, a result or a loss; or "need" and the places that are not to be seen here."""
 
@@ -98,10 +109,11 @@ def clean(sweep: str) -> None:
 
 
 class Relay:
-    """An actor's class. All it is asked is one question after another, and each is answered once."""
+    """An actor's class. It is asked one question after another, each of which is answered once, and told to kill."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
+        self._lock = threading.Lock()
         self._number = 0
         self._reply: Reply | None = None
         self._start: Start | None = None
@@ -133,14 +145,20 @@ class Relay:
         )
         return cnnsweep.__version__
 
-    def step(self, number: int, order: Start | Load | Answer) -> Reply:
+    def step(self, number: int, order: Order) -> Reply:
         """Do what is asked and return what comes of it. Asked again, after a broken connection, tell it again."""
-        if number != self._number or self._reply is None:
-            self._reply, self._number = None, number
-            self._reply = self._do(order)
-        return self._reply
+        with self._lock:
+            if number != self._number or self._reply is None:
+                self._reply, self._number = None, number
+                self._reply = self._do(order)
+            return self._reply
 
-    def _do(self, order: Start | Load | Answer) -> Reply:
+    def kill(self, number: int, reason: str) -> None:
+        """End the job of the question that is being dealt with."""
+        if number == self._number:
+            self._executor.kill(self._executor.slots[0], reason)
+
+    def _do(self, order: Order) -> Reply:
         if isinstance(order, Start):
             self._start, self._sent = order, {}
             if missing := [place.path for place in order.places if not place.is_seen()]:
@@ -148,6 +166,8 @@ class Relay:
             self._executor.submit(self._executor.slots[0], arrive, (order.job, order.argument))
         elif isinstance(order, Load):
             self._take(order)
+        elif isinstance(order, Kill):
+            self._executor.kill(self._executor.slots[0], order.reason)
         else:
             self._event.answer(order.keep_on)
         return self._next()
