@@ -17,12 +17,14 @@ import executor_jobs as jobs
 import psutil
 import pynvml
 import pytest
+import ray_cluster
 
 from cnnsweep.errors import UserError
 from cnnsweep.executors import Event, Executor, devices, launch
 from cnnsweep.executors.devices import Gpu, chosen_gpus, cores, visible_gpus
 from cnnsweep.executors.inline import InlineExecutor
 from cnnsweep.executors.process import ProcessExecutor
+from cnnsweep.executors.ray import RayExecutor
 from cnnsweep.executors.worker import in_one_line
 
 # A new executor joins the suite by being listed here.
@@ -39,9 +41,25 @@ def closing(executor: Any) -> Iterator[Any]:
     executor.close()
 
 
-@pytest.fixture(params=EXECUTORS)
+@pytest.fixture(scope="module")
+def on_ray() -> Iterator[Executor]:
+    """A cluster takes seconds to start, and its workers as long to import TensorFlow: one for all tests."""
+    pytest.importorskip("ray").init("local", **ray_cluster.SMALL, num_cpus=2)
+    yield from closing(RayExecutor())
+    ray_cluster.leave()
+
+
+@pytest.fixture(params=[*EXECUTORS, pytest.param("ray", marks=pytest.mark.slow)])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    yield from closing(EXECUTORS[request.param]())
+    if request.param in EXECUTORS:
+        yield from closing(EXECUTORS[request.param]())
+        return
+    shared: Executor = request.getfixturevalue("on_ray")
+    yield shared
+    for slot in shared.slots:
+        shared.kill(slot, "the test is over")
+    while shared.wait() is not None:
+        pass
 
 
 @pytest.fixture
