@@ -80,7 +80,7 @@ class Ledger:
     """Epochs trained so far, summed over all trials."""
     counts: Counter[str] = field(default_factory=Counter)
     """How many trials have each status."""
-    _ranking: Ranking = field(default_factory=Ranking)
+    _ranking: Ranking[int] = field(default_factory=Ranking)
     _by_proposal: dict[str, int] = field(default_factory=dict)
 
     def apply(self, event: Mapping[str, Any]) -> None:

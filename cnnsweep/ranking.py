@@ -6,37 +6,42 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
-Place = tuple[float, int]
+Name = TypeVar("Name", int, str)
 
 
 @dataclass
-class Ranking:
-    """Numbers by what they came to, the smaller the better; the first number of equals."""
+class Ranking(Generic[Name]):
+    """Names by what they came to, the smaller the better; the first name of equals."""
 
-    _places: dict[int, Place] = field(default_factory=dict)
-    _order: list[Place] = field(default_factory=list)
+    _places: dict[Name, tuple[float, Name]] = field(default_factory=dict)
+    _order: list[Any] = field(default_factory=list)
 
-    def __contains__(self, number: int) -> bool:
-        return number in self._places
+    def __contains__(self, name: Name) -> bool:
+        return name in self._places
 
-    def put(self, number: int, value: float | None) -> None:
-        """Give a number its place; None takes it out."""
-        place = None if value is None else (value, number)
-        before = self._places.get(number)
+    def put(self, name: Name, value: float | None) -> None:
+        """Give a name its place; None takes it out."""
+        place = None if value is None else (value, name)
+        before = self._places.get(name)
         if before == place:
             return
         if before is not None:
             del self._order[bisect_left(self._order, before)]
-            del self._places[number]
+            del self._places[name]
         if place is not None:
-            self._places[number] = place
+            self._places[name] = place
             insort(self._order, place)
 
-    def first(self, count: int | None = None) -> list[int]:
-        """The best numbers, all where None."""
-        return [number for _, number in self._order[:count]]
+    def place(self, name: Name) -> int:
+        """How many stand before a name."""
+        return bisect_left(self._order, self._places[name])
 
-    def first_of(self, numbers: Iterable[int], count: int) -> list[int]:
-        """The best of some numbers; those without a place are left out."""
-        return [number for _, number in heapq.nsmallest(count, (self._places[n] for n in numbers if n in self))]
+    def first(self, count: int | None = None) -> list[Name]:
+        """The best names, all where None."""
+        return [name for _, name in self._order[:count]]
+
+    def first_of(self, names: Iterable[Name], count: int) -> list[Name]:
+        """The best of some names; those without a place are left out."""
+        return [name for _, name in heapq.nsmallest(count, (self._places[n] for n in names if n in self))]

@@ -10,7 +10,7 @@ from cnnsweep.ranking import Ranking
 
 
 def test_the_order_is_that_of_sorting_whatever_was_put_before() -> None:
-    rng, ranking, values = random.Random(0), Ranking(), dict[int, float | None]()
+    rng, ranking, values = random.Random(0), Ranking[int](), dict[int, float | None]()
     for _ in range(2000):
         number = rng.randrange(60)
         values[number] = rng.choice([None, -math.inf, rng.randrange(9), rng.random()])
@@ -18,6 +18,7 @@ def test_the_order_is_that_of_sorting_whatever_was_put_before() -> None:
     wanted = sorted((value, number) for number, value in values.items() if value is not None)
     assert ranking.first() == [number for _, number in wanted]
     assert ranking.first(3) == ranking.first()[:3]
+    assert [ranking.place(number) for number in ranking.first()] == [*range(len(wanted))]
     some = [number for number in values if number % 2]
     assert ranking.first_of(some, 5) == [number for _, number in wanted if number % 2][:5]
 

@@ -4,9 +4,10 @@ Each size runs in a process of its own, through the real loop: random search ove
 the MLflow store (SQLite, tracking as it is by default). A trial reports five epochs and ends. Measured are trials a
 second, the driver's processor time a trial and what of it goes where, memory, and bytes on disk. The bar: a trial at
 10,000 costs at most 1.2 times what it costs at 1,000. After the largest inline sweep it is listed, reported on and
-resumed with one trial more. Ray Tune runs the same no-op trials beside it, with as many at once as there are cores.
+resumed with one trial more. `pretended` is a sweep on 1,000 slots that no machine has, whose trials do nothing for
+a minute each. Ray Tune runs the same no-op trials beside it, with as many at once as there are cores.
 
-    python experiments/benchmarks/scale.py [--sizes 100 1000 10000] [--only inline|ray|tune] [--out FILE.md]
+    python experiments/benchmarks/scale.py [--sizes 100 1000 10000] [--only inline|ray|pretended|tune] [--out FILE.md]
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import heapq
 import importlib
+import itertools
 import json
 import os
 import platform
@@ -54,6 +57,48 @@ def no_training(spec: Any) -> Any:
     return TrialResult(spec.number, "completed", None, EPOCHS, {"trial_seconds": 0.005})
 
 
+class Pretended:
+    """An executor of many slots that no machine has: each report and end comes when its time is up."""
+
+    def __init__(self, slots: int, seconds: float, **_: Any) -> None:
+        self.slots = tuple(f"gpu{number}" for number in range(slots))
+        self.lateness: list[float] = []
+        """Seconds by which an event had to wait for the driver."""
+        self._seconds, self._rng = seconds, np.random.default_rng(0)
+        self._due: list[tuple[float, int, str, Any, float]] = []
+        self._count = itertools.count()
+
+    def submit(self, slot: str, job: Any, argument: Any) -> None:
+        self._push(time.monotonic(), slot, job(argument), self._seconds * self._rng.uniform(0.5, 1.5) / EPOCHS)
+
+    def wait(self, timeout: float | None = None) -> Any:
+        from cnnsweep.executors import Event
+
+        now = time.monotonic()
+        if not self._due or self._due[0][0] > now + (timeout or 0):
+            time.sleep(timeout or 0)
+            return None
+        due, _, slot, steps, epoch = heapq.heappop(self._due)
+        time.sleep(max(0.0, due - now))
+        self.lateness.append(time.monotonic() - due)
+        try:
+            report = next(steps)
+        except StopIteration as end:
+            return Event(slot, "result", end.value)
+        except Exception as error:  # the final evaluation finds no checkpoint
+            return Event(slot, "lost", str(error))
+        return Event(slot, "report", report, lambda _: self._push(due, slot, steps, epoch))
+
+    def kill(self, slot: str, reason: str) -> None:
+        """Nothing hangs here."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _push(self, since: float, slot: str, steps: Any, epoch: float) -> None:
+        heapq.heappush(self._due, (since + epoch, next(self._count), slot, steps, epoch))
+
+
 def meter(trials: int) -> Any:
     """A watcher that reads the clocks at the first trial's start, at the last one's end, and when MLflow has all."""
     from cnnsweep.housekeeping import Housekeeper
@@ -81,6 +126,7 @@ def meter(trials: int) -> Any:
 
         def watch(self, sweep: Any, trouble: Any) -> contextlib.AbstractContextManager[Any]:  # noqa: ARG002
             self._tracker = sweep.listeners[0]
+            self.executor = sweep.executor._executor
             return contextlib.nullcontext()
 
         def log(self, event: Mapping[str, Any]) -> None:
@@ -153,6 +199,8 @@ def cnnsweep(trials: int, folder: Path, *overrides: str) -> Figures:
         "loop": (end["wall"] - first["wall"]) / trials,
         "whole": (sent["wall"] - first["wall"]) / trials,
         "cpu": each["process"],
+        "process busy": (sent["process"] - first["process"]) / (sent["wall"] - first["wall"]),
+        "behind": sent["wall"] - end["wall"],
         "parts": {
             "loop": each["loop"] - each["journal"] - each["search"] - followers,
             "journal": each["journal"],
@@ -162,6 +210,7 @@ def cnnsweep(trials: int, folder: Path, *overrides: str) -> Figures:
             "other threads": each["process"] - each["loop"] - each["MLflow"],
         },
         "tenths": [tenths[0], tenths[-1]] if trials >= 10 else [],
+        "lateness": np.quantile(getattr(watcher.executor, "lateness", None) or [0.0], [0.5, 0.99]).tolist(),
         "rss": [first["rss"], _peak()],
         "journal": (outcome.folder / "journal.jsonl").stat().st_size / trials,
         "store": (folder / "mlruns" / "mlflow.db").stat().st_size / trials,
@@ -252,9 +301,13 @@ def _peak() -> float:
 
 CORES = len(os.sched_getaffinity(0))
 RAY = ("executor=ray",)
+SLOTS, SECONDS = 1000, 60.0
+PRETENDED = ("executor=inline", "executor._target_=scale.Pretended", f"++executor.slots={SLOTS}",
+             f"++executor.seconds={SECONDS}")  # fmt: skip
 CASES: dict[str, Callable[[int, Path], Figures]] = {
     "inline": lambda trials, folder: cnnsweep(trials, folder, "executor=inline"),
     "ray": lambda trials, folder: cnnsweep(trials, folder, *RAY),
+    "pretended": lambda trials, folder: cnnsweep(trials, folder, *PRETENDED),
     "tune": with_tune,
     "afterwards": afterwards,
 }
@@ -280,7 +333,7 @@ def run(wanted: Sequence[str], sizes: Sequence[int], tune_sizes: Sequence[int]) 
     found: dict[str, Any] = {case: [] for case in wanted}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
         for case in wanted:
-            for trials in tune_sizes if case == "tune" else sizes:
+            for trials in {"tune": tune_sizes, "pretended": [3 * SLOTS]}.get(case, sizes):
                 folder = Path(root, f"{case}-{trials}")
                 folder.mkdir()
                 found[case].append(measure(case, trials, folder))
@@ -297,7 +350,7 @@ def table(found: Mapping[str, Any]) -> str:
         "store | artifacts |",
         "| --- |" + " ---: |" * 14,
     ]
-    for case in ("inline", "ray", "tune"):
+    for case in NAMES:
         for each in found.get(case, ()):
             parts = [f"{value:.2f}" for value in each.get("parts", {}).values()] or [""] * 6
             sizes = [f"{each[k] / 1000:.1f}" if k in each else "" for k in ("journal", "store", "artifacts")]
@@ -309,7 +362,12 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-NAMES = {"inline": "inline", "ray": "Ray", "tune": "Ray Tune itself"}
+NAMES = {
+    "inline": "inline",
+    "ray": "Ray",
+    "pretended": f"{SLOTS:,} pretended slots",
+    "tune": "Ray Tune itself",
+}
 
 
 def growth(found: Mapping[str, Any]) -> list[str]:
@@ -327,6 +385,14 @@ def growth(found: Mapping[str, Any]) -> list[str]:
                 f"largest sweep the loop's thread took {more['tenths'][0]:.2f} ms a trial in its first tenth and "
                 f"{more['tenths'][1]:.2f} ms in its last"
             )
+    for each in found.get("pretended", ()):
+        busy = each["process busy"]
+        lateness = " and ".join(f"{1000 * seconds:.0f}" for seconds in each["lateness"])
+        lines.append(
+            f"- {SLOTS:,} pretended slots, trials of {SECONDS:.0f} s on average: the driver was busy for "
+            f"{100 * busy:.0f}% of a core; an event waited for it {lateness} ms (median, 99th percentile); at the "
+            f"end of the last trial MLflow was {each['behind']:.1f} s behind"
+        )
     if after := found.get("afterwards"):
         lines.append(
             "- then, the largest sweep inline: `list` {list:.1f} s, `report` {report:.1f} s, `resume` {resume:.1f} "
@@ -351,7 +417,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--tune-sizes", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--only", choices=("inline", "ray", "tune"))
+    parser.add_argument("--only", choices=NAMES)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -359,7 +425,7 @@ def main() -> None:
     if arguments.case:
         print(json.dumps(CASES[arguments.case](arguments.sizes[0], arguments.folder)))
         return
-    wanted = (arguments.only,) if arguments.only else ("inline", "ray", "tune")
+    wanted = (arguments.only,) if arguments.only else tuple(NAMES)
     text = report(run(wanted, arguments.sizes, arguments.tune_sizes)) + "\n"
     print(text)
     if arguments.out:
