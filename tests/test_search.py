@@ -21,6 +21,8 @@ SEARCHES = (
     "asha tpe", "hyperband tpe",
 )  # fmt: skip
 """A second word is the sampler or the variant."""
+SLOW = ("bayesian", "gp", "asha gp")
+"""Make proposals ahead."""
 ACCURACY = Objective.of("val_accuracy")
 DISCRETE = {
     "model": {
@@ -60,7 +62,7 @@ def signature(posed, proposal):
     return posed.judge(proposal.values).signature
 
 
-def drive(search, slots=1, most=10_000, fails=lambda number, proposal: False, value=score):
+def drive(search, slots=1, most=10_000, fails=lambda number, proposal: False, value=score, ahead=False):
     """Keep all slots busy, end trials in the order in which they began, and return the proposals in order."""
     running, proposals = {}, []
     free = [f"slot{i}" for i in range(slots)]
@@ -73,6 +75,8 @@ def drive(search, slots=1, most=10_000, fails=lambda number, proposal: False, va
             running[free.pop(0)] = (len(proposals), proposal)
         if not running:
             return proposals
+        if ahead:
+            search.prepare()
         slot, (number, proposal) = next(iter(running.items()))
         failed = fails(number, proposal)
         for epoch in range(1, 3):
@@ -435,6 +439,63 @@ def test_a_model_finds_more_than_random_search(start, name, least):
 
     gains = [best(name, seed) - best("random", seed) for seed in range(3)]
     assert np.mean(gains) > least
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("name", SLOW)
+def test_what_is_made_ahead_is_what_would_be_proposed_and_no_slot_waits_for_it(start, name, slots, monkeypatch):
+    drawn, asking = [], False
+
+    def search():
+        made = start(name, DISCRETE, budget={"trials": 16})[1]
+        draw, ask = made.oracle.draw, made.ask
+
+        def counted():
+            drawn.append("for a slot" if asking else "ahead")
+            return draw()
+
+        def asked(slot):
+            nonlocal asking
+            asking = True
+            try:
+                return ask(slot)
+            finally:
+                asking = False
+
+        monkeypatch.setattr(made.oracle, "draw", counted)
+        monkeypatch.setattr(made, "ask", asked)
+        return made
+
+    late = drive(search(), slots, most=16)
+    assert set(drawn) == {"for a slot"}
+    drawn.clear()
+    assert drive(search(), slots, most=16, ahead=True) == late
+    assert drawn.count("for a slot") == slots, "the first of each slot is asked for while nothing runs"
+
+
+def test_what_is_made_ahead_lacks_the_last_end_only(start):
+    _, search = start("gp", DISCRETE, budget={"trials": 30})
+    running = [search.ask(slot) for slot in "ab"]
+    for number in range(6):
+        search.prepare()
+        proposal = running.pop(0)
+        search.report(proposal.id, 1, {"val_accuracy": score(proposal.values)})
+        search.end(proposal.id, succeeded=True)
+        history = search.oracle.history()
+        assert len(history.seen) == number
+        assert len(history.pending) == 2
+        running.append(search.ask("ab"[number % 2]))
+    assert len(search.oracle.history().seen) == 6
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_proposals_made_ahead_end_with_the_space_none_twice(start, name):
+    posed, search = start(name, TINY, budget={"trials": 100}, training={"epochs": 1})
+    proposals = drive(search, slots=2, ahead=True)
+    everything = {posed.judge(v).signature for v in posed.space.enumerate()}
+    assert Counter(signature(posed, p) for p in new(proposals)) == Counter(everything)
+    search.prepare()
+    assert search.ask("slot0") == "done"
 
 
 @pytest.mark.parametrize("name", ["random", "hyperband", "asha"])

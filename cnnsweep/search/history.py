@@ -21,6 +21,9 @@ SAMPLERS = {
     "nsga2": "cnnsweep.search.nsga2.Nsga2",
 }
 
+SLOW = ("gp",)
+"""Those that take longer than 100 ms after 200 trials (experiments/benchmarks/ask.py)."""
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -73,6 +76,14 @@ class Curves:
         """The best value until an epoch; None where there is none."""
         values = [value for epoch, value in self.by_id.get(id_, {}).items() if epoch <= until]
         return min(values, default=None)
+
+    def until(self, epochs: Mapping[str, int]) -> Curves:
+        """The curves as they were when these configurations had so many epochs."""
+        cut = {
+            id_: {epoch: value for epoch, value in self.by_id.get(id_, {}).items() if epoch <= most}
+            for id_, most in epochs.items()
+        }
+        return Curves({**self.by_id, **cut})
 
     def reached(self, id_: str) -> int:
         return max(self.by_id.get(id_, {}), default=0)

@@ -15,7 +15,7 @@ from cnnsweep.objective import Objective
 from cnnsweep.problem import Problem
 from cnnsweep.schema import COSTS
 from cnnsweep.search import begin
-from cnnsweep.search.history import Curves, History, Observation, make
+from cnnsweep.search.history import SLOW, Curves, History, Observation, make
 from cnnsweep.space import Parameter, Space, Values
 
 ENUMERABLE = 20_000
@@ -38,6 +38,9 @@ class Proposing(keras_tuner.Oracle):
     """Epochs at which trials are compared; none where each is trained to its end."""
     learns = True
     """Whether its sampler is of any use only after some trials."""
+    slow = False
+    """Whether a proposal takes long to make. It is made of what was known when the last trial was started, so that
+    there is time for it while workers are busy; when that is makes no difference to what is proposed."""
 
     def __init__(
         self,
@@ -60,6 +63,11 @@ class Proposing(keras_tuner.Oracle):
         """While a journal is replayed: what was proposed then, to be proposed again without working it out."""
         self.curves = Curves()
         self._sampler = make(sampler, seed, {"population": population} if population else {})
+        self.slow = self.slow or sampler in SLOW
+        self._out: dict[str, int] = {}
+        """Configurations that were running when the last trial was started, with the epochs that each had by then."""
+        self._stock: tuple[Values | None] | None = None
+        """What a slow search proposes next; None: not made yet."""
         self._startup = startup
         self._seen: dict[Hashable, str] = {}
         self._first, self.notes = begin.read(problem, start_with)
@@ -85,10 +93,30 @@ class Proposing(keras_tuner.Oracle):
     def rng(self) -> np.random.Generator:
         return np.random.default_rng([self.seed, len(self.trials)])
 
+    def create_trial(self, tuner_id: str) -> Any:
+        trial = super().create_trial(tuner_id)
+        out = {id_: self.curves.reached(id_) for id_ in self._running()}
+        if trial.status == "RUNNING" or out.keys() != self._out.keys():
+            self._out, self._stock = out, None
+        return trial
+
     def propose(self) -> Values | None:
-        """The next configuration: of the sampler once it has something to learn from, before that at random."""
+        """The next configuration; None where none is left."""
         if (found := self.first()) is not None:
             return found
+        if not self.slow:
+            return self.draw()
+        if self._stock is None:
+            self._stock = (self.draw(),)
+        return self._stock[0]
+
+    def prepare(self) -> None:
+        """Make the next proposal of a slow search before a slot is free for it."""
+        if self.slow and not self.exhausted():
+            self.propose()
+
+    def draw(self) -> Values | None:
+        """Make a proposal: by the sampler once it has something to learn from, before that at random."""
         rng = self.rng()
         if self._sampler is not None:
             history = self.history()
@@ -112,13 +140,14 @@ class Proposing(keras_tuner.Oracle):
     def history(self) -> History:
         """What the sampler learns from: a failed trial counts as bad as the worst that did not fail."""
         origins = [*self._earlier, *(id_ for id_ in self.start_order if self.origin(id_) == id_)]
-        running = {self.origin(t.trial_id) for t in self.ongoing_trials.values()}
+        running = set(self._out) if self.slow else self._running()
+        curves = self.curves.until(self._out) if self.slow else self.curves
         if self.rungs:
-            values = self.curves.level(origins, self.rungs, self.startup)
+            values = curves.level(origins, self.rungs, self.startup)
         else:
             known = [id_ for id_ in origins if id_ not in running]
-            values = {id_: value for id_ in known if (value := self.curves.best(id_)) is not None}
-        failed = {self.origin(t.trial_id) for t in self.trials.values() if t.status == "FAILED"}
+            values = {id_: value for id_ in known if (value := curves.best(id_)) is not None}
+        failed = {self.origin(t.trial_id) for t in self.trials.values() if t.status == "FAILED"} - running
         values = {id_: value for id_, value in values.items() if id_ not in failed}
         scores = {id_: self._scores(id_, value) for id_, value in values.items()}
         nothing = (0.0,) * len(self.goal.all)
@@ -140,6 +169,9 @@ class Proposing(keras_tuner.Oracle):
             for epoch, row in trial["curve"].items():
                 self.curves.add(id_, int(epoch), sign * row[self.objective.name])
                 self._rows[id_, int(epoch)] = row
+
+    def _running(self) -> set[str]:
+        return {self.origin(t.trial_id) for t in self.ongoing_trials.values()}
 
     def _scores(self, id_: str, value: float) -> tuple[float, ...]:
         if not self.goal.also:
