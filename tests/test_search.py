@@ -576,6 +576,17 @@ def test_a_front_found_by_a_model_dominates_more_than_one_found_at_random(start)
     assert np.mean([volume("tpe", seed) - volume("random", seed) for seed in range(2)]) > 0
 
 
+@pytest.mark.parametrize(("population", "bred"), [(None, True), (50, False)])
+def test_nsga2_breeds_within_a_small_budget(start, population, bred):
+    """Children have values of their parents to the last digits, which chance does not draw again."""
+    goal = Objective.of(["val_accuracy", "parameters"])
+    _, search = start("nsga2", FLAT, goal, budget={"trials": 40}, search={"population": population})
+    rates = [round(p.values["training.learning_rate"], 10) for p in drive(search, slots=2, most=40)]
+    known = [rate in rates[:number] for number, rate in enumerate(rates)]
+    assert not any(known[:8])
+    assert (sum(known[15:]) > 12) == bred
+
+
 @pytest.mark.parametrize("name", ["bayesian", "gp", "cmaes", "hyperband", "asha"])
 def test_a_search_of_one_objective_says_so(start, name):
     with pytest.raises(UserError, match=rf"search={name} serves one objective only; for several: random, grid, qmc"):
