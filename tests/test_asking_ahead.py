@@ -15,6 +15,11 @@ from cnnsweep.executors import Event
 OVERRIDES = ("search=gp", "search.startup=2", "budget.trials=10")
 
 
+@pytest.fixture(autouse=True)
+def _from_the_first_trial_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnsweep.search.oracle.AHEAD_FROM", 0)
+
+
 class Busy:
     """Two slots whose jobs take long, as far as the loop can see: at once there is never an event."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -46,6 +46,8 @@ class History:
     """Configurations that were proposed and are not known yet."""
     most: int | None = None
     """So many configurations the search is to try."""
+    allows: Callable[[Values], bool] = lambda _: True
+    """Whether a configuration is valid and new."""
 
 
 class Sampler(Protocol):

@@ -21,6 +21,8 @@ from cnnsweep.space import Parameter, Space, Values
 ENUMERABLE = 20_000
 FEW = 100
 TRIES = 2_000
+AHEAD_FROM = 30
+"""Trials from which on a slow search proposes ahead."""
 
 
 class Proposing(keras_tuner.Oracle):
@@ -39,8 +41,7 @@ class Proposing(keras_tuner.Oracle):
     learns = True
     """Whether its sampler is of any use only after some trials."""
     slow = False
-    """Whether a proposal takes long to make. It is made of what was known when the last trial was started, so that
-    there is time for it while workers are busy; when that is makes no difference to what is proposed."""
+    """Whether a proposal takes long to make once there is much to learn from."""
 
     def __init__(
         self,
@@ -104,7 +105,7 @@ class Proposing(keras_tuner.Oracle):
         """The next configuration; None where none is left."""
         if (found := self.first()) is not None:
             return found
-        if not self.slow:
+        if not self.ahead:
             return self.draw()
         if self._stock is None:
             self._stock = (self.draw(),)
@@ -112,8 +113,17 @@ class Proposing(keras_tuner.Oracle):
 
     def prepare(self) -> None:
         """Make the next proposal of a slow search before a slot is free for it."""
-        if self.slow and not self.exhausted():
+        if self.ahead and not self.exhausted():
             self.propose()
+
+    @property
+    def ahead(self) -> bool:
+        """Whether a proposal is made of what was known when the last trial was started.
+
+        Then there is time for it while workers are busy, and when that is makes no difference to what is proposed. It
+        lacks the newest result, which is worth more than a tenth of a second as long as there are few.
+        """
+        return self.slow and len(self._earlier) + len(self.trials) >= AHEAD_FROM
 
     def draw(self) -> Values | None:
         """Make a proposal: by the sampler once it has something to learn from, before that at random."""
@@ -135,13 +145,13 @@ class Proposing(keras_tuner.Oracle):
     @property
     def startup(self) -> int:
         """So many configurations must be known before a model is made of them."""
-        return self._startup or min(10, max(3, (self.most or 30) // 3))
+        return self._startup or min(5, max(3, (self.most or 30) // 3))
 
     def history(self) -> History:
         """What the sampler learns from: a failed trial counts as bad as the worst that did not fail."""
         origins = [*self._earlier, *(id_ for id_ in self.start_order if self.origin(id_) == id_)]
-        running = set(self._out) if self.slow else self._running()
-        curves = self.curves.until(self._out) if self.slow else self.curves
+        running = set(self._out) if self.ahead else self._running()
+        curves = self.curves.until(self._out) if self.ahead else self.curves
         if self.rungs:
             values = curves.level(origins, self.rungs, self.startup)
         else:
@@ -158,7 +168,7 @@ class Proposing(keras_tuner.Oracle):
             if id_ in scores or id_ in failed
         ]
         pending = [self.values_of(id_) for id_ in origins if id_ in running and id_ not in values]
-        return History(self.problem.space, seen, pending, self.most)
+        return History(self.problem.space, seen, pending, self.most, self.is_fresh)
 
     def learn(self, earlier: Sequence[Mapping[str, Any]]) -> None:
         """Take in the trials of another sweep: values, which may lack keys, and the curve's rows by epoch."""
