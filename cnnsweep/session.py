@@ -17,6 +17,7 @@ from cnnsweep import data as datasets
 from cnnsweep import facts, ledger, lock, pricing, problem, replay
 from cnnsweep import search as searches
 from cnnsweep.components import locate
+from cnnsweep.credentials import redact
 from cnnsweep.errors import UserError
 from cnnsweep.executors import Executor, Job
 from cnnsweep.executors.preparing import Preparing
@@ -24,7 +25,6 @@ from cnnsweep.housekeeping import Housekeeper, forget_data
 from cnnsweep.interrupt import interruptible
 from cnnsweep.journal import FILE as JOURNAL
 from cnnsweep.journal import FORMAT, CannotWriteError, Journal
-from cnnsweep.mlflow_store import redact
 from cnnsweep.objective import Objective
 from cnnsweep.standing import Scribe
 from cnnsweep.sweep import Listener, Sweep

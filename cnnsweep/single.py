@@ -140,7 +140,7 @@ class Record:
     def begin(self, name: str, posed: problem.Problem) -> None:
         import yaml
 
-        from cnnsweep.mlflow_store import redact
+        from cnnsweep.credentials import redact
 
         network = posed.judge({}).network
         own = {str(k): text(v) for k, v in self._config["tracking"]["tags"].items()}

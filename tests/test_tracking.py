@@ -21,8 +21,9 @@ import pytest
 
 from cnnsweep import space
 from cnnsweep.config import compose
+from cnnsweep.credentials import redact
 from cnnsweep.errors import UserError
-from cnnsweep.mlflow_store import connect, redact
+from cnnsweep.mlflow_store import connect
 from cnnsweep.tracking import NullTracker, Progress, Tracker, open_store
 
 # MLflow's own use of SQLAlchemy; nothing that a user sees.
