@@ -103,7 +103,7 @@ def export(
     )
     root = Path(pick.config["tracking"]["dir"]).absolute()
     with contextlib.ExitStack() as stack:
-        home = root / "exports" / new_id(root, str(pick.config["name"]), "exports")
+        home = root / "exports" / new_id(pick.config["tracking"], str(pick.config["name"]), "exports")
         folder = out.absolute() if out else home
         _writable(folder)
         stack.enter_context(log_to(home / "log.txt"))

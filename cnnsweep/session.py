@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import sys
 import time
@@ -98,7 +99,7 @@ def start(config: Mapping[str, Any], watcher: Watcher, command: Sequence[str] = 
     Raises `UserError` before any training where something does not fit.
     """
     root = Path(config["tracking"]["dir"]).absolute()
-    id_ = new_id(root, config["name"])
+    id_ = new_id(config["tracking"], config["name"])
     folder = root / "sweeps" / id_
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_unless_begun, folder)
@@ -244,9 +245,13 @@ def try_networks(config: Mapping[str, Any], shape: tuple[int, int, int], executo
         raise UserError("\n  ".join(faults))
 
 
-def new_id(root: Path, name: str, kind: str = "sweeps") -> str:
-    """The name and the time, and a number where two start in one second; its folder under `kind` is made."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+def new_id(tracking: Mapping[str, Any], name: str, kind: str = "sweeps") -> str:
+    """The name and the time, and what tells those of one second apart; its folder under `kind` is made.
+
+    In one folder that is a number. To a server others may log at that second from folders of their own: it is chance.
+    """
+    root = Path(tracking["dir"]).absolute()
+    stamp = time.strftime("%Y%m%d-%H%M%S") + (f"-{secrets.token_hex(3)}" if tracking["uri"] else "")
     for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
         id_ = f"{name}-{stamp}{suffix}"
         try:
