@@ -28,6 +28,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
+DRIVER = 'for PostgreSQL: pip install "cnnsweep[server]", and write postgresql+psycopg2://USER:PASSWORD@HOST/NAME'
 _log = logging.getLogger("cnnsweep.mlflow")
 
 
@@ -48,6 +49,8 @@ def open_store(tracking: Mapping[str, Any]) -> str:
     if served:
         _prepare()
         expect_server(uri, tracking["experiment"])
+    elif not uri.startswith("sqlite"):
+        _expect_database(uri)
     location = _open_experiment(uri, tracking["experiment"], None)
     if served:
         expect_artifacts(uri, location)
@@ -157,6 +160,27 @@ def _alone(path: Path) -> Iterator[None]:
         lock.close()
 
 
+def _expect_database(uri: str) -> None:
+    """MLflow itself would try for 100 seconds, whatever is wrong."""
+    import sqlalchemy as sa
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        engine = sa.create_engine(uri)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, ImportError) as error:
+        raise _unusable(uri, error) from None
+
+
+def _unusable(uri: str, error: Exception) -> UserError:
+    lines = redact(str(error)).strip().splitlines() or [type(error).__name__]
+    advice = f"\n{DRIVER}" if isinstance(error, ImportError) else ""
+    return UserError(f"the MLflow store {redact(uri)} cannot be used: {lines[0][:300]}{advice}")
+
+
 def _open_experiment(uri: str, name: str, artifacts: str | None) -> str:
     """Find or create the experiment; return where it keeps its files."""
     from sqlalchemy.exc import SQLAlchemyError
@@ -175,9 +199,7 @@ def _open_experiment(uri: str, name: str, artifacts: str | None) -> str:
                     raise
         return str(client.get_experiment(find_experiment(client, name)).artifact_location)
     except (MlflowException, SQLAlchemyError, ImportError) as error:
-        lines = redact(str(error)).strip().splitlines()
-        advice = '\npip install "cnnsweep[server]" has it for PostgreSQL' if isinstance(error, ImportError) else ""
-        raise UserError(f"the MLflow store {redact(uri)} cannot be used: {lines[0][:300]}{advice}") from None
+        raise _unusable(uri, error) from None
 
 
 def _file_name(name: str) -> str:
