@@ -37,6 +37,10 @@ port=$((20000 + SLURM_JOB_ID % 10000))
 address=$ip:$port
 cores=${SLURM_CPUS_PER_TASK:-1}
 
+# Other users of the nodes cannot use this Ray: it asks for the job's token, which the steps inherit.
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
+RAY_AUTH_TOKEN=$(head -c 32 /dev/urandom | sha256sum | cut -c 1-64)
+
 steps=()
 trap 'kill -TERM "${steps[@]}" 2>/dev/null || true; wait' EXIT # srun hands it on to Ray
 
