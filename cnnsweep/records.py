@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from cnnsweep import space
-from cnnsweep.mlflow_store import redact
+from cnnsweep.credentials import redact
 from cnnsweep.objective import Objective
 
 Event = Mapping[str, Any]

@@ -13,8 +13,9 @@ from cnnsweep import journal, ledger, lock, older, replay, schema, session, stan
 from cnnsweep.budget import spent
 from cnnsweep.components import program
 from cnnsweep.config import check, compose
+from cnnsweep.credentials import redact
 from cnnsweep.errors import UserError, unknown
-from cnnsweep.mlflow_store import connect, redact
+from cnnsweep.mlflow_store import connect
 from cnnsweep.objective import Objective
 from cnnsweep.summary import where_kept
 from cnnsweep.tracking import Progress, Tracker, open_store

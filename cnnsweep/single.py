@@ -91,7 +91,7 @@ def _train(
         data = datasets.load(config["data"], config["seed"])
         posed = problem.pose(config, data.input_shape, data.classes)
         uri = open_store(config["tracking"])
-        folder = root / "trained" / new_id(root, config["name"], "trained")
+        folder = root / "trained" / new_id(config["tracking"], config["name"], "trained")
         stack.enter_context(log_to(folder / "log.txt"))
         executor = make_executor(config, folder / "log.txt", root)
         stack.callback(executor.close)
@@ -142,7 +142,7 @@ class Record:
     def begin(self, name: str, posed: problem.Problem) -> None:
         import yaml
 
-        from cnnsweep.mlflow_store import redact
+        from cnnsweep.credentials import redact
 
         network = posed.judge({}).network
         own = {str(k): text(v) for k, v in self._config["tracking"]["tags"].items()}
