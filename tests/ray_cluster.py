@@ -18,9 +18,3 @@ FAST = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "heal
 """A dead node is noticed within a second or two, rather than fifteen."""
 
 ray = cluster.load()
-
-
-def leave() -> None:
-    """Disconnect, and end what this process started."""
-    with cluster.own_signals():
-        ray.shutdown()

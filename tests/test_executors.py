@@ -20,7 +20,7 @@ import pytest
 import ray_cluster
 
 from cnnsweep.errors import UserError
-from cnnsweep.executors import Event, Executor, devices, launch
+from cnnsweep.executors import Event, Executor, cluster, devices, launch
 from cnnsweep.executors.devices import Gpu, chosen_gpus, cores, visible_gpus
 from cnnsweep.executors.inline import InlineExecutor
 from cnnsweep.executors.process import ProcessExecutor
@@ -44,9 +44,9 @@ def closing(executor: Any) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def on_ray() -> Iterator[Executor]:
     """A cluster takes seconds to start, and its workers as long to import TensorFlow: one for all tests."""
-    pytest.importorskip("ray").init("local", **ray_cluster.SMALL, num_cpus=2)
+    ray_cluster.ray.init("local", **ray_cluster.SMALL, num_cpus=2)
     yield from closing(RayExecutor())
-    ray_cluster.leave()
+    cluster.leave()
 
 
 @pytest.fixture(params=[*EXECUTORS, pytest.param("ray", marks=pytest.mark.slow)])

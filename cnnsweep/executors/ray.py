@@ -207,8 +207,7 @@ class RayExecutor:
         self._waiting.clear()
         self._events.clear()
         if self._owned:
-            with cluster.own_signals():
-                self._ray.shutdown()
+            cluster.leave()
 
     def _probe(self, storage: str, nodes: Sequence[cluster.Node]) -> None:
         """Have every node read what the driver wrote to the storage, and the driver what the node wrote."""
@@ -324,7 +323,7 @@ class RayExecutor:
             return self._failed(hand, in_one_line(error.cause or error))
         except errors.RayError as error:
             if hand.task is None:
-                return self._failed(hand, in_one_line(error))
+                return self._failed(hand, cluster.in_one_line(error))
             self._gone(hand, hand.task, error)
         except Exception as error:  # what it sent cannot be read here
             return self._failed(hand, in_one_line(error))
@@ -360,11 +359,11 @@ class RayExecutor:
             self._failed(hand, hand.condemned[0])
             return
         self._drop(hand)
-        reason = in_one_line(error)
-        _log.warning("%s: node %s lost its worker: %s", task.slot, hand.node.name, reason)
+        reason = cluster.in_one_line(error)
+        _log.warning("%s: the worker on %s is lost: %s", task.slot, hand.node.name, reason)
         task.moves += 1
         if task.moves > 1:
-            self._lose(task, f"its worker was lost with its node, for the second time: {reason}")
+            self._lose(task, f"its worker was lost for the second time: {reason}")
             return
         if isinstance(task.argument, TrialSpec) and task.epoch:
             # After "stop" it tells its last epoch again, to be stopped again.

@@ -1,0 +1,116 @@
+"""A sweep on a real cluster whose nodes die and join, and share no folder with the driver."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray_jobs
+import real_sweeps
+from ray_cluster import FAST, SMALL, ray
+
+from cnnsweep import checkpoint, session
+from cnnsweep.config import compose
+from cnnsweep.executors.cargo import Place
+from cnnsweep.executors.cluster import leave
+from cnnsweep.executors.manifest import Manifest
+
+pytestmark = pytest.mark.slow
+NODE = {"num_cpus": 1, "object_store_memory": SMALL["object_store_memory"], "include_dashboard": False}
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "_system_config": FAST})
+    yield made
+    leave()
+    made.shutdown()
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes take the driver's folders for another machine's."""
+    place = Manifest.place
+
+    def elsewhere(self: Manifest, path: Path, written: bool) -> Place:
+        found = place(self, path, written)
+        stamps = {name: (size, time + 1) for name, (size, time) in found.stamps.items()}
+        return dataclasses.replace(found, mark=None, stamps=stamps)
+
+    monkeypatch.setattr(Manifest, "place", elsewhere)
+
+
+class Trouble(session.Watcher):
+    """Kills the node that trains trial 3 after its second epoch, and adds one later."""
+
+    def __init__(self, cluster: Any, folder: Path) -> None:
+        self.cluster, self.folder = cluster, folder
+        self.nodes = {raylet(node): node for node in (cluster.add_node(**NODE) for _ in range(3))}
+        self.killed: int | None = None
+        self.added: int | None = None
+        self.slots: list[int] = []
+
+    def log(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "epoch" and (event["trial"], event["epoch"]) == (ray_jobs.REAL, 2):
+            trial = self.folder / "mlruns" / "sweeps"
+            (where,) = trial.glob(f"*/trials/{ray_jobs.REAL:03d}")
+            self.killed = ray_jobs.visits(where)[0][0]
+            self.cluster.remove_node(self.nodes[self.killed], allow_graceful=False)
+            pid = int((where / "pid").read_text())
+            real_sweeps.wait_for(lambda: not psutil.pid_exists(pid), "the end of the worker on the node that died")
+        if event["event"] == "end" and event["trial"] == 15:
+            self.added = raylet(self.cluster.add_node(**NODE))
+
+
+def raylet(node: Any) -> int:
+    (process,) = node.all_processes["raylet"]
+    return int(process.process.pid)
+
+
+@pytest.mark.usefixtures("apart")
+def test_nothing_is_lost_and_nothing_told_twice_while_nodes_come_and_go(cluster: Any, tmp_path: Path) -> None:
+    config = compose(
+        [
+            "+sweep=smoke",
+            "data.limit=200",
+            "budget.trials=40",
+            "training.epochs=4",
+            "tracking.gallery=0",
+            "tracking.report=false",
+            f"tracking.dir={tmp_path / 'mlruns'}",
+            "executor=ray",
+            f"executor.address={cluster.address}",
+        ]
+    )
+    trouble = Trouble(cluster, tmp_path)
+    outcome = session.start(config, trouble, job=ray_jobs.mixed)
+
+    entries = outcome.ledger.entries
+    assert outcome.status == "completed"
+    assert Counter(entry.status for entry in entries.values()) == {"completed": 40}
+    assert all(len(entry.curve) == 4 for entry in entries.values())
+    told = Counter((e["event"], e["trial"], e["epoch"]) for e in real_sweeps.events(tmp_path) if e["event"] == "epoch")
+    assert set(told.values()) == {1}
+    assert len(told) == 160
+    assert real_sweeps.disagreements(tmp_path) == []
+
+    visits = {n: ray_jobs.visits(outcome.folder / "trials" / f"{n:03d}") for n in entries}
+    assert not any(place.startswith(str(tmp_path)) for places in visits.values() for *_, place in places)
+    first, second = visits[ray_jobs.REAL]
+    assert (first[0], first[1], second[1]) == (trouble.killed, 0, 2)
+    assert second[0] != trouble.killed
+    state = checkpoint.read_state(outcome.folder / "trials" / f"{ray_jobs.REAL:03d}" / checkpoint.BEST)
+    seconds = [row["epoch_seconds"] for row in state["epochs"]]
+    curve = [row["epoch_seconds"] for row in entries[ray_jobs.REAL].curve]
+    assert seconds == curve[: len(seconds)]  # no epoch was trained twice
+    assert trouble.added in {pid for places in visits.values() for pid, *_ in places}
+    assert outcome.ledger.final is not None
+    assert (outcome.folder / "best" / "model.keras").exists()
+    assert ray.is_initialized() is False
