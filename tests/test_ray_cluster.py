@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,11 +14,10 @@ import psutil
 import pytest
 import ray_jobs
 import real_sweeps
-from ray_cluster import FAST, SMALL, ray
+from ray_cluster import FAST, SMALL, place_elsewhere, ray
 
 from cnnsweep import checkpoint, session
 from cnnsweep.config import compose
-from cnnsweep.executors.cargo import Place
 from cnnsweep.executors.cluster import leave
 from cnnsweep.executors.manifest import Manifest
 
@@ -36,15 +37,7 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes take the driver's folders for another machine's."""
-    place = Manifest.place
-
-    def elsewhere(self: Manifest, path: Path, written: bool) -> Place:
-        found = place(self, path, written)
-        stamps = {name: (size, time + 1) for name, (size, time) in found.stamps.items()}
-        return dataclasses.replace(found, mark=None, stamps=stamps)
-
-    monkeypatch.setattr(Manifest, "place", elsewhere)
+    monkeypatch.setattr(Manifest, "place", place_elsewhere)
 
 
 class Trouble(session.Watcher):
@@ -114,3 +107,16 @@ def test_nothing_is_lost_and_nothing_told_twice_while_nodes_come_and_go(cluster:
     assert outcome.ledger.final is not None
     assert (outcome.folder / "best" / "model.keras").exists()
     assert ray.is_initialized() is False
+
+
+def test_a_seed_gives_the_same_trials_to_the_last_digit_wherever_they_run(tmp_path: Path) -> None:
+    """In a process of its own, where TensorFlow has not computed anything; Ray's trials keep their files in a storage."""
+    command = [sys.executable, str(Path(__file__).with_name("same_trials.py")), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert [len(told[kind]["trials"]) for kind in told] == [3, 3, 3]
+    assert told["inline"]["trials"] == told["process"]["trials"] == told["ray"]["trials"]
+    assert told["inline"]["files"] == told["process"]["files"] == told["ray"]["files"]
+    assert "001/artifacts/curves.png" in told["ray"]["files"]
+    assert told["ray"]["left"] == []

@@ -193,7 +193,7 @@ def _rehearse(address: str) -> None:
         raise UserError(f"executor.address={address}: no Ray cluster answers there ({REHEARSAL:g} s)") from error
     if told.returncode:
         lines = [line for line in told.stdout.splitlines() if line.strip()] or ["no Ray cluster answers there"]
-        raise UserError(f"executor.address={address}: {lines[0].strip()}")
+        raise UserError(f"executor.address={address}: {lines[0].partition('. ')[0].strip()}")
 
 
 @contextlib.contextmanager
