@@ -12,7 +12,6 @@ import fake_sweeps
 import ray_cluster
 
 from cnnsweep import data
-from cnnsweep.executors import cluster
 from cnnsweep.executors.inline import InlineExecutor
 from cnnsweep.executors.manifest import Manifest
 from cnnsweep.executors.process import ProcessExecutor
@@ -45,9 +44,9 @@ def main(folder: Path) -> None:
     storage, log = folder / "storage", folder / "ray" / "log.txt"
     executor = RayExecutor(storage=str(storage), log=log)
     told["ray"] = tell(folder / "ray", executor)
-    homes = Path(tempfile.gettempdir()).glob(f"cnnsweep-{executor._setup.sweep}*")
+    homes = Path(tempfile.gettempdir()).glob(f"cnnsweep-{executor._crew._setup.sweep}*")
     told["ray"]["left"] = [str(p) for p in [*storage.rglob("*.npz"), *homes]]
-    cluster.leave()
+    ray_cluster.leave()
     print(json.dumps(told))
 
 

@@ -14,11 +14,10 @@ import psutil
 import pytest
 import ray_jobs
 import real_sweeps
-from ray_cluster import FAST, SMALL, place_elsewhere, ray
+from ray_cluster import FAST, SMALL, leave, place_elsewhere, ray
 
 from cnnsweep import checkpoint, session
 from cnnsweep.config import compose
-from cnnsweep.executors.cluster import leave
 from cnnsweep.executors.manifest import Manifest
 
 pytestmark = pytest.mark.slow
@@ -31,8 +30,8 @@ def cluster() -> Iterator[Any]:
 
     made = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "_system_config": FAST})
     yield made
-    leave()
     made.shutdown()
+    leave()
 
 
 @pytest.fixture
@@ -110,7 +109,7 @@ def test_nothing_is_lost_and_nothing_told_twice_while_nodes_come_and_go(cluster:
 
 
 def test_a_seed_gives_the_same_trials_to_the_last_digit_wherever_they_run(tmp_path: Path) -> None:
-    """In a process of its own, where TensorFlow has not computed anything; Ray's trials keep their files in a storage."""
+    """In a process of its own, where TensorFlow has not computed anything; Ray's trials use a storage."""
     command = [sys.executable, str(Path(__file__).with_name("same_trials.py")), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
