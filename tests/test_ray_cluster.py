@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -119,3 +120,24 @@ def test_a_seed_gives_the_same_trials_to_the_last_digit_wherever_they_run(tmp_pa
     assert told["inline"]["files"] == told["process"]["files"] == told["ray"]["files"]
     assert "001/artifacts/curves.png" in told["ray"]["files"]
     assert told["ray"]["left"] == []
+
+
+@pytest.mark.timeout(900)
+def test_ctrl_c_leaves_no_process_behind_and_a_sweep_that_goes_on_elsewhere(tmp_path: Path) -> None:
+    small = ("+sweep=smoke", "data.limit=200", "training.epochs=40", "budget.trials=1", "tracking.report=false")
+    driver = real_sweeps.start(tmp_path, *small, "executor=ray")
+    real_sweeps.wait_for(lambda: len(real_sweeps.events(tmp_path)) > 3, "two epochs", driver)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    for process in [*family, psutil.Process(driver.pid)]:  # a terminal tells all
+        process.send_signal(signal.SIGINT)
+    assert driver.wait(real_sweeps.PATIENCE) == 130
+    assert not psutil.wait_procs(family, timeout=20)[1]
+    told = real_sweeps.ledger(tmp_path)
+    assert [entry.status for entry in told.entries.values()] == ["interrupted"]
+    output = (tmp_path / "output.txt").read_text()
+    assert "Traceback" not in output
+    assert "raylet" not in output
+
+    assert real_sweeps.run(tmp_path, "resume", "executor=inline")[0] == 0
+    assert real_sweeps.ledger(tmp_path).entries[1].curve[:2] == told.entries[1].curve[:2]
+    assert real_sweeps.disagreements(tmp_path) == []

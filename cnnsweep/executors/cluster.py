@@ -90,8 +90,10 @@ def connect(address: str | None, backend: str) -> bool:
     try:
         with own_signals():
             ray.init(address="local" if address is None else address, **settings)
-    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+    except Exception as error:  # Ray raises bare ones, too
         told = str(error).strip().splitlines() or [type(error).__name__]
+        with contextlib.suppress(Exception):
+            ray.shutdown()
         if address is None:
             raise UserError(f"no Ray cluster could be started on this machine: {told[0]}") from error
         raise UserError(f"executor.address={address}: {told[0]}") from error
