@@ -230,7 +230,8 @@ class Records:
     def _winner(self, event: Event, time: int) -> Iterator[Write]:
         for number, told in event["results"].items():
             named = {f"{key}_{self.objective}": told[key] for key in ("mean", "std")}
-            yield Write(int(number), time, time, metrics=_points(named, time, 0))
+            count = {"replicates": float(told["count"])}
+            yield Write(int(number), time, time, metrics=_points(named | count, time, 0))
             if int(number) == event["trial"]:
                 tags = {"cnnsweep.winner": number, "cnnsweep.finalists": ", ".join(event["results"])}
                 yield Write(None, time, time, metrics=_points(named, time, 0), tags=tags)

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from cnnsweep import data as datasets
-from cnnsweep import problem
+from cnnsweep import older, problem
 from cnnsweep.chosen import chosen
 from cnnsweep.config import compose
 from cnnsweep.errors import UserError
@@ -68,6 +68,8 @@ def again(run_id: str, overrides: Sequence[str], console: Console) -> Trained:
     """Train a trial of a sweep again, by its MLflow run id: the same seed, so on the CPU the same numbers."""
     trial = chosen(run_id, overrides)
     console.print(f"training {trial.name} of {trial.sweep} again")
+    if trial.added:
+        console.print(older.tell(trial.added))
     tags = {"cnnsweep.from": run_id, "cnnsweep.of_sweep": trial.sweep}
     return _train(trial.config, trial.seed, trial.values, tags, console)
 
