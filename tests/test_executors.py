@@ -45,7 +45,12 @@ def closing(executor: Any) -> Iterator[Any]:
 def on_ray() -> Iterator[Executor]:
     """A cluster takes seconds to start, and its workers as long to import TensorFlow: one for all tests."""
     ray_cluster.ray.init("local", **ray_cluster.SMALL, num_cpus=2)
-    yield from closing(RayExecutor())
+    executor = RayExecutor()
+    for slot in executor.slots:
+        executor.submit(slot, jobs.instant, None)
+    while executor.wait() is not None:
+        pass
+    yield from closing(executor)
     ray_cluster.leave()
 
 

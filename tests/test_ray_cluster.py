@@ -21,7 +21,7 @@ from cnnsweep import checkpoint, session
 from cnnsweep.config import compose
 from cnnsweep.executors.manifest import Manifest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # of which most is TensorFlow, imported on each node
 NODE = {"num_cpus": 1, "object_store_memory": SMALL["object_store_memory"], "include_dashboard": False}
 
 
@@ -112,7 +112,7 @@ def test_nothing_is_lost_and_nothing_told_twice_while_nodes_come_and_go(cluster:
 def test_a_seed_gives_the_same_trials_to_the_last_digit_wherever_they_run(tmp_path: Path) -> None:
     """In a process of its own, where TensorFlow has not computed anything; Ray's trials use a storage."""
     command = [sys.executable, str(Path(__file__).with_name("same_trials.py")), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert [len(told[kind]["trials"]) for kind in told] == [3, 3, 3]
@@ -122,7 +122,6 @@ def test_a_seed_gives_the_same_trials_to_the_last_digit_wherever_they_run(tmp_pa
     assert told["ray"]["left"] == []
 
 
-@pytest.mark.timeout(900)
 def test_ctrl_c_leaves_no_process_behind_and_a_sweep_that_goes_on_elsewhere(tmp_path: Path) -> None:
     small = ("+sweep=smoke", "data.limit=200", "training.epochs=40", "budget.trials=1", "tracking.report=false")
     driver = real_sweeps.start(tmp_path, *small, "executor=ray")
