@@ -231,6 +231,14 @@ class Process(Limited):
 
 
 @dataclass
+class Ray(Limited):
+    address: str | None = key()
+    num_gpus: float | None = key(least=0, most=1)
+    num_cpus: float | None = key(above=0)
+    storage: str | None = key()
+
+
+@dataclass
 class Tracking:
     uri: str | None = key()
     dir: str = key()
@@ -274,6 +282,7 @@ BY_TARGET: dict[str, type] = {
     "cnnsweep.search.nsga2.Nsga2Oracle": Evolved,
     "cnnsweep.executors.inline.InlineExecutor": Inline,
     "cnnsweep.executors.process.ProcessExecutor": Process,
+    "cnnsweep.executors.ray.RayExecutor": Ray,
 }
 """What a component's config may hold. A target that is not listed is a user's own: its keys are its own affair."""
 

@@ -221,7 +221,7 @@ def make_executor(config: Mapping[str, Any], log: Path, root: Path) -> Any:
     """The executor that the config names. Its workers start in the background."""
     settings = {k: v for k, v in config["executor"].items() if k not in OURS}
     made = locate("executor._target_", config["executor"]["_target_"])
-    if config["executor"]["_target_"].endswith(".ProcessExecutor"):
+    if config["executor"]["_target_"].endswith((".ProcessExecutor", ".RayExecutor")):
         settings["preload"] = PRELOAD
     try:
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,212 @@
+"""A Ray cluster: reaching one, or starting one on this machine, and what its nodes have room for."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cnnsweep.errors import UserError
+from cnnsweep.executors.devices import chosen_gpus, cores
+
+PATIENCE = 8.0
+"""Seconds that an address gets to accept a connection."""
+REHEARSAL = 20.0
+"""Seconds that joining a cluster may take, of which Ray's import is the most."""
+STORE = 100 * 2**20
+"""Bytes of the object store of a cluster of this machine alone, whose trials see the driver's files."""
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+}
+
+
+_JOIN = """
+import logging, sys
+import ray
+try:
+    ray.init(sys.argv[1], log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL)
+except Exception as error:
+    sys.exit(print(error) or 1)
+"""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster, as far as trials go."""
+
+    id: str
+    name: str
+    cpus: float
+    gpus: float
+
+    def room(self, cpus: float, gpus: float) -> int:
+        """How many trials that reserve so much it takes; a share of a GPU is of one GPU."""
+        rooms = []
+        if cpus:
+            rooms.append(int(self.cpus / cpus + 1e-6))
+        if gpus:
+            rooms.append(int(self.gpus) * int(1 / gpus + 1e-6))
+        return min(rooms) if rooms else 0
+
+
+def load() -> Any:
+    """Import Ray, quiet and without its reports home."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError('executor=ray needs Ray: pip install "cnnsweep[ray]"') from error
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    return ray
+
+
+def connect(address: str | None, backend: str) -> bool:
+    """Join the cluster at an address, or start one. Returns False where this process had joined it already.
+
+    Raises UserError where nothing answers.
+    """
+    ray = load()
+    if ray.is_initialized():
+        _check_joined(ray, address)
+        return False
+    settings: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
+    if address is None:
+        gpus = len(chosen_gpus("auto", None, backend))
+        settings |= {"num_cpus": cores(), "num_gpus": gpus, "object_store_memory": STORE, "include_dashboard": False}
+    else:
+        _knock(address)
+    try:
+        with own_signals():
+            ray.init(address="local" if address is None else address, **settings)
+    except Exception as error:  # Ray raises bare ones, too
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        with contextlib.suppress(Exception):
+            ray.shutdown()
+        if address is None:
+            raise UserError(f"no Ray cluster could be started on this machine: {told[0]}") from error
+        raise UserError(f"executor.address={address}: {told[0]}") from error
+    _print_messages(ray, False)
+    return True
+
+
+def leave() -> None:
+    """Leave the cluster; one that was started here ends."""
+    ray = load()
+    with own_signals():
+        ray.shutdown()
+    _print_messages(ray, True)
+
+
+def alive() -> list[Node]:
+    """The nodes that are there now."""
+    import ray
+
+    return [
+        Node(
+            node["NodeID"],
+            node.get("NodeManagerHostname") or node.get("NodeManagerAddress") or node["NodeID"][:8],
+            float(node.get("Resources", {}).get("CPU", 0)),
+            float(node.get("Resources", {}).get("GPU", 0)),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def shares(num_cpus: float | None, num_gpus: float | None, nodes: Sequence[Node]) -> tuple[float, float]:
+    """The cores and GPUs that a trial reserves. Raises UserError where no node can ever give that much."""
+    gpus = num_gpus if num_gpus is not None else float(any(node.gpus >= 1 for node in nodes))
+    cpus = 1.0 if num_cpus is None else num_cpus
+    if not any(node.room(cpus, gpus) for node in nodes):
+        asked = [f"executor.num_cpus={cpus:g}"] + ([f"executor.num_gpus={gpus:g}"] if gpus else [])
+        raise UserError(f"{' with '.join(asked)}: no node of the cluster has so much ({describe(nodes)})")
+    return cpus, gpus
+
+
+def describe(nodes: Sequence[Node]) -> str:
+    """What each node has.
+
+    >>> describe([Node("1", "head", 2, 0), Node("2", "big", 64, 8)])
+    'head: 2 CPUs; big: 64 CPUs, 8 GPUs'
+    """
+    parts = []
+    for node in nodes:
+        gpus = f", {node.gpus:g} GPUs" if node.gpus else ""
+        parts.append(f"{node.name}: {node.cpus:g} CPUs{gpus}")
+    return "; ".join(parts) or "it has none"
+
+
+def in_one_line(error: BaseException) -> str:
+    """What Ray says of an actor's end, without what it says of the actor.
+
+    >>> in_one_line(RuntimeError("The actor died unexpectedly before ...\\n\\tpid: 7\\nThe node was killed.\\nMore"))
+    'The node was killed.'
+    """
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith(("\t", "The actor died"))]
+    return (lines or [type(error).__name__])[0].strip()[:400]
+
+
+def _print_messages(ray: Any, wanted: bool) -> None:
+    """Whether Ray prints what its nodes say, such as that one died: without log_to_driver it does all the same."""
+    with contextlib.suppress(AttributeError):  # there is no public way, and no harm where this one goes
+        ray._private.worker._worker_logs_enabled = wanted
+
+
+def _check_joined(ray: Any, address: str | None) -> None:
+    joined = ray.get_runtime_context().gcs_address
+    if address not in (None, "auto", joined):
+        raise UserError(f"executor.address={address}, but this process has joined the Ray cluster at {joined} already")
+
+
+def _knock(address: str) -> None:
+    """Have an address that nobody listens at found out soon: Ray itself would try for minutes."""
+    given = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    host, _, port = given.partition("://")[2 if "://" in given else 0].rpartition(":")
+    if given == "auto":
+        _rehearse(given)
+        return
+    if not port.isdigit() or not host:
+        raise UserError(f"executor.address={given}: give HOST:PORT, ray://HOST:PORT, auto, or null")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except OSError as error:
+        raise UserError(f"executor.address={given}: no Ray cluster answers there ({error})") from error
+    _rehearse(given)
+
+
+def _rehearse(address: str) -> None:
+    """Have another process join first: where something else listens, Ray tries forever and cannot be stopped."""
+    try:
+        command = [sys.executable, "-c", _JOIN, address]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=REHEARSAL, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"executor.address={address}: no Ray cluster answers there ({REHEARSAL:g} s)") from error
+    if told.returncode:
+        lines = [line for line in told.stdout.splitlines() if line.strip()] or ["no Ray cluster answers there"]
+        raise UserError(f"executor.address={address}: {lines[0].partition('. ')[0].strip()}")
+
+
+@contextlib.contextmanager
+def own_signals() -> Iterator[None]:
+    """Ray sets a handler for SIGTERM; whoever had one keeps it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
