@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cnnsweep import older
 from cnnsweep.config import check, compose
 from cnnsweep.errors import UserError
 from cnnsweep.frames import read_yaml
@@ -28,6 +29,8 @@ class Chosen:
     """The searched keys, as text."""
     sweep: str
     name: str
+    added: Mapping[str, Any]
+    """Keys that its config lacks, with the packaged defaults that it was given."""
 
 
 def chosen(run_id: str, overrides: Sequence[str] = ()) -> Chosen:
@@ -50,6 +53,7 @@ def chosen(run_id: str, overrides: Sequence[str] = ()) -> Chosen:
     stored = read_yaml(uri, run_id, run.info.artifact_uri)
     if not stored:
         raise UserError(f"run '{run_id}' has no config.yaml among its artifacts ({run.info.artifact_uri})")
+    stored, added = older.complete(stored)
     config = merge(stored, composed, overrides)
     return Chosen(
         run_id,
@@ -59,6 +63,7 @@ def chosen(run_id: str, overrides: Sequence[str] = ()) -> Chosen:
         dict(run.data.params),
         tags.get("cnnsweep.sweep", ""),
         run.info.run_name or run_id,
+        {name: value for name, value in added.items() if name.startswith(tuple(f"{group}." for group in KEPT))},
     )
 
 

@@ -41,6 +41,11 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
     return check(composed)
 
 
+def packaged(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The shipped configs alone, unchecked: a value that is needed may be "???"."""
+    return _compose(list(overrides), [])
+
+
 def check(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy with every value converted to its type; raise `UserError` for the first that does not fit."""
     root = _typed("", schema.Root, config)

@@ -111,9 +111,10 @@ def leaderboard(ledger: Ledger, count: int, title: str | None = None) -> Table:
     shown = (front + others)[: max(count, len(front))]
     for place, entry in enumerate(shown, start=1):
         summary = entry.summary
-        mark = "Pareto front" if entry.number in ahead else MARKS[entry.status]
+        marks = ["Pareto front"] if entry.number in ahead else []
         if told := ledger.spread(entry):
-            mark = f"{told['count']:.0f} more seeds: {told['mean']:.4f} ± {told['std']:.4f}"
+            marks.append(f"with other seeds: {told['mean']:.4f} ± {told['std']:.4f} ({told['count']:.0f})")
+        mark = ", ".join(marks) or MARKS[entry.status]
         table.add_row(
             str(place), entry.name, f"{entry.best(ledger.objective):.4f}", str(entry.best_epoch(ledger.objective)),
             f"{summary['parameters']:,.0f}" if "parameters" in summary else "",

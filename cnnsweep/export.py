@@ -21,12 +21,13 @@ from cnnsweep import data as datasets
 from cnnsweep.api import results_in, tracking_of
 from cnnsweep.chosen import Chosen, chosen
 from cnnsweep.config import compose
+from cnnsweep.credentials import redact
 from cnnsweep.display import wilson
 from cnnsweep.errors import UserError
 from cnnsweep.executors.batch import run_all
 from cnnsweep.frames import Results
 from cnnsweep.mlflow_runs import Runs
-from cnnsweep.mlflow_store import connect, redact
+from cnnsweep.mlflow_store import connect
 from cnnsweep.records import Write
 from cnnsweep.refit import RefitSpec, refit, whole
 from cnnsweep.session import log_to, make_executor, new_id
@@ -102,7 +103,7 @@ def export(
     )
     root = Path(pick.config["tracking"]["dir"]).absolute()
     with contextlib.ExitStack() as stack:
-        home = root / "exports" / new_id(root, str(pick.config["name"]), "exports")
+        home = root / "exports" / new_id(pick.config["tracking"], str(pick.config["name"]), "exports")
         folder = out.absolute() if out else home
         _writable(folder)
         stack.enter_context(log_to(home / "log.txt"))

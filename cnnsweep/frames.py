@@ -62,7 +62,8 @@ class Results:
 
         Columns: sweep, trial, name, status, reason; pareto, where there are several objectives; the searched keys,
         absent where a trial did not use them;
-        best_<objective>, best_epoch and whatever else was logged with one value; epochs, parameters, mflops
+        best_<objective>, best_epoch; of a finalist that was trained again mean_<objective>, std_<objective> and the
+        number of replicates; whatever else was logged with one value; epochs, parameters, mflops
         (millions), seconds (of its worker, all its rungs together), worker, started, ended (UTC), run_id.
         """
         runs, tags, metrics = (
@@ -107,6 +108,17 @@ class Results:
     @property
     def best_column(self) -> str:
         return f"best_{self.objective.metric}"
+
+    def finalists(self) -> pd.DataFrame:
+        """The trials that were trained again with other seeds, the best mean first."""
+        named = str(self.parent("tags", "cnnsweep.finalists") or "").split(", ")
+        ranked, mean = self.ranked(), f"mean_{self.objective.metric}"
+        return ranked[ranked["trial"].astype(str).isin(named) & _column(ranked, mean).notna()]
+
+    def front(self) -> pd.DataFrame:
+        """The trials of the Pareto front, the best by the first objective first; none where there is one objective."""
+        ranked = self.ranked()
+        return ranked[_column(ranked, "pareto").eq(True)]
 
     def ranked(self) -> pd.DataFrame:
         """The trials that have a value and did not fail, the best first."""
@@ -161,7 +173,7 @@ class Results:
         return found
 
     def _summaries(self, metrics: pd.DataFrame) -> list[str]:
-        apart = {*EPOCH_METRICS, "parameters", "mflops", "trial_seconds"}
+        apart = {*EPOCH_METRICS, "parameters", "mflops", "trial_seconds", f"replicate_{self.objective.metric}"}
         logged = [key for key in metrics.columns if key not in apart and metrics[key].notna().any()]
         return sorted(logged, key=lambda key: (key != self.best_column, key != "best_epoch", key))
 

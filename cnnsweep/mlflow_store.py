@@ -7,20 +7,17 @@ import logging
 import os
 import re
 import sqlite3
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnsweep.credentials import redact, without_credentials
 from cnnsweep.errors import UserError
+from cnnsweep.mlflow_server import expect_artifacts, expect_server
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-ANSWER_SECONDS = 5
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -31,28 +28,15 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
+DRIVER = 'for PostgreSQL: pip install "cnnsweep[server]", and write postgresql+psycopg2://USER:PASSWORD@HOST/NAME'
 _log = logging.getLogger("cnnsweep.mlflow")
-
-
-def redact(value: Any) -> Any:
-    """Return `value` (text, or a tree of mappings and lists) with the credentials in its URIs replaced.
-
-    >>> redact({"uri": "http://ann:secret@host:5000"})
-    {'uri': 'http://***@host:5000'}
-    """
-    if isinstance(value, str):
-        return re.sub(r"://[^/\s'\"]*@", "://***@", value)
-    if isinstance(value, Mapping):
-        return {key: redact(item) for key, item in value.items()}
-    return [redact(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def open_store(tracking: Mapping[str, Any]) -> str:
     """Create or reach the store and its experiment; return its URI.
 
-    A server's credentials move from the URI into MLflow's own environment variables, so that no message, log
-    or process list can show them. Raises UserError where the directory cannot be written, the server does not
-    answer, or the experiment was deleted.
+    Raises UserError where the directory cannot be written, the server does not answer, lets us not in or has no place
+    for files that we can reach, or the experiment was deleted.
     """
     folder = _writable(Path(tracking["dir"]).absolute())
     if tracking["uri"] is None:
@@ -60,10 +44,16 @@ def open_store(tracking: Mapping[str, Any]) -> str:
         with _alone(folder / ".mlflow.lock"):
             _open_experiment(uri, tracking["experiment"], (folder / "artifacts").as_uri())
         return uri
-    uri = _without_credentials(tracking["uri"])
-    if uri.startswith(("http://", "https://")):
-        _expect_answer(uri)
-    _open_experiment(uri, tracking["experiment"], None)
+    uri = without_credentials(tracking["uri"])
+    served = uri.startswith(("http://", "https://"))
+    if served:
+        _prepare()
+        expect_server(uri, tracking["experiment"])
+    elif not uri.startswith("sqlite"):
+        _expect_database(uri)
+    location = _open_experiment(uri, tracking["experiment"], None)
+    if served:
+        expect_artifacts(uri, location)
     return uri
 
 
@@ -80,9 +70,10 @@ def find_store(tracking: Mapping[str, Any]) -> str:
             raise UserError(f"there is no MLflow store at {path}: {advice}")
         uri = f"sqlite:///{path}"
     else:
-        uri = _without_credentials(tracking["uri"])
+        uri = without_credentials(tracking["uri"])
     if uri.startswith(("http://", "https://")):
-        _expect_answer(uri)
+        _prepare()
+        expect_server(uri, tracking["experiment"])
     else:
         _check_schema(uri)
     return uri
@@ -169,37 +160,29 @@ def _alone(path: Path) -> Iterator[None]:
         lock.close()
 
 
-def _without_credentials(uri: str) -> str:
-    parts = urllib.parse.urlsplit(uri)
-    if parts.scheme.split("+")[0] in DATABASES:
-        return uri
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(
-            f"tracking.uri: '{redact(uri)}' is neither http(s)://HOST:PORT nor a database "
-            f"({', '.join(f'{name}://' for name in DATABASES)})"
-        )
-    credentials, _, host = parts.netloc.rpartition("@")
-    if credentials and credentials != "***":
-        user, _, password = credentials.partition(":")
-        os.environ["MLFLOW_TRACKING_USERNAME"] = urllib.parse.unquote(user)
-        os.environ["MLFLOW_TRACKING_PASSWORD"] = urllib.parse.unquote(password)
-    return parts._replace(netloc=host).geturl().rstrip("/")
+def _expect_database(uri: str) -> None:
+    """MLflow itself would try for 100 seconds, whatever is wrong."""
+    import sqlalchemy as sa
+    from sqlalchemy.exc import SQLAlchemyError
 
-
-def _expect_answer(uri: str) -> None:
     try:
-        urllib.request.urlopen(f"{uri}/health", timeout=ANSWER_SECONDS).close()
-    except urllib.error.HTTPError as error:
-        error.close()  # it answers; whether it is MLflow is found out next
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise UserError(
-            f"tracking.uri: no answer from {uri}/health within {ANSWER_SECONDS} s ({reason})\n"
-            "start it (mlflow server), correct the address, or use tracking=local"
-        ) from None
+        engine = sa.create_engine(uri)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, ImportError) as error:
+        raise _unusable(uri, error) from None
 
 
-def _open_experiment(uri: str, name: str, artifacts: str | None) -> None:
+def _unusable(uri: str, error: Exception) -> UserError:
+    lines = redact(str(error)).strip().splitlines() or [type(error).__name__]
+    advice = f"\n{DRIVER}" if isinstance(error, ImportError) else ""
+    return UserError(f"the MLflow store {redact(uri)} cannot be used: {lines[0][:300]}{advice}")
+
+
+def _open_experiment(uri: str, name: str, artifacts: str | None) -> str:
+    """Find or create the experiment; return where it keeps its files."""
     from sqlalchemy.exc import SQLAlchemyError
 
     _prepare()
@@ -208,13 +191,15 @@ def _open_experiment(uri: str, name: str, artifacts: str | None) -> None:
     try:
         client = connect(uri)
         if client.get_experiment_by_name(name) is None:
-            with contextlib.suppress(MlflowException):  # another process made it in between
+            try:
                 location = artifacts and f"{artifacts}/{_file_name(name)}"
                 client.create_experiment(name, artifact_location=location)
-        find_experiment(client, name)
+            except MlflowException:
+                if client.get_experiment_by_name(name) is None:  # else another process made it in between
+                    raise
+        return str(client.get_experiment(find_experiment(client, name)).artifact_location)
     except (MlflowException, SQLAlchemyError, ImportError) as error:
-        lines = redact(str(error)).strip().splitlines()
-        raise UserError(f"the MLflow store {redact(uri)} cannot be used: {lines[0][:300]}") from None
+        raise _unusable(uri, error) from None
 
 
 def _file_name(name: str) -> str:

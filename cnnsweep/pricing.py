@@ -80,7 +80,9 @@ class Pricer:
 
 def machine(config: Mapping[str, Any], slots: int) -> str:
     """What prices hold for: measurements from elsewhere say little."""
-    return f"{platform.node()} {platform.machine()} {config['backend']} {config['executor'].get('device')} {slots}"
+    executor = config["executor"]
+    where = executor.get("address") or executor.get("device")
+    return f"{platform.node()} {platform.machine()} {config['backend']} {where} {slots}"
 
 
 def pricer(problem: Problem, folder: Path, slots: int, images: tuple[int, int]) -> Pricer:

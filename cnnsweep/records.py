@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from cnnsweep import space
-from cnnsweep.mlflow_store import redact
+from cnnsweep.credentials import redact
 from cnnsweep.objective import Objective
 
 Event = Mapping[str, Any]
@@ -231,7 +231,8 @@ class Records:
     def _winner(self, event: Event, time: int) -> Iterator[Write]:
         for number, told in event["results"].items():
             named = {f"{key}_{self.objective}": told[key] for key in ("mean", "std")}
-            yield Write(int(number), time, time, metrics=_points(named, time, 0))
+            count = {"replicates": float(told["count"])}
+            yield Write(int(number), time, time, metrics=_points(named | count, time, 0))
             if int(number) == event["trial"]:
                 tags = {"cnnsweep.winner": number, "cnnsweep.finalists": ", ".join(event["results"])}
                 yield Write(None, time, time, metrics=_points(named, time, 0), tags=tags)

@@ -10,7 +10,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -233,6 +233,7 @@ def _html(sections: Sequence[Section], comparison: Comparison | None) -> str:
         race=race,
         top=TOP,
         words=words,
+        marks=_marks,
         most_axes=MOST_AXES,
         most_curves=draw.MOST_CURVES,
         plotly=_plotly(),
@@ -292,15 +293,29 @@ def _markdown(sections: Sequence[Section], comparison: Comparison | None) -> str
         parts += [words.mattered(section.importance)]
         if section.importance and section.importance.warning:
             parts.append(f"**Few trials:** {section.importance.warning}.")
-        columns = [results.best_column, "best_epoch", "epochs", "parameters", "mflops", "seconds", "status", "run_id"]
-        rows = [[str(t["name"]), *(_value(t[c]) for c in columns)] for _, t in trials.iterrows()]
-        parts += ["## Best trials", _table(["trial", *columns], rows)]
+        columns = [results.best_column, "best_epoch", "epochs", "parameters", "mflops", "seconds", "status"]
+        more = _marks(results)
+        rows = [
+            [str(t["name"]), *(_value(t[c]) for c in columns), *(mark(t) for mark in more.values()), t["run_id"]]
+            for _, t in trials.iterrows()
+        ]
+        parts += ["## Best trials", _table(["trial", *columns, *more, "run_id"], rows)]
         best = trials.iloc[0]
         parts += [
             "## Best configuration",
             _table(["key", "value"], [[f"`{k}`", _value(best[k])] for k in results.keys]),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def _marks(results: Results) -> dict[str, Callable[[pd.Series[Any]], str]]:
+    """Columns of the leaderboard for what not every sweep has, by heading."""
+    marks: dict[str, Callable[[pd.Series[Any]], str]] = {}
+    if len(results.finalists()):
+        marks["with other seeds"] = lambda trial: words.spread(trial, results.objective.metric)
+    if len(front := set(results.front()["trial"])):
+        marks["Pareto front"] = lambda trial: "yes" if trial["trial"] in front else ""
+    return marks
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cnnsweep import data as datasets
-from cnnsweep import journal, ledger, lock, replay, schema, session, standing
+from cnnsweep import journal, ledger, lock, older, replay, schema, session, standing
 from cnnsweep.budget import spent
 from cnnsweep.components import program
 from cnnsweep.config import check, compose
+from cnnsweep.credentials import redact
 from cnnsweep.errors import UserError, unknown
-from cnnsweep.mlflow_store import connect, redact
+from cnnsweep.mlflow_store import connect
 from cnnsweep.objective import Objective
 from cnnsweep.summary import where_kept
 from cnnsweep.tracking import Progress, Tracker, open_store
@@ -67,6 +68,9 @@ def resume(wish: Wish, watcher: session.Watcher, command: Sequence[str] = ()) ->
         events = journal.read(path)
         if missing := [key for key in ("config", "facts") if key not in events[0]]:
             raise journal.damaged(path, 1, f"it has no {' and no '.join(missing)}")
+        events, added = _completed(events)
+        if added:
+            watcher.say(f"{folder.name}: {older.tell(added)}")
         config = changed(events, wish)
         if is_finished(events, config):
             _say_finished(events, config, folder, watcher)
@@ -113,6 +117,19 @@ def is_finished(events: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) 
     if held == config["budget"]:
         return last["status"] == "completed"
     return spent(config["budget"], ledger.replay(events, Objective.of(config["objective"]))) is not None
+
+
+def _completed(events: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], dict[str, Any]]:
+    """The events with keys that were added to the config since; what is written of them stays as it is."""
+    config, added = older.complete(events[0]["config"])
+    done: list[Mapping[str, Any]] = [{**events[0], "config": config}]
+    for event in events[1:]:
+        if event["event"] == "resume":
+            held, more = older.complete({**config, **{group: event[group] for group in GROUPS}})
+            added |= more
+            event = {**event, **{group: held[group] for group in GROUPS}}
+        done.append(event)
+    return done, added
 
 
 def _override(group: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

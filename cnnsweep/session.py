@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import sys
 import time
@@ -17,6 +18,7 @@ from cnnsweep import data as datasets
 from cnnsweep import facts, ledger, lock, pricing, problem, replay
 from cnnsweep import search as searches
 from cnnsweep.components import locate
+from cnnsweep.credentials import redact
 from cnnsweep.errors import UserError
 from cnnsweep.executors import Executor, Job
 from cnnsweep.executors.preparing import Preparing
@@ -24,7 +26,6 @@ from cnnsweep.housekeeping import Housekeeper, forget_data
 from cnnsweep.interrupt import interruptible
 from cnnsweep.journal import FILE as JOURNAL
 from cnnsweep.journal import FORMAT, CannotWriteError, Journal
-from cnnsweep.mlflow_store import redact
 from cnnsweep.objective import Objective
 from cnnsweep.standing import Scribe
 from cnnsweep.sweep import Listener, Sweep
@@ -98,7 +99,7 @@ def start(config: Mapping[str, Any], watcher: Watcher, command: Sequence[str] = 
     Raises `UserError` before any training where something does not fit.
     """
     root = Path(config["tracking"]["dir"]).absolute()
-    id_ = new_id(root, config["name"])
+    id_ = new_id(config["tracking"], config["name"])
     folder = root / "sweeps" / id_
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_unless_begun, folder)
@@ -244,9 +245,13 @@ def try_networks(config: Mapping[str, Any], shape: tuple[int, int, int], executo
         raise UserError("\n  ".join(faults))
 
 
-def new_id(root: Path, name: str, kind: str = "sweeps") -> str:
-    """The name and the time, and a number where two start in one second; its folder under `kind` is made."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+def new_id(tracking: Mapping[str, Any], name: str, kind: str = "sweeps") -> str:
+    """The name and the time, and what tells those of one second apart; its folder under `kind` is made.
+
+    In one folder that is a number. To a server others may log at that second from folders of their own: it is chance.
+    """
+    root = Path(tracking["dir"]).absolute()
+    stamp = time.strftime("%Y%m%d-%H%M%S") + (f"-{secrets.token_hex(3)}" if tracking["uri"] else "")
     for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
         id_ = f"{name}-{stamp}{suffix}"
         try:

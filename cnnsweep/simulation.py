@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,22 @@ class Simulated:
     reason: str = ""
 
 
+@dataclass
+class _Busy:
+    """A trial that is being trained."""
+
+    proposal: Proposal
+    run: int
+    """Its place among the runs."""
+    done: int
+    """Epochs that the search was told of."""
+    until: int
+    """Epochs when it is next compared, or ends."""
+    target: int
+    seconds: float
+    """Of an epoch."""
+
+
 class Simulation:
     """Asks and tells a search like the sweep's own loop, by a clock that jumps from event to event."""
 
@@ -53,7 +69,8 @@ class Simulation:
         self._numbers: dict[str, int] = {}
         self._done: dict[int, int] = {}
         self._events: list[tuple[float, int, str]] = []
-        self._busy: dict[str, tuple[Proposal, int, int]] = {}
+        self._busy: dict[str, _Busy] = {}
+        self._turn = 0
         self._now = 0.0
         self._stopping = ""
         self.result = Simulated()
@@ -70,7 +87,7 @@ class Simulation:
             if minutes and self._now >= 60 * minutes:
                 self._now, self._stopping = 60 * minutes, f"budget.minutes ({minutes:g}) is spent"
                 break
-            self._end(slot)
+            self._reach(slot)
         self.result.seconds = self._now
         self.result.reason = self._stopping or used_up(self._budget, len(self._done))
         return self.result
@@ -91,22 +108,38 @@ class Simulation:
         config = apply(self._problem.config, proposal.values)
         before, target = self._done.get(number, 0), proposal.epochs or total_epochs(config["training"])
         amounts = amounts_of(self._problem.judge(proposal.values).network, config, *self._images)
-        seconds = self._forecaster.trial(amounts, target - before)
-        self._done[number] = target
-        self._busy[slot] = proposal, before, target
-        self.result.runs.append(Run(number, proposal.values, target - before, seconds))
-        heapq.heappush(self._events, (self._now + seconds, len(self.result.runs), slot))
+        first, other = self._forecaster.parts(amounts)
+        self._busy[slot] = _Busy(proposal, len(self.result.runs), before, before, target, other)
+        self.result.runs.append(Run(number, proposal.values, 0, 0.0))
+        self._go_on(slot, first - other if target > before else 0.0)
 
-    def _end(self, slot: str) -> None:
-        proposal, before, target = self._busy.pop(slot)
-        score = self._scores.setdefault(self._numbers[proposal.id], float(self._rng.random()))
-        for epoch in range(before + 1, target + 1):
-            # A made-up curve that rises to a value of its own, so that promotions have something to go by.
-            value = score * (1 - 0.5 ** (epoch + 1))
-            better = value if self._search.objective.direction == "max" else 1 - value
-            if not self._search.report(proposal.id, epoch, {self._search.objective.metric: better}):
-                break
-        self._search.end(proposal.id, succeeded=True)
+    def _go_on(self, slot: str, start: float = 0.0) -> None:
+        """Train to the next rung, where the search may stop the trial, or to its end."""
+        busy = self._busy[slot]
+        busy.done = busy.until
+        busy.until = int(min(self._search.next_rung(busy.proposal.id, busy.done), busy.target))
+        run, epochs = self.result.runs[busy.run], busy.until - busy.done
+        seconds = start + epochs * busy.seconds
+        self.result.runs[busy.run] = replace(run, epochs=run.epochs + epochs, seconds=run.seconds + seconds)
+        self._done[run.number] = busy.until
+        self._turn += 1
+        heapq.heappush(self._events, (self._now + seconds, self._turn, slot))
+
+    def _reach(self, slot: str) -> None:
+        busy = self._busy[slot]
+        score = self._scores.setdefault(self._numbers[busy.proposal.id], float(self._rng.random()))
+        keep_on = all(self._report(busy.proposal.id, score, epoch) for epoch in range(busy.done + 1, busy.until + 1))
+        if keep_on and busy.until < busy.target:
+            self._go_on(slot)
+            return
+        del self._busy[slot]
+        self._search.end(busy.proposal.id, succeeded=True)
+
+    def _report(self, proposal: str, score: float, epoch: int) -> bool:
+        # A made-up curve that rises to a value of its own, so that rungs have something to go by.
+        value = score * (1 - 0.5 ** (epoch + 1))
+        better = value if self._search.objective.direction == "max" else 1 - value
+        return self._search.report(proposal, epoch, {self._search.objective.metric: better})
 
     def _check(self) -> None:
         epochs = sum(run.epochs for run in self.result.runs)

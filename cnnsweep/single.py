@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from cnnsweep import data as datasets
-from cnnsweep import problem
+from cnnsweep import older, problem
 from cnnsweep.chosen import chosen
 from cnnsweep.config import compose
 from cnnsweep.errors import UserError
@@ -68,6 +68,8 @@ def again(run_id: str, overrides: Sequence[str], console: Console) -> Trained:
     """Train a trial of a sweep again, by its MLflow run id: the same seed, so on the CPU the same numbers."""
     trial = chosen(run_id, overrides)
     console.print(f"training {trial.name} of {trial.sweep} again")
+    if trial.added:
+        console.print(older.tell(trial.added))
     tags = {"cnnsweep.from": run_id, "cnnsweep.of_sweep": trial.sweep}
     return _train(trial.config, trial.seed, trial.values, tags, console)
 
@@ -89,7 +91,7 @@ def _train(
         data = datasets.load(config["data"], config["seed"])
         posed = problem.pose(config, data.input_shape, data.classes)
         uri = open_store(config["tracking"])
-        folder = root / "trained" / new_id(root, config["name"], "trained")
+        folder = root / "trained" / new_id(config["tracking"], config["name"], "trained")
         stack.enter_context(log_to(folder / "log.txt"))
         executor = make_executor(config, folder / "log.txt", root)
         stack.callback(executor.close)
@@ -140,7 +142,7 @@ class Record:
     def begin(self, name: str, posed: problem.Problem) -> None:
         import yaml
 
-        from cnnsweep.mlflow_store import redact
+        from cnnsweep.credentials import redact
 
         network = posed.judge({}).network
         own = {str(k): text(v) for k, v in self._config["tracking"]["tags"].items()}

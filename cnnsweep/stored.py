@@ -298,12 +298,12 @@ def _wide(triples: Iterable[tuple[str, str, Any]], index: pd.Index) -> pd.DataFr
 
 def _name_of(id_: str) -> str:
     """
-    >>> _name_of("digits-20261122-144758"), _name_of("digits-20261122-144758-2")
-    ('digits', 'digits')
+    >>> [_name_of(f"digits-20261122-144758{rest}") for rest in ("", "-2", "-0f6b3c", "-0f6b3c-2")]
+    ['digits', 'digits', 'digits', 'digits']
     """
     import re
 
-    return re.sub(r"-\d{8}-\d{6}(-\d+)?$", "", id_)
+    return re.sub(r"-\d{8}-\d{6}(-[0-9a-f]+){0,2}$", "", id_)
 
 
 def _number(value: Any) -> float:

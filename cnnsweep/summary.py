@@ -39,12 +39,14 @@ def print_outcome(outcome: Outcome, console: Console) -> str:
         console.print()
         console.print(leaderboard(ledger, TOP))
         console.print()
-        console.print(Text(f"best configuration: trial {ranked[0].name}", style="bold"))
+        by = f" by {ledger.objective.metric}" if ledger.objective.also else ""
+        console.print(Text(f"best configuration{by}: trial {ranked[0].name}", style="bold"))
         if told := ledger.spread(ranked[0]):
+            times = f"{told['count']:.0f} time{'s' if told['count'] > 1 else ''}"
             mean = f"{ledger.objective.metric} {told['mean']:.4f} ± {told['std']:.4f}"
-            console.print(
-                f"trained {told['count']:.0f} times more with other seeds: {mean}, the best mean", soft_wrap=True
-            )
+            many = len(ledger.winner["results"]) if ledger.winner else 1
+            best = f", the best mean of {many} finalists" if many > 1 else ""
+            console.print(f"trained {times} more, each with another seed: {mean}{best}", soft_wrap=True)
         for key, value in ranked[0].values.items():
             console.print(f"  {key}: {_plain(value)}", soft_wrap=True)
     if ledger.final:

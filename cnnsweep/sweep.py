@@ -88,7 +88,11 @@ class Sweep:
             if not self._running:
                 self.stopping = self.stopping or used_up(self.problem.config["budget"], len(self.ledger.entries))
                 return
-            event = self._wait()
+            event = self._wait(0.0)
+            if event is None:
+                if not self.stopping:
+                    self.search.prepare()
+                event = self._wait()
             if event is not None:
                 self._handle(event)
             for slot in getattr(self.executor, "notes", ()):  # what it waits for has an end of its own
@@ -137,12 +141,12 @@ class Sweep:
         front = {"front": [e.number for e in self.ledger.front()]} if self.ledger.objective.also else {}
         self._record("stop", status=status, reason=self.stopping, summary=self._summary(), **front)
 
-    def _wait(self) -> Event | None:
+    def _wait(self, timeout: float | None = None) -> Event | None:
         self._waiting = True
         try:
             if self.abandoned:
                 raise KeyboardInterrupt
-            return self.executor.wait(timeout=self._patience())
+            return self.executor.wait(timeout=self._patience() if timeout is None else timeout)
         finally:
             self._waiting = False
 

@@ -20,8 +20,9 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from cnnsweep.credentials import redact
 from cnnsweep.mlflow_runs import Runs, is_lasting
-from cnnsweep.mlflow_store import open_store, redact
+from cnnsweep.mlflow_store import open_store
 from cnnsweep.records import Event, Records, Write, merge
 
 __all__ = ["Follower", "NullTracker", "Tracker", "open_store"]

@@ -23,8 +23,9 @@ from urllib.parse import quote, urlsplit
 
 from cnnsweep import view
 from cnnsweep.config import compose
+from cnnsweep.credentials import DATABASES, redact
 from cnnsweep.errors import UserError, unknown
-from cnnsweep.mlflow_store import DATABASES, ENVIRONMENT, connect, find_experiment, find_store, redact
+from cnnsweep.mlflow_store import ENVIRONMENT, connect, find_experiment, find_store
 from cnnsweep.objective import Objective
 
 PORT = 5000

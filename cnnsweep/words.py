@@ -11,6 +11,7 @@ from cnnsweep.axes import short
 from cnnsweep.display import wilson
 from cnnsweep.frames import Results
 from cnnsweep.importance import Importance
+from cnnsweep.schema import COSTS
 
 
 def searched(results: Results) -> str:
@@ -42,11 +43,14 @@ def searched(results: Results) -> str:
 def found(results: Results) -> list[str]:
     """What came out: the best, its test accuracy, how sure that is, and what is nearly as good for less."""
     best, metric = results.ranked().iloc[0], results.objective.metric
-    told = [
-        f"Best is trial {best['name']} with {metric} {best[results.best_column]:.4f} at epoch "
-        f"{best['best_epoch']:.0f} of {best['epochs']}{_size(best)} (run {best['run_id'][:8]})."
-    ]
-    told += [sentence for sentence in (_test(results), _ties(results), _cheaper(results)) if sentence]
+    value = f"{metric} {best[results.best_column]:.4f} at epoch {best['best_epoch']:.0f} of {best['epochs']}"
+    by = f" by {metric}" if results.objective.also else ""
+    if len(results.finalists()) > 1:
+        by = " by the mean of its trainings with other seeds"
+        value = f"{metric} {spread(best, metric)}, at first {value}"
+    told = [f"Best{by} is trial {best['name']} with {value}{_size(best)} (run {best['run_id'][:8]})."]
+    further = (_again(results), _front(results), _test(results), _ties(results), _cheaper(results))
+    told += [sentence for sentence in further if sentence]
     return told
 
 
@@ -90,6 +94,48 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60} s" if seconds % 60 else f"{seconds // 60} min"
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def spread(row: pd.Series[Any], metric: str) -> str:
+    """Mean and standard deviation of a finalist's further trainings, and their number."""
+    if pd.isna(row.get(f"mean_{metric}")):
+        return ""
+    count = row.get("replicates")
+    number = f" ({count:.0f})" if pd.notna(count) else ""
+    return f"{row[f'mean_{metric}']:.4f} ± {row[f'std_{metric}']:.4f}{number}"
+
+
+def _again(results: Results) -> str | None:
+    """What the replicates came to."""
+    again, metric = results.finalists(), results.objective.metric
+    if again.empty:
+        return None
+    named = [f"{row['trial']:03d} {spread(row, metric)}" for _, row in again.iterrows()]
+    many = f"{len(again)} finalists were" if len(again) > 1 else "The best was"
+    return (
+        f"{many} trained again, each time with another seed; {metric}, mean ± standard deviation (trainings): "
+        f"{', '.join(named)}. The first training, by which a trial becomes a finalist, is not in it."
+    )
+
+
+def _front(results: Results) -> str | None:
+    """The Pareto front, from end to end."""
+    trials, names = results.front(), [o.metric for o in results.objective.all]
+    if len(names) < 2 or trials.empty:
+        return None
+    columns = [name if name in COSTS else f"best_{name}" for name in names]
+    shown = [c for c in columns if c in trials and trials[c].notna().all()]
+    ends = trials.iloc[[0, -1]] if len(trials) > 1 else trials
+    named = [f"{row['trial']:03d} ({', '.join(_plain(row[c]) for c in shown)})" for _, row in ends.iterrows()]
+    many = f"{len(trials)} trials form" if len(trials) > 1 else "One trial forms"
+    return (
+        f"{many} the Pareto front of {' and '.join(names)}, from {' to '.join(named)}: nothing is better "
+        "than these in one without being worse in another."
+    )
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,.0f}" if float(value) >= 100 else f"{value:.4f}"
 
 
 def _size(row: pd.Series[Any]) -> str:

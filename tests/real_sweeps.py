@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def run(
     return code, path.read_bytes()[before:].decode()
 
 
-def wait_for(condition: Callable[[], Any], what: str, process: subprocess.Popen[str] | None = None) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, process: subprocess.Popen[Any] | None = None) -> Any:
     """Poll until `condition` is truthy."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -166,28 +166,35 @@ def free_port() -> int:
 
 
 class Server:
-    """A real MLflow server on loopback with a store of its own, to be killed and started again."""
+    """A real MLflow server on loopback, on SQLite unless it is told another store; to be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, store: str | None = None, *, options: Sequence[str] = (), workers: int = 1
+    ) -> None:
         self.folder, self.port = folder, free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
+        self.served = folder / "served"
+        self.variables = {
+            "MLFLOW_BACKEND_STORE_URI": store or f"sqlite:///{folder}/server.db",
+            "MLFLOW_ARTIFACTS_DESTINATION": str(self.served),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        self._options = [*options, "--host=127.0.0.1", f"--port={self.port}", f"--workers={workers}"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, wait: bool = True) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        variables = {
-            **os.environ,
-            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{self.folder}/server.db",
-            "MLFLOW_ARTIFACTS_DESTINATION": str(self.folder / "served"),
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        }
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--workers", "1"], env=variables, stdout=log, stderr=log, start_new_session=True
+                [sys.executable, "-m", "mlflow", "server", *self._options],
+                cwd=self.folder,
+                env={**os.environ, **self.variables},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         if wait:
-            wait_for(self.answers, "the MLflow server")
+            wait_for(self.answers, "the MLflow server", self._process)
 
     def answers(self) -> bool:
         try:

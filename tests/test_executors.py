@@ -44,8 +44,13 @@ def closing(executor: Any) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def on_ray() -> Iterator[Executor]:
     """A cluster takes seconds to start, and its workers as long to import TensorFlow: one for all tests."""
-    pytest.importorskip("ray").init("local", **ray_cluster.SMALL, num_cpus=2)
-    yield from closing(RayExecutor())
+    ray_cluster.ray.init("local", **ray_cluster.SMALL, num_cpus=2)
+    executor = RayExecutor()
+    for slot in executor.slots:
+        executor.submit(slot, jobs.instant, None)
+    while executor.wait() is not None:
+        pass
+    yield from closing(executor)
     ray_cluster.leave()
 
 
@@ -139,6 +144,52 @@ class TestEveryExecutor:
         executor.submit(executor.slots[0], jobs.count, 1)
         with pytest.raises(RuntimeError, match="busy"):
             executor.submit(executor.slots[0], jobs.count, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("on_ray")
+class TestRay:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"num_gpus": 0.5}, "executor.num_cpus=1 with executor.num_gpus=0.5: no node of the cluster has so much ("),
+            ({"num_cpus": 64}, "executor.num_cpus=64: no node of the cluster has so much ("),
+            ({"storage": "/proc/nowhere"}, "executor.storage: '/proc/nowhere' is not writable, or not shared with"),
+            ({"storage": "s4://bucket"}, "executor.storage: 's4://bucket' cannot be used: Protocol not known: s4"),
+            ({"address": "127.0.0.1:1"}, "executor.address=127.0.0.1:1, but this process has joined the Ray cluster"),
+            ({"backend": "tensorflw"}, "did you mean 'tensorflow'?"),
+        ],
+    )
+    def test_wrong_arguments(self, arguments: dict[str, Any], message: str) -> None:
+        with pytest.raises(UserError) as error:
+            RayExecutor(**arguments)
+        assert message in str(error.value)
+
+    def test_a_death_is_named_as_locally_and_costs_one_job(self, on_ray: Executor) -> None:
+        *_, lost = run(on_ray, jobs.signal_itself, signal.SIGKILL)
+        assert (lost.kind, lost.value.partition(":")[0]) == ("lost", "killed by SIGKILL (signal 9)")
+        assert told(run(on_ray, jobs.instant, 7)) == [7]
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", "executor.address=127.0.0.1:1: no Ray cluster answers there"),
+        ("ray://127.0.0.1:1", "executor.address=ray://127.0.0.1:1: no Ray cluster answers there"),
+        ("somewhere", "executor.address=somewhere: give HOST:PORT, ray://HOST:PORT, auto, or null"),
+    ],
+)
+def test_an_address_without_a_cluster(address: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_cluster.ray, "is_initialized", lambda: False)
+    with pytest.raises(UserError) as error:
+        RayExecutor(address=address)
+    assert str(error.value).startswith(message)
+
+
+def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r'executor=ray needs Ray: pip install "cnnsweep\[ray\]"'):
+        RayExecutor()
 
 
 class TestInline:

@@ -10,23 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[1] / "cnnsweep"
 LEVELS = [
     {"errors", "schema", "config", "components", "objective", "space", "geometry", "problem", "trial", "journal"}
-    | {
-        "limits",
-        "lock",
-        "ranking",
-        "windows",
-        "signature",
-        "chain",
-        "lattice",
-        "distinct",
-        "feasible",
-        "forecast",
-        "pricing",
-    },
+    | {"credentials", "limits", "lock", "windows", "signature", "chain", "lattice", "distinct", "feasible", "forecast"}
+    | {"pricing", "older", "ranking"},
     {"data", "models", "checkpoint", "finetune", "ledger", "sketch", "budget", "replicates", "faults", "standing"}
     | {"axes", "importance", "canvas", "figures", "effects", "pictures"},
     {"training", "evaluation", "features", "feature_plan", "refit"},
-    {"search", "executors", "tracking", "records", "mlflow_runs", "mlflow_store", "plots", "facts"}
+    {"search", "executors", "tracking", "records", "mlflow_runs", "mlflow_server", "mlflow_store", "plots", "facts"}
     | {"calibration", "simulation", "gallery", "stored", "frames", "chosen", "learning"},
     {"sweep", "session", "display", "summary", "ui", "view", "housekeeping", "interrupt", "listing", "replay", "resume"}
     | {"plan", "planning", "plan_view", "api", "words", "comparison", "card", "report", "single", "export", "predict"},

@@ -140,6 +140,21 @@ def test_a_simulated_sweep_spends_its_budget_like_the_search_does(search: str) -
         assert sum(run.epochs for run in played.runs) < 81
 
 
+def test_a_simulated_trial_ends_at_the_rung_where_the_search_stops_it() -> None:
+    p = posed("search=asha", "search.variant=stopping", "budget.trials=30", "training.epochs=9", shape=DIGITS)
+    search, forecaster = build(p.config, p, Objective.of("val_accuracy")), Forecaster()
+    played = Simulation(p, search, ("a", "b"), forecaster, (1_000, 100)).run()
+    assert len(played.runs) == len({run.number for run in played.runs}) == 30
+    lengths = [run.epochs for run in played.runs]
+    assert set(lengths) == {1, 3, 9}
+    assert lengths.count(1) >= 15, "about two in three go no further than the first rung"
+    for run in played.runs:
+        amounts = amounts_of(p.judge(run.values).network, apply(p.config, run.values), 1_000, 100)
+        assert run.seconds == pytest.approx(forecaster.trial(amounts, run.epochs))
+    total = sum(run.seconds for run in played.runs)
+    assert total / 2 <= played.seconds <= total
+
+
 def test_a_plan_counts_and_shows_the_space_in_100_columns() -> None:
     p = posed("+sweep=fashion")
     report: dict[str, Any] = {"name": "x", **describe_space(p)}

@@ -21,6 +21,8 @@ SEARCHES = (
     "asha tpe", "hyperband tpe",
 )  # fmt: skip
 """A second word is the sampler or the variant."""
+SLOW = ("bayesian", "gp", "asha gp")
+"""Make proposals ahead."""
 ACCURACY = Objective.of("val_accuracy")
 DISCRETE = {
     "model": {
@@ -60,7 +62,7 @@ def signature(posed, proposal):
     return posed.judge(proposal.values).signature
 
 
-def drive(search, slots=1, most=10_000, fails=lambda number, proposal: False, value=score):
+def drive(search, slots=1, most=10_000, fails=lambda number, proposal: False, value=score, ahead=False):
     """Keep all slots busy, end trials in the order in which they began, and return the proposals in order."""
     running, proposals = {}, []
     free = [f"slot{i}" for i in range(slots)]
@@ -73,6 +75,8 @@ def drive(search, slots=1, most=10_000, fails=lambda number, proposal: False, va
             running[free.pop(0)] = (len(proposals), proposal)
         if not running:
             return proposals
+        if ahead:
+            search.prepare()
         slot, (number, proposal) = next(iter(running.items()))
         failed = fails(number, proposal)
         for epoch in range(1, 3):
@@ -437,6 +441,81 @@ def test_a_model_finds_more_than_random_search(start, name, least):
     assert np.mean(gains) > least
 
 
+@pytest.fixture
+def always_ahead(monkeypatch):
+    monkeypatch.setattr("cnnsweep.search.oracle.AHEAD_FROM", 0)
+
+
+@pytest.mark.usefixtures("always_ahead")
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("name", SLOW)
+def test_what_is_made_ahead_is_what_would_be_proposed_and_no_slot_waits_for_it(start, name, slots, monkeypatch):
+    drawn, asking = [], False
+
+    def search():
+        made = start(name, DISCRETE, budget={"trials": 16})[1]
+        draw, ask = made.oracle.draw, made.ask
+
+        def counted():
+            drawn.append("for a slot" if asking else "ahead")
+            return draw()
+
+        def asked(slot):
+            nonlocal asking
+            asking = True
+            try:
+                return ask(slot)
+            finally:
+                asking = False
+
+        monkeypatch.setattr(made.oracle, "draw", counted)
+        monkeypatch.setattr(made, "ask", asked)
+        return made
+
+    late = drive(search(), slots, most=16)
+    assert set(drawn) == {"for a slot"}
+    drawn.clear()
+    assert drive(search(), slots, most=16, ahead=True) == late
+    assert drawn.count("for a slot") == slots, "the first of each slot is asked for while nothing runs"
+
+
+@pytest.mark.usefixtures("always_ahead")
+def test_what_is_made_ahead_lacks_the_last_end_only(start):
+    _, search = start("gp", DISCRETE, budget={"trials": 30})
+    running = [search.ask(slot) for slot in "ab"]
+    for number in range(6):
+        search.prepare()
+        proposal = running.pop(0)
+        search.report(proposal.id, 1, {"val_accuracy": score(proposal.values)})
+        search.end(proposal.id, succeeded=True)
+        history = search.oracle.history()
+        assert len(history.seen) == number
+        assert len(history.pending) == 2
+        running.append(search.ask("ab"[number % 2]))
+    assert len(search.oracle.history().seen) == 6
+
+
+def test_while_there_are_few_trials_a_proposal_knows_the_newest_result(start, monkeypatch):
+    monkeypatch.setattr("cnnsweep.search.oracle.AHEAD_FROM", 4)
+    _, search = start("gp", DISCRETE, budget={"trials": 30})
+    for number in range(6):
+        proposal = search.ask("a")
+        search.report(proposal.id, 1, {"val_accuracy": score(proposal.values)})
+        search.end(proposal.id, succeeded=True)
+        assert len(search.oracle.history().seen) == (number + 1 if number < 3 else number)
+
+
+@pytest.mark.usefixtures("always_ahead")
+@pytest.mark.parametrize("name", SLOW)
+def test_proposals_made_ahead_end_with_the_space_none_twice(start, name):
+    posed, search = start(name, TINY, budget={"trials": 100}, training={"epochs": 1})
+    proposals = drive(search, slots=2, ahead=True)
+    everything = {posed.judge(v).signature for v in posed.space.enumerate()}
+    assert Counter(signature(posed, p) for p in new(proposals)) == Counter(everything)
+    search.prepare()
+    assert search.ask("slot0") == "done"
+
+
 @pytest.mark.parametrize("name", ["random", "hyperband", "asha"])
 def test_a_proposal_takes_less_than_3_ms(start, name):
     _, search = start(name, MIXED, budget={"trials": 200})
@@ -513,6 +592,17 @@ def test_a_front_found_by_a_model_dominates_more_than_one_found_at_random(start)
         return np.mean(heights)
 
     assert np.mean([volume("tpe", seed) - volume("random", seed) for seed in range(2)]) > 0
+
+
+@pytest.mark.parametrize(("population", "bred"), [(None, True), (50, False)])
+def test_nsga2_breeds_within_a_small_budget(start, population, bred):
+    """Children have values of their parents to the last digits, which chance does not draw again."""
+    goal = Objective.of(["val_accuracy", "parameters"])
+    _, search = start("nsga2", FLAT, goal, budget={"trials": 40}, search={"population": population})
+    rates = [round(p.values["training.learning_rate"], 10) for p in drive(search, slots=2, most=40)]
+    known = [rate in rates[:number] for number, rate in enumerate(rates)]
+    assert not any(known[:5])
+    assert (sum(known[15:]) > 12) == bred
 
 
 @pytest.mark.parametrize("name", ["bayesian", "gp", "cmaes", "hyperband", "asha"])

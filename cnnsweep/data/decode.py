@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cnnsweep.data.arrays import Array
+from cnnsweep.data.jpeg import is_turned, read_jpeg
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF")
-ORIENTATION = 0x0112
 MODES = {"rgb": "RGB", "grey": "L"}
 
 
@@ -28,8 +28,10 @@ def decode(raw: bytes, size: tuple[int, int], color: str, resize: str) -> Array:
     if not raw:
         raise BadImageError("is empty")
     try:
-        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
-            pixels = np.asarray(_fitted(_upright(image, size, MODES[color]), size, resize))
+        pixels = read_jpeg(raw, size, color, resize)
+        if pixels is None:
+            with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+                pixels = np.asarray(_fitted(_upright(image, size, MODES[color]), size, resize))
     except UnidentifiedImageError:
         raise BadImageError(f"is no image ({', '.join(FORMATS[:-1])} or {FORMATS[-1]})") from None
     except Exception as error:  # decoders of broken files raise whatever they come across
@@ -41,8 +43,7 @@ def _upright(image: Image.Image, size: tuple[int, int], mode: str) -> Image.Imag
     # A JPEG can be decoded at a half, a quarter or an eighth of its size, for as much less time.
     image.draft(mode, (max(size), max(size)))
     # Asked first, because exif_transpose copies an image that is upright as well.
-    told = "exif" in image.info and image.getexif().get(ORIENTATION, 1) != 1
-    turned = ImageOps.exif_transpose(image) if told else image
+    turned = ImageOps.exif_transpose(image) if is_turned(image) else image
     if turned.mode.startswith("I"):  # 16 bits a pixel
         turned = Image.fromarray((np.asarray(turned).astype(np.uint32) >> 8).astype(np.uint8))
     if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:

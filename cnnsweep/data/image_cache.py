@@ -27,7 +27,7 @@ from cnnsweep.data.layout import File, Layout
 from cnnsweep.data.mapped import Writer
 from cnnsweep.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the files or the decoding change."""
 PORTION = 8
 """Files that a thread takes at a time."""

@@ -29,13 +29,16 @@ class Executor(Protocol):
     """Slots that run one job each at a time. A job's last event, "result" or "lost", frees its slot."""
 
     slots: Sequence[str]
-    """Names such as "gpu0", "cpu1"."""
+    """Names such as "gpu0", "cpu1". Those of a cluster come and go, while `wait` is called and at no other time."""
 
     def submit(self, slot: str, job: Job, argument: Any) -> None:
         """Start a job on a free slot; returns at once."""
 
     def wait(self, timeout: float | None = None) -> Event | None:
-        """Return the next event, oldest first; None after `timeout` seconds, or if none can come."""
+        """Return the next event, oldest first; None after `timeout` seconds, or sooner where there are new slots.
+
+        Without a timeout, None only if no event can come.
+        """
 
     def kill(self, slot: str, reason: str) -> None:
         """End the slot's job, also one that hangs, as "lost" for this reason; a free slot stays as it is."""

@@ -7,8 +7,9 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,10 @@ from typing import Any
 from cnnsweep.errors import UserError
 from cnnsweep.executors.devices import chosen_gpus, cores
 
-PATIENCE = 10.0
-"""Seconds that an address gets to answer."""
+PATIENCE = 8.0
+"""Seconds that an address gets to accept a connection."""
+REHEARSAL = 20.0
+"""Seconds that joining a cluster may take, of which Ray's import is the most."""
 STORE = 100 * 2**20
 """Bytes of the object store of a cluster of this machine alone, whose trials see the driver's files."""
 QUIET = {
@@ -26,6 +29,16 @@ QUIET = {
     "RAY_worker_niceness": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
 }
+
+
+_JOIN = """
+import logging, sys
+import ray
+try:
+    ray.init(sys.argv[1], log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL)
+except Exception as error:
+    sys.exit(print(error) or 1)
+"""
 
 
 @dataclass(frozen=True)
@@ -77,12 +90,23 @@ def connect(address: str | None, backend: str) -> bool:
     try:
         with own_signals():
             ray.init(address="local" if address is None else address, **settings)
-    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+    except Exception as error:  # Ray raises bare ones, too
         told = str(error).strip().splitlines() or [type(error).__name__]
+        with contextlib.suppress(Exception):
+            ray.shutdown()
         if address is None:
             raise UserError(f"no Ray cluster could be started on this machine: {told[0]}") from error
         raise UserError(f"executor.address={address}: {told[0]}") from error
+    _print_messages(ray, False)
     return True
+
+
+def leave() -> None:
+    """Leave the cluster; one that was started here ends."""
+    ray = load()
+    with own_signals():
+        ray.shutdown()
+    _print_messages(ray, True)
 
 
 def alive() -> list[Node]:
@@ -124,6 +148,22 @@ def describe(nodes: Sequence[Node]) -> str:
     return "; ".join(parts) or "it has none"
 
 
+def in_one_line(error: BaseException) -> str:
+    """What Ray says of an actor's end, without what it says of the actor.
+
+    >>> in_one_line(RuntimeError("The actor died unexpectedly before ...\\n\\tpid: 7\\nThe node was killed.\\nMore"))
+    'The node was killed.'
+    """
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith(("\t", "The actor died"))]
+    return (lines or [type(error).__name__])[0].strip()[:400]
+
+
+def _print_messages(ray: Any, wanted: bool) -> None:
+    """Whether Ray prints what its nodes say, such as that one died: without log_to_driver it does all the same."""
+    with contextlib.suppress(AttributeError):  # there is no public way, and no harm where this one goes
+        ray._private.worker._worker_logs_enabled = wanted
+
+
 def _check_joined(ray: Any, address: str | None) -> None:
     joined = ray.get_runtime_context().gcs_address
     if address not in (None, "auto", joined):
@@ -134,19 +174,28 @@ def _knock(address: str) -> None:
     """Have an address that nobody listens at found out soon: Ray itself would try for minutes."""
     given = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     host, _, port = given.partition("://")[2 if "://" in given else 0].rpartition(":")
-    if given == "auto" or not port.isdigit() or not host:
-        if given != "auto":
-            raise UserError(f"executor.address={given}: give HOST:PORT, ray://HOST:PORT, auto, or null")
+    if given == "auto":
+        _rehearse(given)
         return
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), max(0.1, deadline - time.monotonic())).close()
-            return
-        except OSError as error:
-            if time.monotonic() > deadline - 1 or not isinstance(error, ConnectionRefusedError):
-                raise UserError(f"executor.address={given}: no Ray cluster answers there ({error})") from error
-            time.sleep(0.5)
+    if not port.isdigit() or not host:
+        raise UserError(f"executor.address={given}: give HOST:PORT, ray://HOST:PORT, auto, or null")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except OSError as error:
+        raise UserError(f"executor.address={given}: no Ray cluster answers there ({error})") from error
+    _rehearse(given)
+
+
+def _rehearse(address: str) -> None:
+    """Have another process join first: where something else listens, Ray tries forever and cannot be stopped."""
+    try:
+        command = [sys.executable, "-c", _JOIN, address]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=REHEARSAL, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"executor.address={address}: no Ray cluster answers there ({REHEARSAL:g} s)") from error
+    if told.returncode:
+        lines = [line for line in told.stdout.splitlines() if line.strip()] or ["no Ray cluster answers there"]
+        raise UserError(f"executor.address={address}: {lines[0].partition('. ')[0].strip()}")
 
 
 @contextlib.contextmanager

@@ -49,6 +49,11 @@ class Search:
             return "wait" if trial.status == "IDLE" else "done"
         return _proposal(trial)
 
+    def prepare(self) -> None:
+        """Make the next proposal of a slow search while workers are busy; it is no trial before it is asked for."""
+        if hasattr(self.oracle, "prepare"):
+            self.oracle.prepare()
+
     def repeat(self, id_: str, values: Mapping[str, Any]) -> Proposal | None:
         """Ask for a proposal that the journal says was made at this point: None where the oracle makes another.
 

@@ -27,6 +27,8 @@ class BayesianOracle(Proposing, keras_tuner.oracles.BayesianOptimizationOracle):
     be built, and takes a second; judging a few hundred real configurations does neither.
     """
 
+    slow = True
+
     def __init__(self, *args: Any, initial_points: int | None, alpha: float, beta: float, **settings: Any) -> None:
         super().__init__(*args, alpha=alpha, beta=beta, **settings)
         self._threads = ThreadpoolController()
@@ -41,13 +43,14 @@ class BayesianOracle(Proposing, keras_tuner.oracles.BayesianOptimizationOracle):
         return super()._make_gpr().set_params(kernel=kernel, optimizer=_few_steps, n_restarts_optimizer=0)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:  # noqa: ARG002
-        rng = self.rng()
-        done = [t for t in self.trials.values() if t.status == "COMPLETED"]
-        explore = self.forced is not None or len(self.trials) < self.num_initial_points or len(done) < 2
-        values = self.first()
-        if values is None:
-            values = self.propose() if explore else self._promising(rng, done)
+        values = self.propose()
         return {"status": "RUNNING", "values": values} if values is not None else {"status": "STOPPED"}
+
+    def draw(self) -> Values | None:
+        done = [t for id_, t in self.trials.items() if t.status == "COMPLETED" and id_ not in self._out]
+        if len(self.trials) < self.num_initial_points or len(done) < 2:
+            return self.fresh(self.rng())
+        return self._promising(self.rng(), done)
 
     def _promising(self, rng: np.random.Generator, done: list[Any]) -> Values | None:
         candidates = self._candidates(rng, done)
@@ -66,7 +69,8 @@ class BayesianOracle(Proposing, keras_tuner.oracles.BayesianOptimizationOracle):
             warnings.simplefilter("ignore", ConvergenceWarning)
             gpr.fit(x, y)
             # Running and failed trials count as pessimistic guesses, so that several asks at once spread out.
-            others = [t for t in self.trials.values() if t.status != "COMPLETED"]
+            known = {t.trial_id for t in done}
+            others = [t for id_, t in self.trials.items() if id_ not in known]
             if others:
                 ox = self._matrix([t.hyperparameters.values for t in others])
                 mean, deviation = gpr.predict(ox, return_std=True)

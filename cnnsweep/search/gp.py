@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,12 +24,16 @@ CANDIDATES = 500
 NEIGHBOURS = 60
 BEST = 4
 STEPS = 10
+CLIMBS = 3
+"""How often the neighbours of the most promising candidates are looked at as well."""
 MOST = 150
 """Observations fitted: the latest, and the best."""
+SCALE, SPREAD = 1.0, 0.8
+"""Mean and standard deviation of the prior of a length scale's logarithm, where a key's range is 0 to 1."""
 
 
 class Gp:
-    """Expected improvement (Jones et al. 1998) over configurations drawn from the space and neighbours of the best.
+    """Expected improvement (Jones et al. 1998), climbed from drawn configurations and from neighbours of the best.
 
     An absent key is a value of its own, "not there". Configurations still running are taken to come out somewhat worse
     than predicted, so that several asks at once spread out.
@@ -41,16 +46,22 @@ class Gp:
         space = history.space
         ranked = sorted(history.seen, key=lambda o: o.scores[0])
         seen = history.seen if len(history.seen) <= MOST else [*ranked[: MOST // 4], *history.seen[-3 * MOST // 4 :]]
-        candidates = [space.draw(rng) for _ in range(CANDIDATES)]
+        more = [space.draw(rng) for _ in range(CANDIDATES)]
         for one in ranked[:BEST]:
             known = {k: v for k, v in one.values.items() if k in space.by_name and space.by_name[k].allows(v)}
-            candidates += [neighbour(space, known, rng) for _ in range(NEIGHBOURS if known else 0)]
+            more += [neighbour(space, known, rng) for _ in range(NEIGHBOURS if known else 0)]
         y = _levelled([o.scores[0] for o in seen])
+        candidates: list[Values] = []
+        gain = np.empty(0)
         with self._threads.limit(limits=1):  # the cores are the workers'
             model = _fit(space, [o.values for o in seen], y, history.pending, int(rng.integers(2**31)))
-            mean, deviation = model.predict(_matrix(space, candidates), return_std=True)
-        z = (y.min() - mean) / np.maximum(deviation, 1e-9)
-        gain = deviation * (z * norm.cdf(z) + norm.pdf(z))
+            for climb in range(1 + CLIMBS):
+                candidates += more
+                gain = np.append(gain, _expected_gain(model, _matrix(space, more), float(y.min())))
+                if climb < CLIMBS:
+                    ways = (candidates[index] for index in np.argsort(-gain, kind="stable"))
+                    top = itertools.islice(filter(history.allows, ways), BEST)
+                    more = [neighbour(space, one, rng) for one in top for _ in range(NEIGHBOURS)]
         for index in np.argsort(-gain, kind="stable"):
             yield candidates[index]
 
@@ -59,6 +70,14 @@ class GpOracle(SampledOracle):
     """Models the objective by a Gaussian process and tries where it may be best."""
 
     sampler_name = "gp"
+
+
+def _expected_gain(model: GaussianProcessRegressor, points: np.ndarray, least: float) -> np.ndarray:
+    if not len(points):
+        return np.empty(0)
+    mean, deviation = model.predict(points, return_std=True)
+    z = (least - mean) / np.maximum(deviation, 1e-9)
+    return deviation * (z * norm.cdf(z) + norm.pdf(z))
 
 
 def _levelled(scores: Sequence[float]) -> np.ndarray:
@@ -90,9 +109,20 @@ def _fit(
     return model
 
 
-def _few_steps(objective: Any, start: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, float]:
+def _few_steps(likelihood: Any, start: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, float]:
+    """The kernel's most probable logarithms: one length scale a column, then the noise.
+
+    With few trials the likelihood alone fits noise with twenty length scales; the prior holds them back.
+    """
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = likelihood(theta)
+        off = (theta[:-1] - SCALE) / SPREAD
+        return value + 0.5 * (off**2).sum(), slope + np.append(off / SPREAD, 0.0)
+
+    begin = np.append(np.full(len(start) - 1, SCALE), start[-1])
     # Fitting to the end takes many times as long and proposes nothing better.
-    found = minimize(objective, start, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": STEPS})
+    found = minimize(loss, begin, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": STEPS})
     return found.x, found.fun
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +20,9 @@ SAMPLERS = {
     "qmc": "cnnsweep.search.qmc.Qmc",
     "nsga2": "cnnsweep.search.nsga2.Nsga2",
 }
+
+SLOW = ("gp",)
+"""Those that take longer than 100 ms after 200 trials (experiments/benchmarks/ask.py)."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class History:
     """Configurations that were proposed and are not known yet."""
     most: int | None = None
     """So many configurations the search is to try."""
+    allows: Callable[[Values], bool] = lambda _: True
+    """Whether a configuration is valid and new."""
 
 
 class Sampler(Protocol):
@@ -73,6 +78,14 @@ class Curves:
         """The best value until an epoch; None where there is none."""
         values = [value for epoch, value in self.by_id.get(id_, {}).items() if epoch <= until]
         return min(values, default=None)
+
+    def until(self, epochs: Mapping[str, int]) -> Curves:
+        """The curves as they were when these configurations had so many epochs."""
+        cut = {
+            id_: {epoch: value for epoch, value in self.by_id.get(id_, {}).items() if epoch <= most}
+            for id_, most in epochs.items()
+        }
+        return Curves({**self.by_id, **cut})
 
     def reached(self, id_: str) -> int:
         return max(self.by_id.get(id_, {}), default=0)

@@ -24,7 +24,7 @@ class Nsga2:
 
     def propose(self, history: History, rng: np.random.Generator) -> Iterator[Values]:
         # Optuna's 50 would leave a sweep of 60 trials at random search.
-        size = self.population or min(50, max(6, (history.most or 60) // 5))
+        size = self.population or min(50, max(6, (history.most or 60) // 7))
         sampler = optuna.samplers.NSGAIISampler(population_size=size, seed=int(rng.integers(2**31)))
         study = optuna_study.rebuild(history, sampler, (GENERATION, size))
         for _ in range(ASKS):

@@ -15,12 +15,14 @@ from cnnsweep.objective import Objective
 from cnnsweep.problem import Problem
 from cnnsweep.schema import COSTS
 from cnnsweep.search import begin
-from cnnsweep.search.history import Curves, History, Observation, make
+from cnnsweep.search.history import SLOW, Curves, History, Observation, make
 from cnnsweep.space import Parameter, Space, Values
 
 ENUMERABLE = 20_000
 FEW = 100
 TRIES = 2_000
+AHEAD_FROM = 30
+"""Trials from which on a slow search proposes ahead."""
 
 
 class Proposing(keras_tuner.Oracle):
@@ -38,6 +40,8 @@ class Proposing(keras_tuner.Oracle):
     """Epochs at which trials are compared; none where each is trained to its end."""
     learns = True
     """Whether its sampler is of any use only after some trials."""
+    slow = False
+    """Whether a proposal takes long to make once there is much to learn from."""
 
     def __init__(
         self,
@@ -60,6 +64,11 @@ class Proposing(keras_tuner.Oracle):
         """While a journal is replayed: what was proposed then, to be proposed again without working it out."""
         self.curves = Curves()
         self._sampler = make(sampler, seed, {"population": population} if population else {})
+        self.slow = self.slow or sampler in SLOW
+        self._out: dict[str, int] = {}
+        """Configurations that were running when the last trial was started, with the epochs that each had by then."""
+        self._stock: tuple[Values | None] | None = None
+        """What a slow search proposes next; None: not made yet."""
         self._startup = startup
         self._seen: dict[Hashable, str] = {}
         self._first, self.notes = begin.read(problem, start_with)
@@ -85,10 +94,39 @@ class Proposing(keras_tuner.Oracle):
     def rng(self) -> np.random.Generator:
         return np.random.default_rng([self.seed, len(self.trials)])
 
+    def create_trial(self, tuner_id: str) -> Any:
+        trial = super().create_trial(tuner_id)
+        out = {id_: self.curves.reached(id_) for id_ in self._running()}
+        if trial.status == "RUNNING" or out.keys() != self._out.keys():
+            self._out, self._stock = out, None
+        return trial
+
     def propose(self) -> Values | None:
-        """The next configuration: of the sampler once it has something to learn from, before that at random."""
+        """The next configuration; None where none is left."""
         if (found := self.first()) is not None:
             return found
+        if not self.ahead:
+            return self.draw()
+        if self._stock is None:
+            self._stock = (self.draw(),)
+        return self._stock[0]
+
+    def prepare(self) -> None:
+        """Make the next proposal of a slow search before a slot is free for it."""
+        if self.ahead and not self.exhausted():
+            self.propose()
+
+    @property
+    def ahead(self) -> bool:
+        """Whether a proposal is made of what was known when the last trial was started.
+
+        Then there is time for it while workers are busy, and when that is makes no difference to what is proposed. It
+        lacks the newest result, which is worth more than a tenth of a second as long as there are few.
+        """
+        return self.slow and len(self._earlier) + len(self.trials) >= AHEAD_FROM
+
+    def draw(self) -> Values | None:
+        """Make a proposal: by the sampler once it has something to learn from, before that at random."""
         rng = self.rng()
         if self._sampler is not None:
             history = self.history()
@@ -107,18 +145,19 @@ class Proposing(keras_tuner.Oracle):
     @property
     def startup(self) -> int:
         """So many configurations must be known before a model is made of them."""
-        return self._startup or min(10, max(3, (self.most or 30) // 3))
+        return self._startup or min(5, max(3, (self.most or 30) // 3))
 
     def history(self) -> History:
         """What the sampler learns from: a failed trial counts as bad as the worst that did not fail."""
         origins = [*self._earlier, *(id_ for id_ in self.start_order if self.origin(id_) == id_)]
-        running = {self.origin(t.trial_id) for t in self.ongoing_trials.values()}
+        running = set(self._out) if self.ahead else self._running()
+        curves = self.curves.until(self._out) if self.ahead else self.curves
         if self.rungs:
-            values = self.curves.level(origins, self.rungs, self.startup)
+            values = curves.level(origins, self.rungs, self.startup)
         else:
             known = [id_ for id_ in origins if id_ not in running]
-            values = {id_: value for id_ in known if (value := self.curves.best(id_)) is not None}
-        failed = {self.origin(t.trial_id) for t in self.trials.values() if t.status == "FAILED"}
+            values = {id_: value for id_ in known if (value := curves.best(id_)) is not None}
+        failed = {self.origin(t.trial_id) for t in self.trials.values() if t.status == "FAILED"} - running
         values = {id_: value for id_, value in values.items() if id_ not in failed}
         scores = {id_: self._scores(id_, value) for id_, value in values.items()}
         nothing = (0.0,) * len(self.goal.all)
@@ -129,7 +168,7 @@ class Proposing(keras_tuner.Oracle):
             if id_ in scores or id_ in failed
         ]
         pending = [self.values_of(id_) for id_ in origins if id_ in running and id_ not in values]
-        return History(self.problem.space, seen, pending, self.most)
+        return History(self.problem.space, seen, pending, self.most, self.is_fresh)
 
     def learn(self, earlier: Sequence[Mapping[str, Any]]) -> None:
         """Take in the trials of another sweep: values, which may lack keys, and the curve's rows by epoch."""
@@ -140,6 +179,9 @@ class Proposing(keras_tuner.Oracle):
             for epoch, row in trial["curve"].items():
                 self.curves.add(id_, int(epoch), sign * row[self.objective.name])
                 self._rows[id_, int(epoch)] = row
+
+    def _running(self) -> set[str]:
+        return {self.origin(t.trial_id) for t in self.ongoing_trials.values()}
 
     def _scores(self, id_: str, value: float) -> tuple[float, ...]:
         if not self.goal.also:

@@ -31,22 +31,20 @@ from surrogate import surrogate  # noqa: E402
 TRAININGS = 60
 AT = (2, 5, 10, 15, 20, 40, 60)
 NEAR = 0.5
-DEFAULT = "asha search.sampler=tpe"
+DEFAULT = "gp"
 OURS = (
     "random",
     "qmc",
     "bayesian search.initial_points=20",
     "tpe",
-    "gp",
+    DEFAULT,
     "cmaes",
     "nsga2",
     "hyperband",
-    "hyperband search.sampler=tpe",
     "asha",
     "asha search.variant=stopping",
     "asha search.sampler=tpe",
-    "asha search.sampler=gp",
-    "asha search.variant=stopping search.sampler=tpe",
+    "asha search.variant=stopping search.min_epochs=3 search.factor=2 search.sampler=gp",
 )
 
 

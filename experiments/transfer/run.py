@@ -31,7 +31,7 @@ def sweeps(data: Path) -> dict[str, list[str]]:
         "ants-bees, ImageNet's weights": [*ants, real, "name=ants-bees"],
         "ants-bees, random weights": [*ants, "model.weights=none", "name=ants-bees-random"],
         "Fashion-MNIST, ImageNet's weights": ["+sweep=fashion_transfer", *MOBILENET, real, *clothes],
-        "Fashion-MNIST, CNN from scratch": ["+sweep=fashion", *clothes],
+        "Fashion-MNIST, CNN from scratch": ["+sweep=fashion", "search=hyperband", "search.start_with=[]", *clothes],
     }
 
 

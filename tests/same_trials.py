@@ -1,0 +1,54 @@
+"""Run one small sweep on several executors and print, as JSON, what its trials told and which files they left."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import fake_sweeps
+import ray_cluster
+
+from cnnsweep import data
+from cnnsweep.executors.inline import InlineExecutor
+from cnnsweep.executors.manifest import Manifest
+from cnnsweep.executors.process import ProcessExecutor
+from cnnsweep.executors.ray import RayExecutor
+from cnnsweep.training import train
+
+OVERRIDES = ("data.limit=200", "training.epochs=2", "budget.trials=3")
+
+
+def tell(folder: Path, executor: Any) -> dict[str, Any]:
+    folder.mkdir()
+    config = fake_sweeps.config(*OVERRIDES)
+    data.save(data.load(config["data"], config["seed"]), folder / "data")
+    sweep = fake_sweeps.make(folder, OVERRIDES, train, executor)
+    sweep.run()
+    executor.close()
+    entries = sorted(sweep.ledger.entries.values(), key=lambda e: e.number)
+    trials = [[e.status, dict(e.values), [{**row, "epoch_seconds": 0} for row in e.curve]] for e in entries]
+    root = folder / "trials"
+    return {"trials": trials, "files": sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())}
+
+
+def main(folder: Path) -> None:
+    told = {
+        "inline": tell(folder / "inline", InlineExecutor()),
+        "process": tell(folder / "process", ProcessExecutor(device="cpu", workers=2, threads=1)),
+    }
+    Manifest.place = ray_cluster.place_elsewhere  # type: ignore[method-assign]
+    ray_cluster.ray.init("local", num_cpus=1, **ray_cluster.SMALL)
+    storage, log = folder / "storage", folder / "ray" / "log.txt"
+    executor = RayExecutor(storage=str(storage), log=log)
+    told["ray"] = tell(folder / "ray", executor)
+    homes = Path(tempfile.gettempdir()).glob(f"cnnsweep-{executor._crew._setup.sweep}*")
+    told["ray"]["left"] = [str(p) for p in [*storage.rglob("*.npz"), *homes]]
+    ray_cluster.leave()
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

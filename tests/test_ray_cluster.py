@@ -1,0 +1,142 @@
+"""A sweep on a real cluster whose nodes die and join, and share no folder with the driver."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray_jobs
+import real_sweeps
+from ray_cluster import FAST, SMALL, leave, place_elsewhere, ray
+
+from cnnsweep import checkpoint, session
+from cnnsweep.config import compose
+from cnnsweep.executors.manifest import Manifest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # of which most is TensorFlow, imported on each node
+NODE = {"num_cpus": 1, "object_store_memory": SMALL["object_store_memory"], "include_dashboard": False}
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "_system_config": FAST})
+    yield made
+    made.shutdown()
+    leave()
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Manifest, "place", place_elsewhere)
+
+
+class Trouble(session.Watcher):
+    """Kills the node that trains trial 3 after its second epoch, and adds one later."""
+
+    def __init__(self, cluster: Any, folder: Path) -> None:
+        self.cluster, self.folder = cluster, folder
+        self.nodes = {raylet(node): node for node in (cluster.add_node(**NODE) for _ in range(3))}
+        self.killed: int | None = None
+        self.added: int | None = None
+        self.slots: list[int] = []
+
+    def log(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "epoch" and (event["trial"], event["epoch"]) == (ray_jobs.REAL, 2):
+            trial = self.folder / "mlruns" / "sweeps"
+            (where,) = trial.glob(f"*/trials/{ray_jobs.REAL:03d}")
+            self.killed = ray_jobs.visits(where)[0][0]
+            self.cluster.remove_node(self.nodes[self.killed], allow_graceful=False)
+            pid = int((where / "pid").read_text())
+            real_sweeps.wait_for(lambda: not psutil.pid_exists(pid), "the end of the worker on the node that died")
+        if event["event"] == "end" and event["trial"] == 15:
+            self.added = raylet(self.cluster.add_node(**NODE))
+
+
+def raylet(node: Any) -> int:
+    (process,) = node.all_processes["raylet"]
+    return int(process.process.pid)
+
+
+@pytest.mark.usefixtures("apart")
+def test_nothing_is_lost_and_nothing_told_twice_while_nodes_come_and_go(cluster: Any, tmp_path: Path) -> None:
+    config = compose(
+        [
+            "+sweep=smoke",
+            "data.limit=200",
+            "budget.trials=40",
+            "training.epochs=4",
+            "tracking.gallery=0",
+            "tracking.report=false",
+            f"tracking.dir={tmp_path / 'mlruns'}",
+            "executor=ray",
+            f"executor.address={cluster.address}",
+        ]
+    )
+    trouble = Trouble(cluster, tmp_path)
+    outcome = session.start(config, trouble, job=ray_jobs.mixed)
+
+    entries = outcome.ledger.entries
+    assert outcome.status == "completed"
+    assert Counter(entry.status for entry in entries.values()) == {"completed": 40}
+    assert all(len(entry.curve) == 4 for entry in entries.values())
+    told = Counter((e["event"], e["trial"], e["epoch"]) for e in real_sweeps.events(tmp_path) if e["event"] == "epoch")
+    assert set(told.values()) == {1}
+    assert len(told) == 160
+    assert real_sweeps.disagreements(tmp_path) == []
+
+    visits = {n: ray_jobs.visits(outcome.folder / "trials" / f"{n:03d}") for n in entries}
+    assert not any(place.startswith(str(tmp_path)) for places in visits.values() for *_, place in places)
+    first, second = visits[ray_jobs.REAL]
+    assert (first[0], first[1], second[1]) == (trouble.killed, 0, 2)
+    assert second[0] != trouble.killed
+    state = checkpoint.read_state(outcome.folder / "trials" / f"{ray_jobs.REAL:03d}" / checkpoint.BEST)
+    seconds = [row["epoch_seconds"] for row in state["epochs"]]
+    curve = [row["epoch_seconds"] for row in entries[ray_jobs.REAL].curve]
+    assert seconds == curve[: len(seconds)]  # no epoch was trained twice
+    assert trouble.added in {pid for places in visits.values() for pid, *_ in places}
+    assert outcome.ledger.final is not None
+    assert (outcome.folder / "best" / "model.keras").exists()
+    assert ray.is_initialized() is False
+
+
+def test_a_seed_gives_the_same_trials_to_the_last_digit_wherever_they_run(tmp_path: Path) -> None:
+    """In a process of its own, where TensorFlow has not computed anything; Ray's trials use a storage."""
+    command = [sys.executable, str(Path(__file__).with_name("same_trials.py")), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert [len(told[kind]["trials"]) for kind in told] == [3, 3, 3]
+    assert told["inline"]["trials"] == told["process"]["trials"] == told["ray"]["trials"]
+    assert told["inline"]["files"] == told["process"]["files"] == told["ray"]["files"]
+    assert "001/artifacts/curves.png" in told["ray"]["files"]
+    assert told["ray"]["left"] == []
+
+
+def test_ctrl_c_leaves_no_process_behind_and_a_sweep_that_goes_on_elsewhere(tmp_path: Path) -> None:
+    small = ("+sweep=smoke", "data.limit=200", "training.epochs=40", "budget.trials=1", "tracking.report=false")
+    driver = real_sweeps.start(tmp_path, *small, "executor=ray")
+    real_sweeps.wait_for(lambda: len(real_sweeps.events(tmp_path)) > 3, "two epochs", driver)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    for process in [*family, psutil.Process(driver.pid)]:  # a terminal tells all
+        process.send_signal(signal.SIGINT)
+    assert driver.wait(real_sweeps.PATIENCE) == 130
+    assert not psutil.wait_procs(family, timeout=20)[1]
+    told = real_sweeps.ledger(tmp_path)
+    assert [entry.status for entry in told.entries.values()] == ["interrupted"]
+    output = (tmp_path / "output.txt").read_text()
+    assert "Traceback" not in output
+    assert "raylet" not in output
+
+    assert real_sweeps.run(tmp_path, "resume", "executor=inline")[0] == 0
+    assert real_sweeps.ledger(tmp_path).entries[1].curve[:2] == told.entries[1].curve[:2]
+    assert real_sweeps.disagreements(tmp_path) == []
