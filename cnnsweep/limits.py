@@ -43,16 +43,18 @@ class Watchdog:
 
     def overdue(self) -> list[tuple[str, str]]:
         """Slots whose trial is to be ended, with the reason; each is told once."""
-        found = []
+        found: list[tuple[str, str]] = []
+        if not (self.trial_minutes or self.hang_minutes):
+            return found
+        now = self.now()
         for slot, clock in self._clocks.items():
-            reason = self._reason(clock)
+            reason = self._reason(clock, now)
             if reason and not clock.told:
                 clock.told = True
                 found.append((slot, reason))
         return found
 
-    def _reason(self, clock: _Clock) -> str | None:
-        now = self.now()
+    def _reason(self, clock: _Clock, now: float) -> str | None:
         if self.trial_minutes and now - clock.began >= 60 * self.trial_minutes:
             return f"took longer than executor.trial_minutes ({self.trial_minutes:g})"
         if self.hang_minutes and now - clock.heard >= 60 * self.hang_minutes:

@@ -151,7 +151,7 @@ class Sweep:
             self._waiting = False
 
     def _fill(self) -> None:
-        for slot in self.executor.slots:
+        for slot in [slot for slot in self.executor.slots if slot not in self._running]:
             while self.pending and slot not in self._running:
                 number = next(iter(self.pending))
                 self._continue(slot, self.ledger.entries[number], self.pending.pop(number))
