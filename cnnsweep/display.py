@@ -78,7 +78,7 @@ class Screen(Watcher):
         if sweep is None:
             return Text("")
         parts: list[RenderableType] = [_head(sweep), Text(), _running(sweep)]
-        if sweep.ledger.ranked():
+        if sweep.ledger.ranked(1):
             parts += [Text(), leaderboard(sweep.ledger, TOP)]
         if trouble := self._trouble():
             parts.append(Text(trouble, style="yellow"))
@@ -88,7 +88,7 @@ class Screen(Watcher):
 def ended_line(entry: Entry, sweep: Sweep) -> str:
     """One line for one ended trial: "[ 31 s] 004 · 32-64 k3 same max  val_accuracy 0.9611  best 0.9722 (002) …"."""
     ledger, objective = sweep.ledger, sweep.ledger.objective
-    value, best = entry.best(objective), ledger.ranked()[:1]
+    value, best = entry.best(objective), ledger.ranked(1)
     told = f"{objective.metric} {value:.4f}" if value is not None else ""
     if entry.status != "completed":
         told += f" {entry.status}: {entry.reason or ''}"
@@ -106,10 +106,12 @@ def leaderboard(ledger: Ledger, count: int, title: str | None = None) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     front = ledger.front()
-    shown = (front + [e for e in ledger.ranked() if e not in front])[: max(count, len(front))]
+    ahead = {entry.number for entry in front}
+    others = [e for e in ledger.ranked(count + len(front)) if e.number not in ahead]
+    shown = (front + others)[: max(count, len(front))]
     for place, entry in enumerate(shown, start=1):
         summary = entry.summary
-        marks = ["Pareto front"] if entry in front else []
+        marks = ["Pareto front"] if entry.number in ahead else []
         if told := ledger.spread(entry):
             marks.append(f"with other seeds: {told['mean']:.4f} ± {told['std']:.4f} ({told['count']:.0f})")
         mark = ", ".join(marks) or MARKS[entry.status]
@@ -150,7 +152,7 @@ def _running(sweep: Sweep) -> RenderableType:
 def _done(sweep: Sweep) -> tuple[float, float]:
     """How much of the budget is spent: of the limit that is nearest."""
     budget, ledger = sweep.problem.config["budget"], sweep.ledger
-    ended = len(ledger.entries) - len(ledger.with_status("running"))
+    ended = len(ledger.entries) - ledger.counts["running"]
     shares = [
         ended / budget["trials"] if budget["trials"] else 0,
         (time.time() - ledger.began) / (60 * budget["minutes"]) if budget["minutes"] else 0,
@@ -161,9 +163,9 @@ def _done(sweep: Sweep) -> tuple[float, float]:
 
 def _progress_words(sweep: Sweep) -> str:
     budget, ledger = sweep.problem.config["budget"], sweep.ledger
-    ended = len(ledger.entries) - len(ledger.with_status("running"))
+    ended = len(ledger.entries) - ledger.counts["running"]
     total = f"/{budget['trials']}" if budget["trials"] else ""
-    failed = len(ledger.with_status("failed"))
+    failed = ledger.counts["failed"]
     return f"{ended}{total} trials{f', {failed} failed' if failed else ''}"
 
 

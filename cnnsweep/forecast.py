@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,11 @@ class Epoch:
 
     amounts: Mapping[str, float]
     seconds: float
+
+    @cached_property
+    def row(self) -> np.ndarray:
+        """The amounts in the order of `TYPICAL`."""
+        return _row(self.amounts)
 
 
 @dataclass
@@ -128,7 +134,7 @@ def _fit(epochs: Sequence[Epoch], strength: float) -> np.ndarray:
     typical = np.array(list(TYPICAL.values()))
     if not epochs:
         return typical
-    rows = np.array([_row(e.amounts) for e in epochs])
+    rows = np.array([e.row for e in epochs])
     seconds = np.array([max(e.seconds, 1e-4) for e in epochs])
     typical = typical * math.exp(float(np.median(np.log(seconds / (rows @ typical)))))
     # Unknowns are the prices in units of the typical ones, so that one strength fits all.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnsweep.objective import Objective, front
+from cnnsweep.ranking import Ranking
 from cnnsweep.trial import Status
 
 RESUMED = 0
@@ -75,6 +76,12 @@ class Ledger:
     """When it began, in seconds since 1970, moved forward by the time in which it was not running."""
     last: float = 0.0
     """When the last event was written."""
+    epochs: int = 0
+    """Epochs trained so far, summed over all trials."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """How many trials have each status."""
+    _ranking: Ranking[int] = field(default_factory=Ranking)
+    _by_proposal: dict[str, int] = field(default_factory=dict)
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take in one event of the journal."""
@@ -85,11 +92,15 @@ class Ledger:
                 self._start(event)
             case "epoch":
                 entry = self.entries[event["trial"]]
+                before = len(entry.curve)
                 del entry.curve[event["epoch"] - 1 :]
                 entry.curve.append(event["metrics"])
+                self.epochs += len(entry.curve) - before
+                self._place(entry)
             case "end":
                 entry = self.entries[event["trial"]]
-                entry.status, entry.reason, entry.summary = event["status"], event["reason"], event["summary"]
+                self._turn(entry, event["status"])
+                entry.reason, entry.summary = event["reason"], event["summary"]
                 entry.seconds += event["time"] - entry.started
                 self.ended.append(entry.number)
             case "replicate":
@@ -111,7 +122,7 @@ class Ledger:
         for entry in self.entries.values():
             if entry.status == "running":
                 entry.seconds += self.last - entry.started
-                entry.status = "interrupted"
+                self._turn(entry, "interrupted")
             if entry.status == "interrupted":
                 entry.started = now
 
@@ -120,23 +131,49 @@ class Ledger:
         if entry is None:
             entry = Entry(event["trial"], event["name"], event["values"], event["proposal"], event["epochs"])
             self.entries[entry.number] = entry
+            self.counts[entry.status] += 1
         if entry.proposal != event["proposal"]:
             entry.since = len(entry.curve)
-        entry.status, entry.reason, entry.proposal, entry.target = "running", None, event["proposal"], event["epochs"]
+        self._turn(entry, "running")
+        self._by_proposal[event["proposal"]] = entry.number
+        entry.reason, entry.proposal, entry.target = None, event["proposal"], event["epochs"]
         entry.started, entry.slot = event["time"], event.get("slot", "")
         entry.summary = event.get("network", {})
         entry.values, entry.retried = event["values"], entry.retried or "retry" in event
 
-    def ranked(self) -> list[Entry]:
-        """Trials with a value, the best first; those that failed are left out.
+    def _turn(self, entry: Entry, status: Status) -> None:
+        self.counts[entry.status] -= 1
+        self.counts[status] += 1
+        entry.status = status
+        self._place(entry)
+
+    def _place(self, entry: Entry) -> None:
+        value = entry.best(self.objective) if entry.status != "failed" else None
+        self._ranking.put(entry.number, None if value is None else self._sign * value)
+
+    @property
+    def _sign(self) -> int:
+        return -1 if self.objective.direction == "max" else 1
+
+    def ranked(self, count: int | None = None) -> list[Entry]:
+        """Trials with a value, the best first, `count` at most; those that failed are left out.
 
         Trials with replicates come first, by their mean: it says more than one training.
         """
-        scored = [e for e in self.entries.values() if e.status != "failed" and e.best(self.objective) is not None]
-        sign = -1 if self.objective.direction == "max" else 1
-        means = {int(n): told["mean"] for n, told in self.winner["results"].items()} if self.winner else {}
-        value = {e.number: means.get(e.number, e.best(self.objective) or 0.0) for e in scored}
-        return sorted(scored, key=lambda e: (e.number not in means, sign * value[e.number], e.number))
+        if self.winner is None:
+            return [self.entries[number] for number in self._ranking.first(count)]
+        means = {int(n): self._sign * told["mean"] for n, told in self.winner["results"].items()}
+        finalists = sorted((n for n in means if n in self._ranking), key=lambda n: (means[n], n))
+        others = [n for n in self._ranking.first() if n not in means]
+        return [self.entries[number] for number in [*finalists, *others][:count]]
+
+    def best_of(self, numbers: Iterable[int], count: int) -> list[int]:
+        """The best of some trials by their own training; those that failed or have no value are left out."""
+        return self._ranking.first_of(numbers, count)
+
+    def number_of(self, proposal: str) -> int:
+        """The trial that a proposal began or continued."""
+        return self._by_proposal[proposal]
 
     def spread(self, entry: Entry) -> Mapping[str, float] | None:
         """Mean, standard deviation and count of a finalist's replicates."""
@@ -152,11 +189,6 @@ class Ledger:
 
     def with_status(self, *statuses: Status) -> list[Entry]:
         return [e for e in self.entries.values() if e.status in statuses]
-
-    @property
-    def epochs(self) -> int:
-        """Epochs trained so far, summed over all trials."""
-        return sum(len(e.curve) for e in self.entries.values())
 
     def failures_in_a_row(self) -> int:
         count = 0

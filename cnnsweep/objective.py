@@ -72,11 +72,12 @@ def front(points: Sequence[tuple[float, ...]]) -> list[int]:
     >>> front([(1, 5), (2, 2), (3, 3), (2, 2)])
     [0, 1, 3]
     """
-    return [
-        index
-        for index, point in enumerate(points)
-        if not any(other != point and all(a <= b for a, b in zip(other, point, strict=True)) for other in points)
-    ]
+    found: list[tuple[float, ...]] = []
+    for point in sorted(set(points)):  # whatever beats a point stands before it
+        if not any(all(a <= b for a, b in zip(better, point, strict=True)) for better in found):
+            found.append(point)
+    best = set(found)
+    return [index for index, point in enumerate(points) if point in best]
 
 
 def read(value: Any) -> str | list[str]:

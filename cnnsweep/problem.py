@@ -12,6 +12,9 @@ from cnnsweep.components import locate
 from cnnsweep.errors import UserError
 from cnnsweep.geometry import Layer, Network, measure
 
+REMEMBERED = 20_000
+"""Verdicts on networks, the latest: about 2 kB each."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -45,8 +48,9 @@ class Problem:
         verdict = self._verdicts.get(model)
         if verdict is None:
             verdict = self._judge_model(dict(model))
-            if len(self._verdicts) < 100_000:
-                self._verdicts[model] = verdict
+            if len(self._verdicts) >= REMEMBERED:
+                del self._verdicts[next(iter(self._verdicts))]
+            self._verdicts[model] = verdict
         return replace(verdict, signature=(verdict.signature, rest))
 
     def _judge_model(self, values: Mapping[str, Any]) -> Verdict:

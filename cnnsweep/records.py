@@ -95,6 +95,8 @@ class Records:
         self._params: dict[int | None, dict[str, str]] = {}
         self._epochs: dict[int, dict[str, list[float]]] = {}
         self._status: dict[int | None, str] = {}
+        self._counts: Counter[str] = Counter()
+        """How many trials have each status."""
         self._reasons: set[int | None] = set()
         self._ends = 0
         self._best = math.nan
@@ -202,8 +204,7 @@ class Records:
         value = summary.get(f"best_{self.objective}", math.nan)
         if not math.isnan(value) and (math.isnan(self._best) or self._better(value, self._best)):
             self._best = value
-        counts = Counter(self._status[number] for number in self._status if number is not None)
-        metrics = {f"trials_{status}": float(counts[status]) for status in ("completed", "pruned", "failed")}
+        metrics = {f"trials_{status}": float(self._counts[status]) for status in ("completed", "pruned", "failed")}
         if not math.isnan(self._best):
             metrics[f"best_{self.objective}"] = self._best
         metrics |= {name: summary[name] for name in TIMES if name in summary}
@@ -257,6 +258,9 @@ class Records:
         )
 
     def _marks(self, trial: int | None, kind: str, status: str, reason: str | None = None) -> dict[str, str]:
+        if trial is not None:
+            self._counts.subtract([self._status.get(trial, "")])
+            self._counts[status] += 1
         self._status[trial] = status
         tags = self._tags | {"cnnsweep.kind": kind, "cnnsweep.sweep": self.sweep, "cnnsweep.status": status}
         if reason or trial in self._reasons:  # an old reason must not outlive its failure

@@ -11,7 +11,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from cnnsweep.journal import FILE, Journal, damaged, parse
 from cnnsweep.objective import Objective
 
 STATE = "state.json"
+GROWTH = 5
 _TAIL = 4096
 
 
@@ -83,18 +84,27 @@ class Scribe:
     def __init__(self, folder: Path, journal: Journal) -> None:
         self._folder, self._journal = folder, journal
         self._standing = read(folder) if journal.size else Standing()
+        self._written = 0
+        """Bytes of the file as it was last written."""
 
     def log(self, event: Mapping[str, Any]) -> None:
-        """Take in an event; write the file when a trial or the sweep ends."""
+        """Take in an event; write the file when a trial or the sweep ends.
+
+        A large file is written once the journal has grown by several times its size: so a trial costs the same however
+        many there are, and what is left to read of the journal stays little.
+        """
         self._standing.apply(event)
-        if event["event"] in ("end", "stop"):
+        grown = self._journal.size - self._standing.size
+        if event["event"] == "stop" or (event["event"] == "end" and grown >= GROWTH * self._written):
             self._standing.size = self._journal.size
             self._write()
 
     def _write(self) -> None:
         partial = self._folder / f"{STATE}.{os.getpid()}"
+        text = json.dumps(vars(self._standing))
+        self._written = len(text)
         with contextlib.suppress(OSError):
-            partial.write_text(json.dumps(asdict(self._standing)))
+            partial.write_text(text)
             os.replace(partial, self._folder / STATE)
 
 

@@ -185,7 +185,7 @@ class Sweep:
 
     def _start(self, slot: str, proposal: searches.Proposal) -> None:
         entries = self.ledger.entries
-        number = self._number_of(proposal.continues) if proposal.continues else len(entries) + 1
+        number = self.ledger.number_of(proposal.continues) if proposal.continues else len(entries) + 1
         done = len(entries[number].curve) if number in entries else 0
         self._submit(slot, number, proposal, done, since=done)
 
@@ -238,9 +238,6 @@ class Sweep:
     def _costs(self, values: Mapping[str, Any]) -> dict[str, float]:
         network = self.problem.judge(values).network
         return {"parameters": network.parameters, "mflops": round(network.mflops, 4)} if network else {}
-
-    def _number_of(self, proposal: str) -> int:
-        return next(e.number for e in self.ledger.entries.values() if e.proposal == proposal)
 
     def _handle(self, event: Event) -> None:
         number = self._running[event.slot]
@@ -384,7 +381,7 @@ class Sweep:
     def _summary(self) -> dict[str, float]:
         ledger = self.ledger
         statuses: tuple[Status, ...] = ("completed", "pruned", "failed", "interrupted")
-        counts = {f"trials_{s}": float(len(ledger.with_status(s))) for s in statuses}
+        counts = {f"trials_{s}": float(ledger.counts[s]) for s in statuses}
         seconds = sum(e.seconds for e in ledger.entries.values())
         return {
             **counts,

@@ -30,6 +30,9 @@ __all__ = ["Follower", "NullTracker", "Tracker", "open_store"]
 LINGER = 0.5
 """Seconds for which events are gathered before they are sent: fewer, larger requests."""
 BATCH = 200
+"""So many are enough not to wait for more."""
+MOST = 5000
+"""Events sent together where the store is slower than the sweep: a trial's epochs that meet cost one call, not five."""
 BACKOFF = (1, 2, 4, 8, 15, 30)
 PATIENCE = 8
 """Attempts at one request that a server, though it answers, refuses with an error of its own."""
@@ -189,7 +192,7 @@ class Tracker:
         while batch := self._gather():
             groups = merge(write for event in batch for write in self._writes(event))
             for group in groups:
-                if not self._deliver(group):
+                if self._closing or not self._deliver(group):
                     return
             if self._taken > self._progress.sent:
                 self._progress.note_sent(self._taken)
@@ -202,7 +205,7 @@ class Tracker:
         with self._wake:
             self._wake.wait_for(lambda: self._queue or self._closing)
             self._wake.wait_for(lambda: self._hurry or self._closing or len(self._queue) >= BATCH, LINGER)
-            return [] if self._closing else list(islice(self._queue, BATCH))
+            return [] if self._closing else list(islice(self._queue, MOST))
 
     def _writes(self, event: Event) -> list[Write]:
         self._taken += 1

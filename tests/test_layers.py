@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / "cnnsweep"
 LEVELS = [
     {"errors", "schema", "config", "components", "objective", "space", "geometry", "problem", "trial", "journal"}
     | {"credentials", "limits", "lock", "windows", "signature", "chain", "lattice", "distinct", "feasible", "forecast"}
-    | {"pricing", "older"},
+    | {"pricing", "older", "ranking"},
     {"data", "models", "checkpoint", "finetune", "ledger", "sketch", "budget", "replicates", "faults", "standing"}
     | {"axes", "importance", "canvas", "figures", "effects", "pictures"},
     {"training", "evaluation", "features", "feature_plan", "refit"},

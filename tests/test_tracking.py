@@ -11,7 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ from cnnsweep import space
 from cnnsweep.config import compose
 from cnnsweep.credentials import redact
 from cnnsweep.errors import UserError
+from cnnsweep.mlflow_runs import Runs
 from cnnsweep.mlflow_store import connect
+from cnnsweep.records import Write
 from cnnsweep.tracking import NullTracker, Progress, Tracker, open_store
 
 # MLflow's own use of SQLAlchemy; nothing that a user sees.
@@ -286,6 +290,29 @@ def test_log_returns_at_once(uri: str, tmp_path: Path) -> None:
         slowest = max(slowest, time.perf_counter() - began)
     assert slowest < 0.1
     assert tracker.close(60) == 0
+
+
+def test_what_waits_for_a_slow_store_goes_to_each_run_in_one_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, sent = threading.Event(), Counter[int | None]()
+
+    def send(_: Runs, write: Write) -> None:
+        begin.wait(60)
+        sent[write.trial] += 1
+
+    monkeypatch.setattr(Runs, "open", lambda _: None)
+    monkeypatch.setattr(Runs, "send", send)
+    tracker = Tracker("sqlite://", "e", tmp_path, {})
+    tracker.log(sweep_event())
+    for alike in zip(*(trial_events(number) for number in range(1, 151)), strict=True):
+        for event in alike:
+            tracker.log(event)
+    begin.set()
+    assert tracker.flush(60) == 0
+    tracker.close()
+    assert len(sent) == 151
+    assert max(sent.values()) <= 2, "one with what had come when the sending began, one with the rest"
 
 
 def test_credentials_reach_neither_tags_nor_artifacts(uri: str, tmp_path: Path) -> None:

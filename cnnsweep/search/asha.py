@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Mapping
 from typing import Any
 
 import keras_tuner
 
+from cnnsweep.ranking import Ranking
 from cnnsweep.search.oracle import Proposing
 from cnnsweep.space import Values
 
@@ -23,7 +25,14 @@ class AshaOracle(Proposing, keras_tuner.Oracle):
         self.factor, self.promotes = factor, variant == "promotion"
         self.rungs = ladder(min_epochs, factor, self.full_epochs)
         self._at: dict[int, list[float]] = {rung: [] for rung in self.rungs}
-        """stopping: the values seen at each rung."""
+        """stopping: the values seen at each rung, in order."""
+        self._ended = dict.fromkeys(self.rungs, 0)
+        """promotion: how many trials have ended at each rung."""
+        self._scored = {rung: Ranking[str]() for rung in self.rungs}
+        """Those of them that did not fail."""
+        self._waiting = {rung: Ranking[str]() for rung in self.rungs}
+        """Those of these that were not promoted."""
+        self._open: set[str] = set()
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Promote where a rung has someone to, the highest first; else start a new configuration."""
@@ -44,8 +53,8 @@ class AshaOracle(Proposing, keras_tuner.Oracle):
         if value is None:
             return
         there = self._at[epoch]
-        there.append(value)
-        if sum(other < value for other in there) >= max(1, len(there) // self.factor):
+        insort(there, value)
+        if bisect_left(there, value) >= max(1, len(there) // self.factor):
             self.trials[trial_id].status = "STOPPED"
 
     def next_rung(self, trial_id: str, epoch: int) -> int:
@@ -53,35 +62,41 @@ class AshaOracle(Proposing, keras_tuner.Oracle):
 
     def promotable(self) -> set[str]:
         """Those below the last rung that were not promoted; which of them will be, more trials decide."""
-        if not self.promotes:
-            return set()
-        taken = {self.parent(id_) for id_ in self.trials}
-        last = self.rungs[-1]
-        return {id_ for id_ in self.trials if id_ not in taken and self._target(id_) < last}
+        return self._open
 
-    def _target(self, id_: str) -> int:
-        return int(self.trials[id_].hyperparameters.values["tuner/epochs"])
+    def end_trial(self, trial: Any) -> None:
+        super().end_trial(trial)
+        if self.promotes:
+            id_, rung = trial.trial_id, self._target(trial.trial_id)
+            self._ended[rung] += 1
+            if trial.status == "COMPLETED":
+                value = self.curves.best(self.origin(id_), rung)
+                for ranking in (self._scored[rung], self._waiting[rung]):
+                    ranking.put(id_, float("inf") if value is None else value)
+
+    def _record_values(self, trial: Any) -> None:
+        super()._record_values(trial)
+        if self.promotes and trial.status == "RUNNING":
+            if self._target(trial.trial_id, trial) < self.rungs[-1]:
+                self._open.add(trial.trial_id)
+            if before := trial.hyperparameters.values.get("tuner/trial_id"):
+                self._open.discard(before)
+                self._waiting[self._target(before)].put(before, None)
+
+    def _target(self, id_: str, trial: Any = None) -> int:
+        return int((trial or self.trials[id_]).hyperparameters.values["tuner/epochs"])
 
     def _promotion(self, last: bool = False) -> Values | None:
         """Who goes on; with `last`, when nothing new can be drawn, a rung in which nothing runs promotes rounded up."""
-        taken = {self.parent(id_) for id_ in self.trials}
-        running = {t.trial_id for t in self.ongoing_trials.values()}
+        running = [t.trial_id for t in self.ongoing_trials.values()] if last else []
         for number in range(len(self.rungs) - 2, -1, -1):
             rung = self.rungs[number]
-            here = [id_ for id_ in self.trials if self._target(id_) == rung]
-            ended = [id_ for id_ in here if id_ not in running]
             settled = last and not any(self._target(id_) <= rung for id_ in running)
-            places = -(-len(ended) // self.factor) if settled else len(ended) // self.factor
-            scored = [id_ for id_ in ended if self.trials[id_].status == "COMPLETED"]
-            best = sorted(scored, key=lambda id_: self._value(id_, rung))[:places]
-            for id_ in best:
-                if id_ not in taken:
+            places = -(-self._ended[rung] // self.factor) if settled else self._ended[rung] // self.factor
+            for id_ in self._waiting[rung].first(1):
+                if self._scored[rung].place(id_) < places:
                     return self.values_of(id_) | {"tuner/trial_id": id_} | self._budget(number + 1)
         return None
-
-    def _value(self, id_: str, rung: int) -> tuple[float, str]:
-        value = self.curves.best(self.origin(id_), rung)
-        return (float("inf") if value is None else value), id_
 
     def _start(self, trial_id: str) -> Values | None:  # noqa: ARG002
         values = None if self.exhausted() else self.propose()

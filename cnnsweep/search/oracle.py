@@ -279,6 +279,9 @@ class Proposing(keras_tuner.Oracle):
     def update_space(self, hyperparameters: Any) -> None:
         """Everything is declared from the start."""
 
+    def _check_consecutive_failures(self) -> None:
+        """The loop counts failures; KerasTuner's own count goes through all trials at each end."""
+
     def save(self) -> None:
         """The journal is the only state on disk: KerasTuner rewrites its files in place."""
 
