@@ -186,8 +186,9 @@ def _short(value: float) -> str:
 
 def _search(search: Mapping[str, Any]) -> RenderableType:
     runs = f" in {search['runs']:,} runs (promoted trials go on)" if search["runs"] != search["trials"] else ""
+    trials = f"{search['trials']:,} trial{'s' if search['trials'] != 1 else ''}"
     text = (
-        f"{search['trials']:,} trials{runs}, {search['epochs']:,} epochs, {_short(search['images'])} images, "
+        f"{trials}{runs}, {search['epochs']:,} epochs, {_short(search['images'])} images, "
         f"if none stops early; ends when {search['ends']}"
     )
     assumed = f"on {search['assumed']}" if "assumed" in search else ""
@@ -212,4 +213,4 @@ def _forecast(forecast: Mapping[str, Any]) -> RenderableType:
     grid.add_row("disk", f"{_short(forecast['disk_mb'])} MB", "checkpoints, the data's copy, MLflow")
     measured = forecast["measured"]
     told = f"from {measured['configurations']} configurations measured in {_duration(measured['seconds'])}"
-    return Group(_heading("forecast for this machine", told), Padding(grid, (0, 2)))
+    return Group(_heading("forecast", told), Padding(grid, (0, 2)))

@@ -43,9 +43,10 @@ def main(folder: Path) -> None:
     ray_cluster.ray.init("local", num_cpus=1, **ray_cluster.SMALL)
     storage, log = folder / "storage", folder / "ray" / "log.txt"
     executor = RayExecutor(storage=str(storage), log=log)
+    homes = f"cnnsweep-{executor._crew._setup.sweep}*"  # type: ignore[union-attr]
     told["ray"] = tell(folder / "ray", executor)
-    homes = Path(tempfile.gettempdir()).glob(f"cnnsweep-{executor._crew._setup.sweep}*")
-    told["ray"]["left"] = [str(p) for p in [*storage.rglob("*.npz"), *homes]]
+    left = [*storage.rglob("*.npz"), *Path(tempfile.gettempdir()).glob(homes)]
+    told["ray"]["left"] = [str(path) for path in left]
     ray_cluster.leave()
     print(json.dumps(told))
 

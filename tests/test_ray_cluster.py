@@ -96,6 +96,8 @@ def test_nothing_is_lost_and_nothing_told_twice_while_nodes_come_and_go(cluster:
 
     visits = {n: ray_jobs.visits(outcome.folder / "trials" / f"{n:03d}") for n in entries}
     assert not any(place.startswith(str(tmp_path)) for places in visits.values() for *_, place in places)
+    homes = {Path(place).parents[2] for places in visits.values() for *_, place in places}
+    assert not any(home.exists() for home in homes)
     first, second = visits[ray_jobs.REAL]
     assert (first[0], first[1], second[1]) == (trouble.killed, 0, 2)
     assert second[0] != trouble.killed

@@ -14,7 +14,7 @@ import cnnsweep
 from cnnsweep.errors import UserError
 from cnnsweep.executors import cluster, depot
 from cnnsweep.executors.cluster import Node
-from cnnsweep.executors.relay import Order, Relay, Setup, clean
+from cnnsweep.executors.relay import Order, Relay, Setup
 from cnnsweep.executors.worker import in_one_line
 
 LOOK = 1.0
@@ -25,6 +25,8 @@ JOINING = 10.0
 """Seconds after one actor in which the next must be running for a sweep to wait for it."""
 KILLING = 5.0
 """Seconds that a worker gets to be killed, before the actor around it is."""
+LEAVING = 5.0
+"""Seconds that actors get to remove what they were sent."""
 FAILURES = 3
 """Actors that may fail to start on a node in a row, before it is left alone."""
 _log = logging.getLogger("cnnsweep.executors")
@@ -135,14 +137,12 @@ class Crew:
             self._ray.kill(hand.actor)
 
     def close(self, loaded: set[str]) -> None:
-        """Kill all actors and remove what was sent to the `loaded` nodes, as far as that is soon done."""
+        """Kill all actors, after those on the `loaded` nodes have removed what they were sent."""
+        leaving = [hand.actor.leave.remote() for hand in self.hands if hand.ready and hand.node.id in loaded]
+        if leaving:
+            self._ray.wait(leaving, num_returns=len(leaving), timeout=LEAVING)
         for hand in list(self.hands):
             self.drop(hand)
-        remover = self._ray.remote(num_cpus=0, max_retries=0)(clean)
-        there = [node for node in cluster.alive() if node.id in loaded] if loaded else []
-        asked = [remover.options(scheduling_strategy=_on(node)).remote(self._setup.sweep) for node in there]
-        if asked:
-            self._ray.wait(asked, num_returns=len(asked), timeout=5)
 
     def _listen(self, seconds: float) -> Iterator[Heard]:
         for due, hand in [again for again in self._again if again[0] <= time.monotonic()]:
@@ -207,7 +207,7 @@ class Crew:
 
     def _launch(self, node: Node, slot: str, listed: bool = False) -> None:
         where = {"num_cpus": self._cpus, "num_gpus": self._gpus, "scheduling_strategy": _on(node)}
-        # Three at once: a question, the same one again after a broken connection, and a kill.
+        # Three at once: a question, the same one again after a broken connection, and a kill or the end.
         relay = self._ray.remote(Relay).options(max_restarts=0, max_task_retries=0, max_concurrency=3, **where)
         hand = Hand(relay.remote(self._setup), node, slot, listed)
         self.hands.append(hand)

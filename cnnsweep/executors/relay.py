@@ -103,11 +103,6 @@ def home(sweep: str) -> Path:
     return Path(tempfile.gettempdir()) / f"cnnsweep-{sweep}"
 
 
-def clean(sweep: str) -> None:
-    """Remove what a driver left on this node."""
-    shutil.rmtree(home(sweep), ignore_errors=True)
-
-
 class Relay:
     """An actor's class. It is asked one question after another, each of which is answered once, and told to kill."""
 
@@ -157,6 +152,11 @@ class Relay:
         """End the job of the question that is being dealt with."""
         if number == self._number:
             self._executor.kill(self._executor.slots[0], reason)
+
+    def leave(self) -> None:
+        """End the worker, whatever it does, and remove what this node was sent."""
+        self._executor.close()
+        shutil.rmtree(home(self._setup.sweep), ignore_errors=True)
 
     def _do(self, order: Order) -> Reply:
         if isinstance(order, Start):

@@ -48,6 +48,19 @@ OURS = (
 )
 
 
+SHOWN = {
+    DEFAULT: "#1f6fb2",
+    "random": "#222222",
+    "tpe": "#2c9f45",
+    "hyperband": "#d9822b",
+    "bayesian search.initial_points=20": "#7b4fb5",
+    "Optuna TPE + Hyperband": "#2c9f45",
+    "KerasTuner Hyperband": "#d9822b",
+    "one epoch, then the best": "#c23b3b",
+}
+"""Drawn in colour; all others are grey."""
+
+
 def simulate(name: str, workers: int, seed: int, folder: Path) -> Path:
     """Run one search once, or find that it was: what was found after each epoch, when, and how long its asks took."""
     path = folder / f"{name} {workers} {seed}.npz".replace(" ", "_")
@@ -135,17 +148,19 @@ def plot(results: list[Result], path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(9, 5.5), dpi=110)
     at = np.arange(1, TRAININGS * EPOCHS + 1) / EPOCHS
-    for i, r in enumerate(sorted(results, key=lambda r: r.mean(20)[0])):
+    for r in sorted(results, key=lambda r: r.mean(20)[0]):
         mean, half = r.regret.mean(0), np.array([_half(c) for c in r.regret.T])
-        line = axes.plot(at, mean, label=r.name, color=f"C{i % 10}", linestyle="--" if r.name in OTHERS else "-")
-        axes.fill_between(at, mean - half, mean + half, color=line[0].get_color(), alpha=0.12, linewidth=0)
-    axes.axhline(NEAR, color="0.6", linewidth=0.8)
-    axes.set(xscale="log", yscale="log", xlim=(1, TRAININGS), ylim=(0.2, 30))
+        style = {"color": SHOWN.get(r.name, "0.8"), "linestyle": "--" if r.name in OTHERS else "-"}
+        shown = {"label": r.name, "linewidth": 1.8, "zorder": 3} if r.name in SHOWN else {"linewidth": 0.9, "zorder": 1}
+        axes.plot(at, mean, **style, **shown)
+        if r.name in (DEFAULT, "random"):
+            axes.fill_between(at, mean - half, mean + half, color=style["color"], alpha=0.15, linewidth=0, zorder=2)
+    axes.set(xscale="log", yscale="log", xlim=(1, TRAININGS), ylim=(1, 30))
     axes.set(xlabel="epochs trained, in full trainings' worth", ylabel="regret (points of accuracy)")
-    for axis, ticks in ((axes.xaxis, (1, 2, 5, 10, 20, 40, 60)), (axes.yaxis, (0.2, 0.5, 1, 2, 5, 10, 20))):
+    for axis, ticks in ((axes.xaxis, (1, 2, 5, 10, 20, 40, 60)), (axes.yaxis, (1, 2, 3, 5, 10, 20))):
         axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.set_minor_formatter("")
-    axes.legend(fontsize=8, ncols=2)
+    axes.legend(fontsize=9, frameon=False)
     axes.grid(alpha=0.2)
     figure.tight_layout()
     figure.savefig(path)
