@@ -31,7 +31,7 @@ def without(config: Any, names: tuple[str, ...]) -> Any:
     return old
 
 
-@pytest.mark.parametrize("overrides", [["+sweep=fashion", "search=asha"], ["executor=inline", "search=nsga2"]])
+@pytest.mark.parametrize("overrides", [["+sweep=mnist", "search=asha"], ["executor=inline", "search=nsga2"]])
 def test_keys_that_came_later_have_the_packaged_defaults(overrides: list[str]) -> None:
     config = compose(overrides)
     found, added = older.complete(without(config, LATER))
