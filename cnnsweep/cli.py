@@ -144,9 +144,9 @@ def _run(arguments: list[str]) -> int:
 
         print(OmegaConf.to_yaml(config), end="")
         return 0
-    from cnnsweep import session
-    from cnnsweep.display import Screen
-    from cnnsweep.summary import print_outcome
+    from cnnsweep.sweeps import session
+    from cnnsweep.sweeps.display import Screen
+    from cnnsweep.sweeps.summary import print_outcome
 
     screen = Screen()
     return _exit_code(print_outcome(session.start(config, screen, command), screen.console))
@@ -158,9 +158,9 @@ def _exit_code(status: str) -> int:
 
 def _resume(arguments: list[str]) -> int:
     """go on with a sweep, the last unfinished by default: resume [SWEEP] [budget.trials=40 executor=cpu ...]"""
-    from cnnsweep import resume
-    from cnnsweep.display import Screen
-    from cnnsweep.summary import print_outcome
+    from cnnsweep.sweeps import resume
+    from cnnsweep.sweeps.display import Screen
+    from cnnsweep.sweeps.summary import print_outcome
 
     command = ["python -m cnnsweep resume", *arguments]
     config_dir = _take(arguments, "--config-dir")
@@ -173,7 +173,7 @@ def _resume(arguments: list[str]) -> int:
 
 def _list(arguments: list[str]) -> int:
     """show the sweeps with their state, trials, best value and age: list [tracking.dir=DIR]"""
-    from cnnsweep import listing
+    from cnnsweep.sweeps import listing
 
     for argument in arguments:
         if not argument.startswith(("tracking.dir=", "--config-dir")):
@@ -186,8 +186,8 @@ def _plan(arguments: list[str]) -> int:
     """what a sweep would try and cost, without training: plan [OVERRIDE ...] [--json FILE] [--no-forecast]"""
     file, forecast = _take(arguments, "--json"), not _take_flag(arguments, "--no-forecast")
     config = _compose(arguments)
-    from cnnsweep import plan_view, planning
-    from cnnsweep.display import Screen
+    from cnnsweep.plans import plan_view, planning
+    from cnnsweep.sweeps.display import Screen
 
     screen = Screen()
     report = planning.plan(config, screen, forecast)
@@ -199,28 +199,28 @@ def _plan(arguments: list[str]) -> int:
 
 def _ui(arguments: list[str]) -> int:
     """open the MLflow UI on a sweep's trials, best first: ui [SWEEP]"""
-    from cnnsweep import ui
+    from cnnsweep.tracked import ui
 
     return ui.command(arguments)
 
 
 def _report(arguments: list[str]) -> int:
     """write a sweep's report, or compare several: report [SWEEP ...] [--out DIR]"""
-    from cnnsweep import report
+    from cnnsweep.reports import report
 
     return report.command(arguments)
 
 
 def _export(arguments: list[str]) -> int:
     """train the best again on all training data, test, register: export [SWEEP] [--trial N] [--out DIR]"""
-    from cnnsweep import export
+    from cnnsweep.exports import export
 
     return export.command(arguments)
 
 
 def _predict(arguments: list[str]) -> int:
     """classify image files with an exported model: predict MODEL IMAGE ..."""
-    from cnnsweep import predict
+    from cnnsweep.exports import predict
 
     return predict.command(arguments)
 

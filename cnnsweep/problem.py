@@ -7,10 +7,10 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cnnsweep import space as spaces
 from cnnsweep.components import locate
 from cnnsweep.errors import UserError
-from cnnsweep.geometry import Layer, Network, measure
+from cnnsweep.spaces import space as spaces
+from cnnsweep.spaces.geometry import Layer, Network, measure
 
 REMEMBERED = 20_000
 """Verdicts on networks, the latest: about 2 kB each."""
@@ -72,7 +72,7 @@ def pose(config: Mapping[str, Any], input_shape: tuple[int, int, int], classes: 
 
     Raises `UserError`, also where no configuration can be built within the limits.
     """
-    from cnnsweep import feasible  # which counts the configurations of problems
+    from cnnsweep.spaces import feasible  # which counts the configurations of problems
 
     family = config["model"].get("layers")
     layers = locate("model.layers", family) if family else None

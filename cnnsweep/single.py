@@ -14,16 +14,16 @@ from rich.console import Console
 
 from cnnsweep import data as datasets
 from cnnsweep import older, problem
-from cnnsweep.chosen import chosen
 from cnnsweep.config import compose
 from cnnsweep.errors import UserError
 from cnnsweep.executors.batch import run_all
-from cnnsweep.mlflow_runs import Runs
-from cnnsweep.mlflow_store import open_store
 from cnnsweep.objective import Objective
-from cnnsweep.records import MLFLOW_STATUS, Write, text
-from cnnsweep.session import log_to, make_executor, new_id
-from cnnsweep.training import train
+from cnnsweep.sweeps.session import log_to, make_executor, new_id
+from cnnsweep.tracked.chosen import chosen
+from cnnsweep.tracked.mlflow_runs import Runs
+from cnnsweep.tracked.mlflow_store import open_store
+from cnnsweep.tracked.records import MLFLOW_STATUS, Write, text
+from cnnsweep.trainings.training import train
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 
@@ -142,7 +142,7 @@ class Record:
     def begin(self, name: str, posed: problem.Problem) -> None:
         import yaml
 
-        from cnnsweep.credentials import redact
+        from cnnsweep.tracked.credentials import redact
 
         network = posed.judge({}).network
         own = {str(k): text(v) for k, v in self._config["tracking"]["tags"].items()}

@@ -7,13 +7,14 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnsweep import journal, problem, replay
+from cnnsweep import problem
 from cnnsweep import search as searches
 from cnnsweep.config import compose
 from cnnsweep.executors.inline import InlineExecutor
-from cnnsweep.ledger import Ledger
 from cnnsweep.objective import Objective
-from cnnsweep.sweep import Sweep
+from cnnsweep.sweeps import journal, replay
+from cnnsweep.sweeps.ledger import Ledger
+from cnnsweep.sweeps.sweep import Sweep
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 BASE = ("+sweep=smoke", "training.epochs=3", "budget.trials=6", "executor=inline")

@@ -16,10 +16,10 @@ from typing import Any
 
 import psutil
 
-from cnnsweep import journal
-from cnnsweep.ledger import Entry, Ledger, replay
 from cnnsweep.objective import Objective
-from cnnsweep.records import MLFLOW_STATUS, text
+from cnnsweep.sweeps import journal
+from cnnsweep.sweeps.ledger import Entry, Ledger, replay
+from cnnsweep.tracked.records import MLFLOW_STATUS, text
 
 TINY = ("+sweep=smoke", "data.limit=200", "executor=cpu", "executor.workers=1")
 PATIENCE = 240

@@ -16,7 +16,7 @@ from cnnsweep.executors.inline import InlineExecutor
 from cnnsweep.executors.manifest import Manifest
 from cnnsweep.executors.process import ProcessExecutor
 from cnnsweep.executors.ray import RayExecutor
-from cnnsweep.training import train
+from cnnsweep.trainings.training import train
 
 OVERRIDES = ("data.limit=200", "training.epochs=2", "budget.trials=3")
 

@@ -9,8 +9,8 @@ from typing import Any
 import fake_sweeps
 import pytest
 
-from cnnsweep import journal
 from cnnsweep.executors import Event
+from cnnsweep.sweeps import journal
 
 OVERRIDES = ("search=gp", "search.startup=2", "budget.trials=10")
 

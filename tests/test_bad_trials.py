@@ -8,11 +8,11 @@ import bad_jobs
 import pytest
 import real_sweeps as real
 
-from cnnsweep import session
 from cnnsweep.config import compose
-from cnnsweep.faults import is_full_disk, is_out_of_memory
-from cnnsweep.limits import Watchdog
-from cnnsweep.session import Watcher
+from cnnsweep.sweeps import session
+from cnnsweep.sweeps.faults import is_full_disk, is_out_of_memory
+from cnnsweep.sweeps.limits import Watchdog
+from cnnsweep.sweeps.session import Watcher
 
 SMALL = ("+sweep=smoke", "data.limit=200", "training.epochs=1")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cnnsweep.config import GROUPS, check_number, compose, keys, quantity, shipped
 from cnnsweep.errors import UserError
-from cnnsweep.space import read
+from cnnsweep.spaces.space import read
 
 CHOICES = [
     (group, path.stem)

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cnnsweep import space as spaces
 from cnnsweep.config import compose
-from cnnsweep.distinct import distinct
-from cnnsweep.lattice import Lattice, lattice
 from cnnsweep.models.cnn import layers
 from cnnsweep.problem import Problem, pose
+from cnnsweep.spaces import space as spaces
+from cnnsweep.spaces.distinct import distinct
+from cnnsweep.spaces.lattice import Lattice, lattice
 
 CHOICES: dict[str, list[Any]] = {
     "filters": [2, 3, 10],

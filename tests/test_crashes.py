@@ -9,9 +9,9 @@ import psutil
 import pytest
 import real_sweeps as real
 
-from cnnsweep import session
 from cnnsweep.config import compose
-from cnnsweep.session import Watcher
+from cnnsweep.sweeps import session
+from cnnsweep.sweeps.session import Watcher
 
 OVERRIDES = (*real.TINY, "training.epochs=3", "budget.trials=3", "data.augment.shift=0.1", "model.dropout=0.2")
 

@@ -13,15 +13,16 @@ import pytest
 from PIL import Image
 
 from cnnsweep import data as datasets
-from cnnsweep import feature_plan, features, session, training
 from cnnsweep.config import compose
 from cnnsweep.data import open_saved, save
 from cnnsweep.data.decode import decode
-from cnnsweep.evaluation import FinalSpec, evaluate_best
 from cnnsweep.executors import Event
 from cnnsweep.executors.inline import InlineExecutor
 from cnnsweep.executors.preparing import Preparing
-from cnnsweep.training import train
+from cnnsweep.sweeps import session
+from cnnsweep.trainings import feature_plan, features, training
+from cnnsweep.trainings.evaluation import FinalSpec, evaluate_best
+from cnnsweep.trainings.training import train
 from cnnsweep.trial import Step, TrialSpec
 
 SMALL = [
@@ -210,7 +211,7 @@ def test_limits_that_cannot_be_kept_are_refused():
 
 @pytest.mark.slow
 def test_a_plan_of_a_transfer_sweep_measures_heads_and_backbone(tmp_path):
-    from cnnsweep import planning
+    from cnnsweep.plans import planning
 
     settings = [*SMALL[:1], *SMALL[2:], "data=digits", "data.limit=200", "space=transfer", "budget.trials=4"]
     settings += [f"tracking.dir={tmp_path / 'mlruns'}", "executor.workers=1", "training.epochs=3"]
@@ -256,7 +257,7 @@ def test_images_that_fill_the_memory_are_read_batch_by_batch_for_the_same_number
 
 @pytest.mark.slow
 def test_fine_tuning_trains_what_it_names_at_its_own_rate_and_can_be_resumed(digits, tmp_path):
-    from cnnsweep.training import build_model
+    from cnnsweep.trainings.training import build_model
 
     tuned = ["training.unfreeze=1 block", "training.unfreeze_epochs=2", "training.unfreeze_learning_rate=1e-3"]
     tuned += ["data.augment.flip=true", "training.schedule=cosine"]

@@ -11,12 +11,12 @@ import pytest
 from test_tracking import METRICS, empty_store, follow, settings, stop_event, sweep_event, trial_events, uri
 
 import cnnsweep
-from cnnsweep import space
 from cnnsweep.config import compose
 from cnnsweep.errors import UserError
-from cnnsweep.frames import Results, parse
-from cnnsweep.mlflow_store import connect, open_store
-from cnnsweep.stored import find_sweep, open_reader
+from cnnsweep.spaces import space
+from cnnsweep.tracked.frames import Results, parse
+from cnnsweep.tracked.mlflow_store import connect, open_store
+from cnnsweep.tracked.stored import find_sweep, open_reader
 
 __all__ = ["empty_store", "uri"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated:DeprecationWarning")

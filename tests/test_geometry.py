@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnsweep.errors import UserError
-from cnnsweep.geometry import GeometryError, Layer, Network, measure
+from cnnsweep.spaces.geometry import GeometryError, Layer, Network, measure
 
 
 def one(kind: str, shape: tuple[int, ...], **settings: object) -> Network:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnnsweep.importance import FANOVA_TRIALS, importance
 from cnnsweep.objective import Objective
+from cnnsweep.reports.importance import FANOVA_TRIALS, importance
 
 ACCURACY = Objective.of("val_accuracy")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnsweep import journal, lock
 from cnnsweep.errors import UserError
-from cnnsweep.journal import CannotWriteError, Journal
+from cnnsweep.sweeps import journal, lock
+from cnnsweep.sweeps.journal import CannotWriteError, Journal
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "cnnsweep"
+WHOLE = ("data", "models", "search", "executors")
+"""Packages with one level for all that is in them; elsewhere each module has its own."""
 LEVELS = [
     {"errors", "schema", "config", "components", "objective", "space", "geometry", "problem", "trial", "journal"}
     | {"credentials", "limits", "lock", "windows", "signature", "chain", "lattice", "distinct", "feasible", "forecast"}
@@ -30,20 +32,26 @@ def level_of(name):
 
 def modules():
     for path in ROOT.rglob("*.py"):
-        top = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        if top != "__init__":
-            yield path, top
+        name = leveled(path.relative_to(ROOT).with_suffix("").parts)
+        if name != "__init__":
+            yield path, name
+
+
+def leveled(parts):
+    """The part of a module's dotted name, below cnnsweep's, that has a level."""
+    return parts[1] if (ROOT / parts[0]).is_dir() and parts[0] not in WHOLE else parts[0]
 
 
 def imported(path):
-    """The top-level names within cnnsweep that a file imports, wherever in it."""
+    """What a file imports from cnnsweep, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "cnnsweep":
-            yield from (a.name for a in node.names if not a.name.startswith("_"))
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cnnsweep."):
-            yield node.module.split(".")[1]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "cnnsweep":
+            names = [f"{node.module}.{a.name}" for a in node.names if not a.name.startswith("_")]
         elif isinstance(node, ast.Import):
-            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("cnnsweep."))
+            names = [a.name for a in node.names if a.name.startswith("cnnsweep.")]
+        else:
+            continue
+        yield from (leveled(name.split(".")[1:]) for name in names)
 
 
 @pytest.mark.parametrize(("path", "top"), [pytest.param(p, t, id=str(p.relative_to(ROOT))) for p, t in modules()])

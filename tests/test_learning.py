@@ -5,10 +5,10 @@ from __future__ import annotations
 import fake_sweeps
 import pytest
 
-from cnnsweep import session
 from cnnsweep.config import compose
 from cnnsweep.errors import UserError
-from cnnsweep.session import Watcher
+from cnnsweep.sweeps import session
+from cnnsweep.sweeps.session import Watcher
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from cnnsweep.journal import Journal, read
-from cnnsweep.ledger import Ledger, replay
 from cnnsweep.objective import Objective
+from cnnsweep.sweeps.journal import Journal, read
+from cnnsweep.sweeps.ledger import Ledger, replay
 
 
 def trial(number, epochs=2, time=0.0):

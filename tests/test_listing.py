@@ -10,10 +10,10 @@ import pytest
 import real_sweeps as real
 from rich.console import Console
 
-from cnnsweep import listing, lock, standing
 from cnnsweep.errors import UserError
-from cnnsweep.journal import FILE, Journal
-from cnnsweep.standing import Scribe
+from cnnsweep.sweeps import listing, lock, standing
+from cnnsweep.sweeps.journal import FILE, Journal
+from cnnsweep.sweeps.standing import Scribe
 
 
 def write(folder: Path, trials: int, status: str | None = "completed", big: int = 0) -> Path:

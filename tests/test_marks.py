@@ -14,10 +14,11 @@ from rich.console import Console
 from test_frames import events_of, named, results
 from test_tracking import empty_store, follow, stop_event, uri
 
-from cnnsweep import ledger, replicates, report, words
-from cnnsweep.display import leaderboard
-from cnnsweep.mlflow_store import connect
 from cnnsweep.objective import Objective
+from cnnsweep.reports import report, words
+from cnnsweep.sweeps import ledger, replicates
+from cnnsweep.sweeps.display import leaderboard
+from cnnsweep.tracked.mlflow_store import connect
 
 __all__ = ["empty_store", "uri"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated:DeprecationWarning")

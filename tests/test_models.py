@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnsweep.errors import UserError
-from cnnsweep.geometry import GeometryError, Layer, measure
 from cnnsweep.models import cnn
+from cnnsweep.spaces.geometry import GeometryError, Layer, measure
 
 SHAPE = (28, 28, 1)
 MODEL: dict[str, Any] = {

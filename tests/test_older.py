@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from cnnsweep import journal, older, resume, session, standing
-from cnnsweep.chosen import chosen
+from cnnsweep import older
 from cnnsweep.config import check, compose
+from cnnsweep.sweeps import journal, resume, session, standing
+from cnnsweep.tracked.chosen import chosen
 
 LATER = (
     "search.start_with", "search.learn_from", "budget.finalists", "budget.replicates", "training.unfreeze",

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import real_sweeps as real
 
-from cnnsweep import resume, session, standing
 from cnnsweep.config import compose
 from cnnsweep.errors import UserError
-from cnnsweep.session import Watcher
+from cnnsweep.sweeps import resume, session, standing
+from cnnsweep.sweeps.session import Watcher
 
 pytestmark = pytest.mark.timeout(900)  # several starts of a driver, on a machine that may be busy
 

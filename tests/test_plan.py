@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cnnsweep import plan_view, session
 from cnnsweep.cli import main
 from cnnsweep.config import compose
 from cnnsweep.errors import UserError
-from cnnsweep.forecast import TYPICAL, Forecaster, amounts_of
-from cnnsweep.journal import read
-from cnnsweep.lattice import lattice
 from cnnsweep.objective import Objective
-from cnnsweep.plan import describe_space
-from cnnsweep.pricing import Pricer
+from cnnsweep.plans import plan_view
+from cnnsweep.plans.plan import describe_space
+from cnnsweep.plans.simulation import Simulation
 from cnnsweep.problem import Problem, pose
 from cnnsweep.search import build
-from cnnsweep.simulation import Simulation
-from cnnsweep.space import apply
+from cnnsweep.spaces.lattice import lattice
+from cnnsweep.spaces.space import apply
+from cnnsweep.sweeps import session
+from cnnsweep.sweeps.journal import read
+from cnnsweep.trainings.forecast import TYPICAL, Forecaster, amounts_of
+from cnnsweep.trainings.pricing import Pricer
 from cnnsweep.trial import EpochReport, TrialResult
 
 DIGITS = (8, 8, 1)
@@ -186,7 +187,7 @@ def slow_job(spec: Any) -> Any:
 def sweep(tmp_path: Path, *overrides: str) -> list[Any]:
     config = compose([*QUIET, f"tracking.dir={tmp_path / 'runs'}", *overrides])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cnnsweep.sweep.Sweep._evaluate", lambda *_: None)
+        patch.setattr("cnnsweep.sweeps.sweep.Sweep._evaluate", lambda *_: None)
         outcome = session.start(config, session.Watcher(), job=slow_job)
     return list(read(outcome.folder / "journal.jsonl"))
 

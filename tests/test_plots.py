@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cnnsweep import plots, sketch
+from cnnsweep.reports import plots
+from cnnsweep.trainings import sketch
 
 EPOCHS = {
     "epoch": [1, 2, 3, 4],

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cnnsweep import cli
 from cnnsweep.errors import UserError
-from cnnsweep.predict import model_file, read_image
+from cnnsweep.exports.predict import model_file, read_image
 
 RED = np.array([[[255, 0, 0]] * 4] * 3, "uint8")
 

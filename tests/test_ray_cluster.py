@@ -17,9 +17,10 @@ import ray_jobs
 import real_sweeps
 from ray_cluster import FAST, SMALL, leave, place_elsewhere, ray
 
-from cnnsweep import checkpoint, session
 from cnnsweep.config import compose
 from cnnsweep.executors.manifest import Manifest
+from cnnsweep.sweeps import session
+from cnnsweep.trainings import checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # of which most is TensorFlow, imported on each node
 NODE = {"num_cpus": 1, "object_store_memory": SMALL["object_store_memory"], "include_dashboard": False}

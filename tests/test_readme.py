@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnsweep import session
 from cnnsweep.config import compose
-from cnnsweep.space import read
+from cnnsweep.spaces.space import read
+from cnnsweep.sweeps import session
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

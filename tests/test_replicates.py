@@ -5,8 +5,8 @@ import statistics
 import fake_sweeps
 import pytest
 
-from cnnsweep import journal
-from cnnsweep.records import Records
+from cnnsweep.sweeps import journal
+from cnnsweep.tracked.records import Records
 
 SETTINGS = ("budget.replicates=3", "budget.finalists=2")
 

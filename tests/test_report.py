@@ -14,13 +14,14 @@ import pytest
 from test_frames import NUMBERS, STATUSES, named, results, shared
 from test_tracking import empty_store, follow, settings, sweep_event, trial_events, uri
 
-from cnnsweep import canvas, figures, report, words
-from cnnsweep.axes import axis
-from cnnsweep.comparison import compare
 from cnnsweep.errors import UserError
-from cnnsweep.mlflow_store import open_store
 from cnnsweep.objective import Objective
-from cnnsweep.space import Parameter
+from cnnsweep.reports import figures, report, words
+from cnnsweep.reports.axes import axis
+from cnnsweep.reports.comparison import compare
+from cnnsweep.spaces.space import Parameter
+from cnnsweep.tracked.mlflow_store import open_store
+from cnnsweep.trainings import canvas
 
 __all__ = ["empty_store", "shared", "uri"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated:DeprecationWarning")

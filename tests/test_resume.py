@@ -11,8 +11,8 @@ from typing import Any
 import fake_sweeps
 import pytest
 
-from cnnsweep import journal
 from cnnsweep.errors import UserError
+from cnnsweep.sweeps import journal
 
 SEARCHES = {
     "random": (),

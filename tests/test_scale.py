@@ -14,10 +14,11 @@ import fake_sweeps
 import pytest
 from rich.console import Console
 
-from cnnsweep import display, pricing
-from cnnsweep.housekeeping import Housekeeper
-from cnnsweep.records import Records, merge
-from cnnsweep.standing import Scribe
+from cnnsweep.sweeps import display
+from cnnsweep.sweeps.housekeeping import Housekeeper
+from cnnsweep.sweeps.standing import Scribe
+from cnnsweep.tracked.records import Records, merge
+from cnnsweep.trainings import pricing
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 WINDOW = 10

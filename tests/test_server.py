@@ -18,9 +18,10 @@ import yaml
 from postgres import PASSWORD, Postgres, programs
 
 import cnnsweep
-from cnnsweep import mlflow_server, session, standing
 from cnnsweep.errors import UserError
-from cnnsweep.mlflow_store import connect, open_store
+from cnnsweep.sweeps import session, standing
+from cnnsweep.tracked import mlflow_server
+from cnnsweep.tracked.mlflow_store import connect, open_store
 
 pytestmark = [
     pytest.mark.timeout(900),  # several starts of servers and drivers, on a machine that may be busy

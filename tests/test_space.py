@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from cnnsweep.errors import UserError
-from cnnsweep.space import Parameter, apply, read
+from cnnsweep.spaces.space import Parameter, apply, read
 
 POOLED = {
     "model": {

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from cnnsweep import data as datasets
-from cnnsweep import journal, session
 from cnnsweep.config import compose
 from cnnsweep.errors import UserError
-from cnnsweep.session import Watcher
+from cnnsweep.sweeps import journal, session
+from cnnsweep.sweeps.session import Watcher
 
 TINY = ("+sweep=smoke", "data.limit=200", "training.epochs=2")
 
@@ -89,7 +89,7 @@ class TestFinishedSweep:
         assert accuracy == pytest.approx(finished.ledger.final["metrics"]["test_accuracy"], abs=1e-6)
 
     def test_the_journal_reads_back_to_the_same_ledger(self, finished):
-        from cnnsweep.ledger import replay
+        from cnnsweep.sweeps.ledger import replay
 
         again = replay(journal.read(finished.folder / "journal.jsonl"), finished.ledger.objective)
         assert again.entries == finished.ledger.entries

@@ -20,11 +20,12 @@ import pytest
 from PIL import Image
 
 import cnnsweep
-from cnnsweep import cli, ui
+from cnnsweep import cli
 from cnnsweep.config import compose
-from cnnsweep.frames import Results
-from cnnsweep.mlflow_store import connect
-from cnnsweep.stored import RestReader, SqlReader, find_sweep
+from cnnsweep.tracked import ui
+from cnnsweep.tracked.frames import Results
+from cnnsweep.tracked.mlflow_store import connect
+from cnnsweep.tracked.stored import RestReader, SqlReader, find_sweep
 
 pytestmark = [
     pytest.mark.slow,
@@ -294,7 +295,7 @@ def serving(uri: str, model: str, port: int, log: Path) -> Iterator[None]:
 
 
 def test_a_server_gives_the_same_frames(here: Path) -> None:
-    from cnnsweep.ui import server
+    from cnnsweep.tracked.ui import server
 
     def read(reader: Any) -> Results:
         sweep = find_sweep(reader, "digits")

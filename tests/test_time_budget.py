@@ -5,7 +5,7 @@ import time
 import fake_sweeps
 import pytest
 
-from cnnsweep import sweep as sweeps
+from cnnsweep.sweeps import sweep as sweeps
 from cnnsweep.trial import EpochReport, TrialResult
 
 SETTINGS = ("training.epochs=9", "budget.minutes=0.01", "budget.trials=2")

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnsweep import space
 from cnnsweep.config import compose
-from cnnsweep.credentials import redact
 from cnnsweep.errors import UserError
-from cnnsweep.mlflow_runs import Runs
-from cnnsweep.mlflow_store import connect
-from cnnsweep.records import Write
-from cnnsweep.tracking import NullTracker, Progress, Tracker, open_store
+from cnnsweep.spaces import space
+from cnnsweep.tracked.credentials import redact
+from cnnsweep.tracked.mlflow_runs import Runs
+from cnnsweep.tracked.mlflow_store import connect
+from cnnsweep.tracked.records import Write
+from cnnsweep.tracked.tracking import NullTracker, Progress, Tracker, open_store
 
 # MLflow's own use of SQLAlchemy; nothing that a user sees.
 pytestmark = pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated:DeprecationWarning")
@@ -384,13 +384,15 @@ def test_a_file_that_is_no_store(tmp_path: Path) -> None:
 
 
 def test_importing_does_not_load_mlflow() -> None:
-    code = "import sys, cnnsweep.tracking; sys.exit(bool({'mlflow', 'matplotlib', 'PIL'} & set(sys.modules)))"
+    code = "import sys, cnnsweep.tracked.tracking; sys.exit(bool({'mlflow', 'matplotlib', 'PIL'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.slow
 def test_two_sweeps_start_in_the_same_second_on_a_new_store(tmp_path: Path) -> None:
-    code = "import json, sys; from cnnsweep.tracking import open_store; print(open_store(json.loads(sys.argv[1])))"
+    code = (
+        "import json, sys; from cnnsweep.tracked.tracking import open_store; print(open_store(json.loads(sys.argv[1])))"
+    )
     command = [sys.executable, "-c", code, json.dumps(settings(tmp_path / "new"))]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"]
     answers = [process.communicate(timeout=120) for process in both]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnsweep import finetune
 from cnnsweep.config import compose
 from cnnsweep.errors import UserError
 from cnnsweep.models import backbone, transfer
 from cnnsweep.schema import BACKBONES
+from cnnsweep.trainings import finetune
 from cnnsweep.trial import Inspection
 
 MODEL: dict[str, Any] = {
@@ -265,7 +265,7 @@ def test_patience_waits_for_the_unfreezing(best):
 
 @pytest.mark.slow
 def test_pictures_reach_into_the_backbone():
-    from cnnsweep import gallery
+    from cnnsweep.trainings import gallery
 
     model = transfer.build(MODEL | {"cut": "conv_pw_7_relu"}, (20, 28, 1), 5, scale=1.0, seed=1)
     kernels = [k for layer in gallery._layers(model) if (k := gallery._kernel(layer)) is not None]

@@ -15,10 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from cnnsweep import ui
 from cnnsweep.errors import UserError
-from cnnsweep.mlflow_store import connect
-from cnnsweep.tracking import open_store
+from cnnsweep.tracked import ui
+from cnnsweep.tracked.mlflow_store import connect
+from cnnsweep.tracked.tracking import open_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated:DeprecationWarning")
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from cnnsweep import view
 from cnnsweep.config import compose
-from cnnsweep.mlflow_store import connect, open_store
 from cnnsweep.objective import Objective
-from cnnsweep.space import read
+from cnnsweep.spaces.space import read
+from cnnsweep.tracked import view
+from cnnsweep.tracked.mlflow_store import connect, open_store
 
 
 @pytest.fixture(scope="module")

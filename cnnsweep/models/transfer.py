@@ -6,11 +6,11 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cnnsweep import space as spaces
 from cnnsweep.errors import UserError
-from cnnsweep.finetune import chosen_layers, is_off
 from cnnsweep.models.backbone import build_backbone, preprocessing
 from cnnsweep.models.cnn import check_activation, layer_seed
+from cnnsweep.spaces import space as spaces
+from cnnsweep.trainings.finetune import chosen_layers, is_off
 from cnnsweep.trial import Inspection
 
 if TYPE_CHECKING:

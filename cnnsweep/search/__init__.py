@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from cnnsweep.components import locate
 from cnnsweep.errors import UserError
-from cnnsweep.finetune import total_epochs
 from cnnsweep.objective import Objective
 from cnnsweep.problem import Problem
 from cnnsweep.schema import COSTS
+from cnnsweep.trainings.finetune import total_epochs
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.problem import Problem
-from cnnsweep.space import Parameter, Values
+from cnnsweep.spaces.space import Parameter, Values
 
 OPTIONAL = "optional"
 """A key of an entry: true for one that is left out where today's space does not hold it."""

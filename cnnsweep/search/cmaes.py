@@ -10,7 +10,7 @@ from cnnsweep.errors import UserError
 from cnnsweep.search.encoding import Cube
 from cnnsweep.search.history import History
 from cnnsweep.search.sampled import SampledOracle
-from cnnsweep.space import Values
+from cnnsweep.spaces.space import Values
 
 ASKS = 60
 SIGMA = 0.3

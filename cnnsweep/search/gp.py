@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 from cnnsweep.search.encoding import neighbour
 from cnnsweep.search.history import History
 from cnnsweep.search.sampled import SampledOracle
-from cnnsweep.space import Space, Values, is_word
+from cnnsweep.spaces.space import Space, Values, is_word
 
 CANDIDATES = 500
 NEIGHBOURS = 60

@@ -7,8 +7,8 @@ from typing import Any
 import keras_tuner
 
 from cnnsweep.errors import UserError
-from cnnsweep.lattice import listed
 from cnnsweep.search.oracle import ENUMERABLE, Proposing
+from cnnsweep.spaces.lattice import listed
 
 
 class GridOracle(Proposing, keras_tuner.Oracle):

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnsweep.components import locate
 from cnnsweep.errors import unknown
-from cnnsweep.space import Space, Values
+from cnnsweep.spaces.space import Space, Values
 
 SAMPLERS = {
     "random": None,

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from cnnsweep.search.history import History
-from cnnsweep.space import Parameter, Space, Values, is_word
+from cnnsweep.spaces.space import Parameter, Space, Values, is_word
 
 LONG_AGO = datetime.datetime(2000, 1, 1)
 

@@ -10,13 +10,13 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
-from cnnsweep.lattice import Lattice, TooLarge, lattice, listed
 from cnnsweep.objective import Objective
 from cnnsweep.problem import Problem
 from cnnsweep.schema import COSTS
 from cnnsweep.search import begin
 from cnnsweep.search.history import SLOW, Curves, History, Observation, make
-from cnnsweep.space import Parameter, Space, Values
+from cnnsweep.spaces.lattice import Lattice, TooLarge, lattice, listed
+from cnnsweep.spaces.space import Parameter, Space, Values
 
 ENUMERABLE = 20_000
 FEW = 100

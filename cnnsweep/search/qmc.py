@@ -10,7 +10,7 @@ from scipy.stats import qmc
 
 from cnnsweep.search.history import History
 from cnnsweep.search.sampled import SampledOracle
-from cnnsweep.space import Values
+from cnnsweep.spaces.space import Values
 
 BLOCK = 256
 MOST_DIMENSIONS = 21_201

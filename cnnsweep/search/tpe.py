@@ -11,7 +11,7 @@ import optuna
 from cnnsweep.search import optuna_study
 from cnnsweep.search.history import History
 from cnnsweep.search.sampled import SampledOracle
-from cnnsweep.space import Values
+from cnnsweep.spaces.space import Values
 
 ASKS = 30
 

@@ -28,7 +28,7 @@ from unittest import mock
 import numpy as np
 
 from cnnsweep import cli
-from cnnsweep.sweep import Sweep
+from cnnsweep.sweeps.sweep import Sweep
 
 MOST_LINES = 11
 

@@ -114,8 +114,8 @@ def with_autolog(path: Path, folder: Path) -> float:
 
 
 def with_cnnsweep(path: Path, folder: Path, workers: int) -> float:
-    from cnnsweep import journal, session
     from cnnsweep.config import compose
+    from cnnsweep.sweeps import journal, session
 
     overrides = [
         "data=npz", f"data.file={path}", "search=grid", "space=none", f"tracking.dir={folder / 'mlruns'}",
@@ -143,9 +143,9 @@ def no_training(spec: Any) -> Any:
 def driver_only(path: Path, folder: Path, trials: int = 500) -> list[float]:
     """Milliseconds a trial: of the loop, from the first trial's start to the last one's end; and with the wait for all
     of it to be in the store. Then milliseconds that the journal takes for an epoch."""
-    from cnnsweep import session
     from cnnsweep.config import compose
-    from cnnsweep.journal import Journal, read
+    from cnnsweep.sweeps import session
+    from cnnsweep.sweeps.journal import Journal, read
 
     overrides = [
         "data=npz", f"data.file={path}", "executor=inline", f"budget.trials={trials}",

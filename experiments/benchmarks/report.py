@@ -24,10 +24,10 @@ import numpy as np
 import yaml
 
 import cnnsweep
-from cnnsweep import space
 from cnnsweep.config import compose
-from cnnsweep.mlflow_store import connect, open_store
-from cnnsweep.records import text
+from cnnsweep.spaces import space
+from cnnsweep.tracked.mlflow_store import connect, open_store
+from cnnsweep.tracked.records import text
 
 LOAD_BAR, REPORT_BAR = 10.0, 60.0
 BEGAN = 1_790_000_000_000

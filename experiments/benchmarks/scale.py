@@ -101,11 +101,11 @@ class Pretended:
 
 def meter(trials: int) -> Any:
     """A watcher that reads the clocks at the first trial's start, at the last one's end, and when MLflow has all."""
-    from cnnsweep.housekeeping import Housekeeper
-    from cnnsweep.journal import Journal
     from cnnsweep.search import Search
-    from cnnsweep.session import Watcher
-    from cnnsweep.standing import Scribe
+    from cnnsweep.sweeps.housekeeping import Housekeeper
+    from cnnsweep.sweeps.journal import Journal
+    from cnnsweep.sweeps.session import Watcher
+    from cnnsweep.sweeps.standing import Scribe
 
     spent: dict[str, float] = {}
     for what, owner, names in (
@@ -172,8 +172,8 @@ def _timed(function: Callable[..., Any], what: str, spent: dict[str, float]) -> 
 
 
 def cnnsweep(trials: int, folder: Path, *overrides: str) -> Figures:
-    from cnnsweep import session
     from cnnsweep.config import compose
+    from cnnsweep.sweeps import session
 
     rng = np.random.default_rng(0)
     arrays = {f"x_{part}": rng.integers(0, 255, (100, 28, 28)).astype("uint8") for part in ("train", "test")}
@@ -274,7 +274,7 @@ def afterwards(trials: int, folder: Path) -> Figures:
         told = [sys.executable, "-m", "cnnsweep", command, f"tracking.dir={folder / 'mlruns'}"]
         subprocess.run(told, check=True, capture_output=True)
         found[command] = time.perf_counter() - began
-    from cnnsweep import resume, session
+    from cnnsweep.sweeps import resume, session
 
     class Clock(session.Watcher):
         def log(self, event: Mapping[str, Any]) -> None:

@@ -23,8 +23,8 @@ import fake_sweeps
 import real_sweeps as real
 from postgres import Postgres, programs
 
-from cnnsweep import journal
-from cnnsweep.tracking import Tracker, open_store
+from cnnsweep.sweeps import journal
+from cnnsweep.tracked.tracking import Tracker, open_store
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 EPOCHS = 5

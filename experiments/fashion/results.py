@@ -14,8 +14,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import cnnsweep
-from cnnsweep import plots
 from cnnsweep.api import tracking_of
+from cnnsweep.reports import plots
 
 HERE = Path(__file__).parent
 OBJECTIVE = "val_accuracy"

@@ -25,8 +25,8 @@ sys.path.insert(0, str(HERE))
 from problem import SETTINGS  # noqa: E402
 
 import cnnsweep  # noqa: E402
-from cnnsweep import journal  # noqa: E402
 from cnnsweep.search.oracle import Proposing  # noqa: E402
+from cnnsweep.sweeps import journal  # noqa: E402
 
 TRIALS, AGAIN = 405, 20
 TABLE = HERE / "curves.csv.gz"

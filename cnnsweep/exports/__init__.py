@@ -1,0 +1,1 @@
+"""A trained network that is taken home, and used."""

@@ -1,0 +1,1 @@
+"""What a sweep will try, take and cost, said before it trains."""

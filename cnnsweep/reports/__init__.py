@@ -1,0 +1,1 @@
+"""Comparing trials: figures, tables, words and pages."""

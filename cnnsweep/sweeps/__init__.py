@@ -1,0 +1,1 @@
+"""The loop of a sweep, its journal, and what keeps it safe."""

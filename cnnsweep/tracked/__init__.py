@@ -1,0 +1,1 @@
+"""What is logged to MLflow, and read back from there."""
