@@ -67,8 +67,8 @@ REASONS = {
     3: "MemoryError: Unable to allocate 1.00 PiB",
     4: "killed by SIGKILL (signal 9)",
     5: "killed by SIGSEGV (signal 11): native code crashed",
-    6: "no epoch within executor.hang_minutes (0.05)",
-    7: "took longer than executor.trial_minutes (0.1)",
+    6: "no epoch within executor.hang_minutes (0.15)",
+    7: "took longer than executor.trial_minutes (0.25)",
 }
 
 

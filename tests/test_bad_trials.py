@@ -37,8 +37,8 @@ def test_every_kind_of_bad_trial_fails_with_its_reason_and_the_sweep_goes_on(tmp
             "executor=cpu",
             "executor.workers=2",
             "executor.trials_per_worker=3",
-            "executor.hang_minutes=0.05",
-            "executor.trial_minutes=0.1",
+            "executor.hang_minutes=0.15",
+            "executor.trial_minutes=0.25",
         ]
     )
     outcome = session.start(config, Watcher(), job=bad_jobs.troubled)

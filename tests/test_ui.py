@@ -159,7 +159,7 @@ def test_a_sweep_in_a_store_that_is_named_needs_no_folder(tmp_path: Path) -> Non
 def test_the_ui_runs_until_it_is_interrupted(number: signal.Signals, tmp_path: Path) -> None:
     tracking = {"uri": None, "dir": str(tmp_path), "experiment": "tests", "tags": {}, "gallery": 0}
     heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # a job in the background inherits deaf ears
-    code = f"import signal, sys; {heard}; from cnnsweep import ui; ui.serve(sys.argv[1], open_browser=False)"
+    code = f"import signal, sys; {heard}; from cnnsweep.tracked import ui; ui.serve(sys.argv[1], open_browser=False)"
     command = [sys.executable, "-u", "-c", code, open_store(tracking)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     assert process.stdout
