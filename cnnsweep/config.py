@@ -94,18 +94,18 @@ def quantity(name: str, value: Any) -> float | None:
     return number
 
 
-def keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Every dotted key that holds a value rather than a group.
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted key that holds a value rather than a group, with the value; an empty group is a value.
 
-    >>> list(keys({"model": {"blocks": 2, "filters": [1]}, "seed": 0}))
-    ['model.blocks', 'model.filters', 'seed']
+    >>> dict(flat({"model": {"blocks": 2, "filters": [1]}, "seed": 0}))
+    {'model.blocks': 2, 'model.filters': [1], 'seed': 0}
     """
     for name, value in tree.items():
         dotted = f"{prefix}{name}"
         if isinstance(value, Mapping) and value:
-            yield from keys(value, f"{dotted}.")
+            yield from flat(value, f"{dotted}.")
         else:
-            yield dotted
+            yield dotted, value
 
 
 def _check_form(override: str) -> None:
@@ -201,7 +201,7 @@ def _unknown_key(name: str) -> UserError:
     if name in GROUPS:
         return _is_group(name)
     base = _compose([], [])
-    allowed = [*(k for k in keys(base) if not k.endswith("_target_")), *GROUPS]
+    allowed = [*(k for k, _ in flat(base) if not k.endswith("_target_")), *GROUPS]
     close = nearest(name, allowed) or nearest(name.split(".")[-1], [k.split(".")[-1] for k in allowed])
     return UserError(f"unknown key '{name}'{close or '; python -m cnnsweep --cfg shows all keys'}")
 

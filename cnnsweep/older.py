@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cnnsweep.config import keys, packaged, shipped
+from cnnsweep.config import flat, packaged, shipped
 from cnnsweep.schema import EXTENSIBLE
 
 OPEN = ("space", "tracking.tags")
@@ -41,7 +41,7 @@ def tell(added: Mapping[str, Any]) -> str:
 
 def _filled(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     found, added = copy.deepcopy(dict(config)), {}
-    for name in keys({k: v for k, v in defaults.items() if k not in OPEN}):
+    for name, _ in flat({k: v for k, v in defaults.items() if k not in OPEN}):
         *path, last = name.split(".")
         source, target = defaults, found
         for part in path:

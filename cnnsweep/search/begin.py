@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnnsweep.config import flat
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.problem import Problem
 from cnnsweep.spaces.space import Parameter, Values
@@ -37,7 +38,7 @@ def read(problem: Problem, entries: Any) -> tuple[list[Values], list[str]]:
 
 
 def _complete(problem: Problem, entry: Mapping[str, Any]) -> Values:
-    space, given = problem.space, dict(_flat(entry))
+    space, given = problem.space, dict(flat(entry))
     names = {p.name for p in space.parameters} | {_stem(p.name) for p in space.parameters}
     for name in given:
         if name not in names:
@@ -50,7 +51,7 @@ def _complete(problem: Problem, entry: Mapping[str, Any]) -> Values:
                 "" if p.name in given or _stem(p.name) in given else " (the config's own; name the key to change it)"
             )
             raise UserError(f"{p.name}: {values[p.name]}{source} is outside the space ({p.describe()})")
-    found = {p.name: _typed(p, values[p.name]) for p in active}
+    found = {p.name: p.typed(values[p.name]) for p in active}
     if fault := problem.judge(found).fault:
         raise UserError(fault)
     return found
@@ -70,21 +71,6 @@ def _value(p: Parameter, given: Mapping[str, Any], config: Mapping[str, Any]) ->
     return value[min(int(p.name.rpartition(".")[2]), len(value)) - 1]
 
 
-def _typed(p: Parameter, value: Any) -> Any:
-    """The space's own spelling of a value: 1 is 1.0 where the key holds fractions."""
-    if p.grid is not None:
-        return next(v for v in p.grid if v == value)
-    return float(value)
-
-
 def _stem(name: str) -> str:
     head, _, tail = name.rpartition(".")
     return head if tail.isdigit() else name
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnsweep.config import check_component, check_training, keys
+from cnnsweep.config import check_component, check_training, flat
 from cnnsweep.errors import UserError, nearest
 
 Values = dict[str, Any]
@@ -75,6 +75,10 @@ class Parameter:
         if self.grid is not None:
             return any(value == v and isinstance(value, bool) == isinstance(v, bool) for v in self.grid)
         return isinstance(value, (int, float)) and self.low <= value <= self.high
+
+    def typed(self, value: Any) -> Any:
+        """The space's own spelling of a value that it allows: 1 is 1.0 where the key holds fractions."""
+        return float(value) if self.grid is None else next(v for v in self.grid if v == value)
 
     def describe(self) -> str:
         """What is allowed, in words: "one of 16, 32" or "0.0001 to 0.01, log"."""
@@ -243,7 +247,7 @@ def apply(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
 
 def read(config: Mapping[str, Any]) -> Space:
     """Read the `space` group of a checked config. Raises `UserError` for the first fault."""
-    fixed = {name: _get(config, name) for name in keys({k: config[k] for k in ("model", "training", "data")})}
+    fixed = dict(flat({k: config[k] for k in ("model", "training", "data")}))
     found: dict[str, Mapping[str, Any]] = dict(_leaves(config["space"]))
     for name in found:
         allowed = [k for k in fixed if k.startswith(SEARCHABLE) and not k.endswith(("_target_", "model.layers"))]

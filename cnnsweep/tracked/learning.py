@@ -12,7 +12,6 @@ from cnnsweep.errors import UserError
 from cnnsweep.objective import Objective
 from cnnsweep.problem import Problem
 from cnnsweep.schema import METRICS
-from cnnsweep.spaces.space import Parameter
 from cnnsweep.tracked.frames import Results
 from cnnsweep.tracked.stored import find_sweep, open_reader
 
@@ -59,7 +58,7 @@ def _values(problem: Problem, results: Results, row: pd.Series) -> tuple[dict[st
             continue
         value = theirs[p.name] if p.name in theirs else _fixed(results.config, p.name)
         if value is not None and p.allows(value):
-            values[p.name] = _typed(p, value)
+            values[p.name] = p.typed(value)
         else:
             missing = True
     same = all(
@@ -98,7 +97,3 @@ def _is_there(value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
-
-
-def _typed(p: Parameter, value: Any) -> Any:
-    return next(v for v in p.grid if v == value) if p.grid is not None else float(value)

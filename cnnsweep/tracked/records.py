@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from cnnsweep.config import flat
 from cnnsweep.objective import Objective
 from cnnsweep.spaces import space
 from cnnsweep.tracked.credentials import redact
@@ -122,7 +123,7 @@ class Records:
         self.sweep, self.objective = event["id"], Objective.of(config["objective"]).metric
         self._searched = tuple(p.name for p in space.read(config).parameters) if "space" in config else ()
         facts = redact(event.get("facts") or {})
-        tags = {f"cnnsweep.{key}": text(value) for key, value in _flat(facts)}
+        tags = {f"cnnsweep.{key}": text(value) for key, value in flat(facts) if value != {}}
         if commit := (facts.get("git") or {}).get("commit"):
             tags["mlflow.source.git.commit"] = str(commit)
         command = event.get("command") or ""
@@ -166,7 +167,7 @@ class Records:
         )
 
     def _resume(self, event: Event, time: int) -> Iterator[Write]:
-        _, changed = self._settle(None, dict(_flat({"budget": event["budget"]})))
+        _, changed = self._settle(None, dict(flat({"budget": event["budget"]})))
         tags = self._marks(None, "sweep", "running") | changed
         yield Write(None, time, time, self.sweep, tags=tags, status="RUNNING")
 
@@ -334,20 +335,12 @@ def _dump(tree: Mapping[str, Any]) -> str:
     return yaml.dump(redact(tree), Dumper=_YAML, sort_keys=False, allow_unicode=True)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _essentials(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a config by which sweeps differ. A component of ours goes by its module's name."""
     found: dict[str, Any] = {}
     for key in ("name", "objective", "seed", "backend", "data", "search", "budget", "limits"):
         group = config.get(key, {})
-        for name, value in _flat({key: group}):
+        for name, value in flat({key: group}):
             if name.endswith("._target_"):
                 ours = value.startswith("cnnsweep.")
                 found[name.removesuffix("._target_")] = value.split(".")[-2] if ours else value

@@ -52,8 +52,7 @@ def read_table(path: Path = TABLE) -> Table:
     first, again = frame[frame.again == 0], frame[frame.again > 0]
     keys = problem().space.by_name
     values = [
-        {k: _typed(keys[k], row[k]) for k in keys if k in row and not pd.isna(row[k])}
-        for row in first.to_dict("records")
+        {k: keys[k].typed(row[k]) for k in keys if k in row and not pd.isna(row[k])} for row in first.to_dict("records")
     ]
     accuracy, seconds = _wide(first, "accuracy"), _wide(first, "seconds")
     noisy = again.again.to_numpy() - 1
@@ -69,12 +68,6 @@ def read_table(path: Path = TABLE) -> Table:
 
 def _wide(frame: pd.DataFrame, name: str) -> np.ndarray:
     return frame[[f"{name}.{epoch}" for epoch in range(1, EPOCHS + 1)]].to_numpy(float)
-
-
-def _typed(parameter: Any, value: Any) -> Any:
-    if parameter.grid is None:
-        return float(value)
-    return next(v for v in parameter.grid if v == value)
 
 
 def describe(values: Mapping[str, Any]) -> list[float]:
