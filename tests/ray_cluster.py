@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import real_sweeps
 
 from cnnsweep.executors import cluster
 from cnnsweep.executors.cargo import Place
@@ -34,6 +38,20 @@ def place_elsewhere(self: Manifest, path: Path, written: bool) -> Place:
 
 
 _place = Manifest.place
+
+
+@contextlib.contextmanager
+def served() -> Iterator[str]:
+    """A cluster of one core; yields the address of its server for clients."""
+    from ray.cluster_utils import Cluster
+
+    port = real_sweeps.free_port()
+    store = {"object_store_memory": SMALL["object_store_memory"], "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "ray_client_server_port": port, **store})
+    real_sweeps.wait_for(lambda: real_sweeps.listens(port), "the server for clients")
+    yield f"ray://127.0.0.1:{port}"
+    leave()
+    made.shutdown()
 
 
 def leave() -> None:

@@ -40,14 +40,13 @@ def main(folder: Path) -> None:
         "process": tell(folder / "process", ProcessExecutor(device="cpu", workers=2, threads=1)),
     }
     Manifest.place = ray_cluster.place_elsewhere  # type: ignore[method-assign]
-    ray_cluster.ray.init("local", num_cpus=1, **ray_cluster.SMALL)
     storage, log = folder / "storage", folder / "ray" / "log.txt"
-    executor = RayExecutor(storage=str(storage), log=log)
-    homes = f"cnnsweep-{executor._crew._setup.sweep}*"  # type: ignore[union-attr]
-    told["ray"] = tell(folder / "ray", executor)
+    with ray_cluster.served() as address:
+        executor = RayExecutor(address, storage=str(storage), log=log)
+        homes = f"cnnsweep-{executor._crew._setup.sweep}*"  # type: ignore[union-attr]
+        told["ray"] = tell(folder / "ray", executor)
     left = [*storage.rglob("*.npz"), *Path(tempfile.gettempdir()).glob(homes)]
     told["ray"]["left"] = [str(path) for path in left]
-    ray_cluster.leave()
     print(json.dumps(told))
 
 

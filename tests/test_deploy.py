@@ -43,7 +43,7 @@ class TestCompose:
 
     def test_the_server_has_the_tested_versions(self) -> None:
         built = self.services["server"]["build"]["dockerfile_inline"]
-        for package in ("mlflow", "psycopg2-binary"):
+        for package in ("mlflow", "psycopg2-binary", "uvloop"):
             assert re.findall(rf"{package}==(\S+)", built) == [PINS[package]]
         assert self.services["server"]["image"].endswith(f":{PINS['mlflow']}")
         assert re.search(r":\d+\.\d+", self.services["database"]["image"]), "pinned"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -184,6 +186,18 @@ def test_an_address_without_a_cluster(address: str, message: str, monkeypatch: p
     with pytest.raises(UserError) as error:
         RayExecutor(address=address)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_an_address_where_something_else_listens(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_cluster.ray, "is_initialized", lambda: False)
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = address.format(server.server_port)
+        with pytest.raises(UserError) as error:
+            RayExecutor(address=address)
+        server.shutdown()
+    assert str(error.value) == f"executor.address={address}: no Ray cluster answers there"
 
 
 def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

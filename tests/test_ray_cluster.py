@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from cnnsweep.sweeps import session
 from cnnsweep.trainings import checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # of which most is TensorFlow, imported on each node
+TOKEN = "0123456789abcdef" * 4
 NODE = {"num_cpus": 1, "object_store_memory": SMALL["object_store_memory"], "include_dashboard": False}
 
 
@@ -123,6 +125,53 @@ def test_a_seed_gives_the_same_trials_to_the_last_digit_wherever_they_run(tmp_pa
     assert told["inline"]["files"] == told["process"]["files"] == told["ray"]["files"]
     assert "001/artifacts/curves.png" in told["ray"]["files"]
     assert told["ray"]["left"] == []
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
+    """A cluster started from the command line that asks for a token; its port, and its port for clients."""
+    monkeypatch.setenv("HOME", str(tmp_path))  # there is no token
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    head, clients = real_sweeps.free_port(), real_sweeps.free_port()
+    command = (
+        f"-m ray.scripts.scripts start --head --block --num-cpus=1 --port={head} --ray-client-server-port={clients}"
+    )
+    small = (
+        f"--include-dashboard=false --object-store-memory={NODE['object_store_memory']} --dashboard-agent-listen-port=0"
+    )
+    with (tmp_path / "ray.txt").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, *command.split(), *small.split()],
+            env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    for port in (head, clients):
+        real_sweeps.wait_for(lambda port=port: real_sweeps.listens(port), "the cluster", process)
+    yield head, clients
+    process.terminate()
+    process.wait(60)
+
+
+def test_a_driver_outside_a_cluster_that_asks_for_a_token(guarded: tuple[int, int], tmp_path: Path) -> None:
+    head, clients = (f"127.0.0.1:{port}" for port in guarded)
+    small = ("+sweep=smoke", "data.limit=200", "budget.trials=1", "tracking.report=false", "executor=ray")
+    for address, token, told in (
+        (f"ray://{clients}", "", "the cluster asks for a token, and this machine has none\nset RAY_AUTH_TOKEN"),
+        (head, TOKEN[::-1], "the cluster does not accept this machine's token\nset RAY_AUTH_TOKEN"),
+        (f"ray://{head}", TOKEN, f"no Ray cluster answers there; did you mean {head}?"),
+        (clients, TOKEN, f"no Ray cluster answers there; did you mean ray://{clients}?"),
+    ):
+        shown = {"RAY_AUTH_TOKEN": token} if token else {}
+        found = real_sweeps.run(tmp_path, *small, f"executor.address={address}", environment=shown)
+        assert found[0] == 2
+        assert found[1].startswith(f"cnnsweep: executor.address={address}: {told}")
+    sure = {"RAY_AUTH_TOKEN": TOKEN}
+    assert real_sweeps.run(tmp_path, *small, f"executor.address=ray://{clients}", environment=sure)[0] == 0
+    assert real_sweeps.run(tmp_path, "resume", "budget.trials=2", f"executor.address={head}", environment=sure)[0] == 0
+    assert [entry.status for entry in real_sweeps.ledger(tmp_path).entries.values()] == ["completed"] * 2
+    assert real_sweeps.disagreements(tmp_path) == []
 
 
 def test_ctrl_c_leaves_no_process_behind_and_a_sweep_that_goes_on_elsewhere(tmp_path: Path) -> None:

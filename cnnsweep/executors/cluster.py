@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import signal
@@ -10,8 +11,10 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cnnsweep.errors import UserError
@@ -21,8 +24,13 @@ PATIENCE = 8.0
 """Seconds that an address gets to accept a connection."""
 REHEARSAL = 20.0
 """Seconds that joining a cluster may take, of which Ray's import is the most."""
+HEAD = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+SERVER = "/ray.rpc.RayletDriver/ClusterInfo"
+"""What a head node answers, and what its server for clients does: gRPC methods."""
 STORE = 100 * 2**20
 """Bytes of the object store of a cluster of this machine alone, whose trials see the driver's files."""
+CLIENT = "ray://"
+"""Begins the address of a Ray client server, by which a machine outside the cluster uses it."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -62,12 +70,12 @@ class Node:
 
 def load() -> Any:
     """Import Ray, quiet and without its reports home."""
+    if importlib.util.find_spec("ray") is None:
+        raise UserError('executor=ray needs Ray: pip install "cnnsweep[ray]"')
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError('executor=ray needs Ray: pip install "cnnsweep[ray]"') from error
+    import ray
+
     logging.getLogger("ray").setLevel(logging.ERROR)
     return ray
 
@@ -77,6 +85,8 @@ def connect(address: str | None, backend: str) -> bool:
 
     Raises UserError where nothing answers.
     """
+    if address is not None and not getattr(sys.modules.get("ray"), "is_initialized", lambda: False)():
+        _knock(address)
     ray = load()
     if ray.is_initialized():
         _check_joined(ray, address)
@@ -85,10 +95,8 @@ def connect(address: str | None, backend: str) -> bool:
     if address is None:
         gpus = len(chosen_gpus("auto", None, backend))
         settings |= {"num_cpus": cores(), "num_gpus": gpus, "object_store_memory": STORE, "include_dashboard": False}
-    else:
-        _knock(address)
     try:
-        with own_signals():
+        with own_signals(), warnings.catch_warnings(action="ignore"):
             ray.init(address="local" if address is None else address, **settings)
     except Exception as error:  # Ray raises bare ones, too
         told = str(error).strip().splitlines() or [type(error).__name__]
@@ -170,8 +178,17 @@ def _check_joined(ray: Any, address: str | None) -> None:
         raise UserError(f"executor.address={address}, but this process has joined the Ray cluster at {joined} already")
 
 
+def _token() -> str:
+    """What this machine can show to a cluster that asks for a token, from where Ray itself has it; "" for nothing."""
+    if given := os.environ.get("RAY_AUTH_TOKEN"):
+        return given
+    with contextlib.suppress(OSError):
+        return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").read_text().strip()
+    return ""
+
+
 def _knock(address: str) -> None:
-    """Have an address that nobody listens at found out soon: Ray itself would try for minutes."""
+    """Have an address where no cluster is, or none for us, found out soon: Ray itself would try for minutes."""
     given = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     host, _, port = given.partition("://")[2 if "://" in given else 0].rpartition(":")
     if given == "auto":
@@ -181,9 +198,48 @@ def _knock(address: str) -> None:
         raise UserError(f"executor.address={given}: give HOST:PORT, ray://HOST:PORT, auto, or null")
     try:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise UserError(f"executor.address={given}: no Ray cluster answers there ({error})") from error
-    _rehearse(given)
+    if os.environ.get("RAY_USE_TLS", "0") == "0" and os.environ.get("RAY_AUTH_MODE", "token") in ("token", "disabled"):
+        _ring(given, f"{host}:{port}")
+    elif not given.startswith(CLIENT):  # Ray's client gives up by itself
+        _rehearse(given)
+
+
+def _ring(given: str, target: str) -> None:
+    """Ask what listens there for something that only Ray knows, with a token if it wants one.
+
+    Where it does, Ray is told to show it, which it reads as it is imported and would not do by itself.
+    """
+    from grpc import StatusCode
+
+    client = given.startswith(CLIENT)
+    told = _ask(target, SERVER if client else HEAD)
+    if told is StatusCode.UNAUTHENTICATED:
+        token = "" if os.environ.get("RAY_AUTH_MODE") == "disabled" else _token()
+        if not token or _ask(target, SERVER if client else HEAD, token) is told:
+            trouble = "does not accept this machine's token" if token else "asks for a token, and this machine has none"
+            advice = "set RAY_AUTH_TOKEN, or copy ~/.ray/auth_token from the cluster's head"
+            raise UserError(f"executor.address={given}: the cluster {trouble}\n{advice}")
+        os.environ["RAY_AUTH_MODE"] = "token"
+    none = (StatusCode.UNIMPLEMENTED, StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED)
+    if told in none:
+        other = target if client else f"{CLIENT}{target}"
+        hint = f"; did you mean {other}?" if _ask(target, HEAD if client else SERVER) not in none else ""
+        raise UserError(f"executor.address={given}: no Ray cluster answers there{hint}")
+
+
+def _ask(target: str, method: str, token: str = "") -> Any:
+    """The status that a gRPC method answers with."""
+    import grpc
+
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    with grpc.insecure_channel(target) as channel:
+        try:
+            channel.unary_unary(method)(b"", timeout=PATIENCE, metadata=metadata)
+        except grpc.RpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK
 
 
 def _rehearse(address: str) -> None:

@@ -29,6 +29,7 @@ class Depot:
     def get(self, key: str, folder: Path) -> None:
         """Write all files of a key to a folder, each in one step."""
         root = f"{self._root}/{key}"
+        self._files.invalidate_cache()  # others write here
         for found in self._files.find(root) if self._files.exists(root) else ():
             if found.endswith(".part"):
                 continue
@@ -40,6 +41,7 @@ class Depot:
 
     def remove(self, key: str) -> None:
         """Forget a key, if it is there."""
+        self._files.invalidate_cache()
         if self._files.exists(f"{self._root}/{key}"):
             self._files.rm(f"{self._root}/{key}", recursive=True)
 
