@@ -5,9 +5,10 @@ the MLflow store (SQLite, tracking as it is by default). A trial reports five ep
 second, the driver's processor time a trial and what of it goes where, memory, and bytes on disk. The bar: a trial at
 10,000 costs at most 1.2 times what it costs at 1,000. After the largest inline sweep it is listed, reported on and
 resumed with one trial more. `pretended` is a sweep on 1,000 slots that no machine has, whose trials do nothing for
-a minute each. Ray Tune runs the same no-op trials beside it, with as many at once as there are cores.
+a minute each. Ray Tune runs the same no-op trials beside it, with as many at once as there are cores, alone and with
+its own callback for MLflow (params and metrics, no files).
 
-    python experiments/benchmarks/scale.py [--sizes 100 1000 10000] [--only inline|ray|pretended|tune] [--out FILE.md]
+    python experiments/benchmarks/scale.py [--sizes 100 1000 10000] [--only CASE] [--out FILE.md]
 """
 
 from __future__ import annotations
@@ -223,8 +224,11 @@ def _rss() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def with_tune(trials: int, folder: Path) -> Figures:
-    """Ray Tune's random search over no-op trials, as many at once as there are cores, its actors used again."""
+def with_tune(trials: int, folder: Path, tracked: bool = False) -> Figures:
+    """Ray Tune's random search over no-op trials, as many at once as there are cores, its actors used again.
+
+    `tracked` logs their params and metrics to MLflow by Tune's own callback, no files.
+    """
     import logging
 
     import ray
@@ -241,6 +245,11 @@ def with_tune(trials: int, folder: Path) -> Figures:
         for epoch in range(1, EPOCHS + 1):
             tune.report({**dict.fromkeys(METRICS, config["learning_rate"] + epoch), "epoch_seconds": 0.001})
 
+    callbacks: list[Any] = [Clock()]
+    if tracked:
+        from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+        callbacks.append(MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", experiment_name="tune"))
     space = {"learning_rate": tune.loguniform(1e-4, 1e-2), "filters": tune.choice([16, 32, 64, 96])}
     settings = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     ray.init(address="local", num_cpus=CORES, object_store_memory=100 * 2**20, **settings)
@@ -248,7 +257,7 @@ def with_tune(trials: int, folder: Path) -> Figures:
         trainable,
         param_space=space,
         tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=CORES, reuse_actors=True),
-        run_config=tune.RunConfig("scale", str(folder), verbose=0, callbacks=[Clock()]),
+        run_config=tune.RunConfig("scale", str(folder), verbose=0, callbacks=callbacks),
     )
     found = tuner.fit()
     wall, spent = time.perf_counter() - marks[0]["wall"], time.process_time() - marks[0]["process"]
@@ -300,7 +309,8 @@ def _peak() -> float:
 
 
 CORES = len(os.sched_getaffinity(0))
-RAY = ("executor=ray",)
+SLOTS_PER_CORE = 8
+RAY = ("executor=ray", f"executor.num_cpus={1 / SLOTS_PER_CORE}")
 SLOTS, SECONDS = 1000, 60.0
 PRETENDED = ("executor=inline", "executor._target_=scale.Pretended", f"++executor.slots={SLOTS}",
              f"++executor.seconds={SECONDS}")  # fmt: skip
@@ -309,6 +319,7 @@ CASES: dict[str, Callable[[int, Path], Figures]] = {
     "ray": lambda trials, folder: cnnsweep(trials, folder, *RAY),
     "pretended": lambda trials, folder: cnnsweep(trials, folder, *PRETENDED),
     "tune": with_tune,
+    "tune-mlflow": functools.partial(with_tune, tracked=True),
     "afterwards": afterwards,
 }
 
@@ -328,17 +339,19 @@ def measure(case: str, trials: int, folder: Path) -> Figures:
     return figures
 
 
-def run(wanted: Sequence[str], sizes: Sequence[int], tune_sizes: Sequence[int]) -> dict[str, Any]:
+def run(wanted: Sequence[str], sizes: Sequence[int], so_far: Callable[[Mapping[str, Any]], object]) -> dict[str, Any]:
     """Measure case after case, size after size; what the largest inline sweep leaves is looked at too."""
     found: dict[str, Any] = {case: [] for case in wanted}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
         for case in wanted:
-            for trials in {"tune": tune_sizes, "pretended": [3 * SLOTS]}.get(case, sizes):
+            some = {"pretended": [3 * SLOTS], "tune-mlflow": [size for size in sizes if size <= 1000]}
+            for trials in some.get(case, sizes):
                 folder = Path(root, f"{case}-{trials}")
                 folder.mkdir()
                 found[case].append(measure(case, trials, folder))
                 if case == "inline" and trials == max(sizes):
                     found["afterwards"] = measure("afterwards", trials, folder)
+                so_far(found)
                 shutil.rmtree(folder, ignore_errors=True)
     return found
 
@@ -354,7 +367,7 @@ def table(found: Mapping[str, Any]) -> str:
         for each in found.get(case, ()):
             parts = [f"{value:.2f}" for value in each.get("parts", {}).values()] or [""] * 6
             sizes = [f"{each[k] / 1000:.1f}" if k in each else "" for k in ("journal", "store", "artifacts")]
-            if case == "tune":
+            if "files" in each:
                 sizes = ["", "", f"{each['files'] / 1000:.1f}"]
             cells = [f"{1 / each['loop']:.1f}", f"{1 / each['whole']:.1f}", f"{each['cpu']:.1f}", *parts]
             memory = "{:.0f}, {:.0f}".format(*each["rss"])
@@ -364,27 +377,30 @@ def table(found: Mapping[str, Any]) -> str:
 
 NAMES = {
     "inline": "inline",
-    "ray": "Ray",
+    "ray": f"Ray, {SLOTS_PER_CORE * CORES} slots",
     "pretended": f"{SLOTS:,} pretended slots",
     "tune": "Ray Tune itself",
+    "tune-mlflow": "Ray Tune with its MLflow callback",
 }
 
 
 def growth(found: Mapping[str, Any]) -> list[str]:
     """How much more a trial costs at the largest size than at 1,000, or the smallest."""
     lines = []
-    for case in ("inline", "ray"):
+    for case in ("inline", "ray", "tune"):
         each = {figures["trials"]: figures for figures in found.get(case, ())}
         if len(each) > 1:
             less, more = each.get(1000, each[min(each)]), each[max(each)]
-            told = ", ".join(f"{name} {more['parts'][name] / value:.2f}" for name, value in less["parts"].items()
-                             if name != "other threads")  # fmt: skip
-            lines.append(
-                f"- {NAMES[case]}, {more['trials']:,} against {less['trials']:,} trials: driver "
-                f"**{more['cpu'] / less['cpu']:.2f}** times the time a trial (bar: at most {BAR}); {told}. Within the "
-                f"largest sweep the loop's thread took {more['tenths'][0]:.2f} ms a trial in its first tenth and "
-                f"{more['tenths'][1]:.2f} ms in its last"
-            )
+            line = f"- {NAMES[case]}, {more['trials']:,} against {less['trials']:,} trials: driver "
+            line += f"**{more['cpu'] / less['cpu']:.2f}** times the time a trial"
+            if case != "tune":
+                told = ", ".join(f"{name} {more['parts'][name] / value:.2f}" for name, value in less["parts"].items()
+                                 if name != "other threads")  # fmt: skip
+                line += (
+                    f" (bar: at most {BAR}); {told}. Within the largest sweep the loop's thread took "
+                    f"{more['tenths'][0]:.2f} ms a trial in its first tenth and {more['tenths'][1]:.2f} ms in its last"
+                )
+            lines.append(line)
     for each in found.get("pretended", ()):
         busy = each["process busy"]
         lateness = " and ".join(f"{1000 * seconds:.0f}" for seconds in each["lateness"])
@@ -416,7 +432,6 @@ def report(found: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10_000])
-    parser.add_argument("--tune-sizes", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--only", choices=NAMES)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
@@ -426,10 +441,12 @@ def main() -> None:
         print(json.dumps(CASES[arguments.case](arguments.sizes[0], arguments.folder)))
         return
     wanted = (arguments.only,) if arguments.only else tuple(NAMES)
-    text = report(run(wanted, arguments.sizes, arguments.tune_sizes)) + "\n"
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text)
+
+    def write(found: Mapping[str, Any]) -> None:
+        if arguments.out:
+            arguments.out.write_text(report(found) + "\n")
+
+    print(report(run(wanted, arguments.sizes, write)))
 
 
 if __name__ == "__main__":
