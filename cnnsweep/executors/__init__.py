@@ -25,6 +25,10 @@ class Event:
     """For a report: must be called once; the job waits for it."""
 
 
+class ExecutorGoneError(RuntimeError):
+    """What runs the trials is gone for good: nothing that is under way will end."""
+
+
 class Executor(Protocol):
     """Slots that run one job each at a time. A job's last event, "result" or "lost", frees its slot."""
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ SERVER = "/ray.rpc.RayletDriver/ClusterInfo"
 """What a head node answers, and what its server for clients does: gRPC methods."""
 STORE = 100 * 2**20
 """Bytes of the object store of a cluster of this machine alone, whose trials see the driver's files."""
+ATTEMPTS = 3
+"""Times that a server for clients is asked for a connection."""
 CLIENT = "ray://"
 """Begins the address of a Ray client server, by which a machine outside the cluster uses it."""
 QUIET = {
@@ -36,8 +38,9 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_niceness": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+    "RAY_ENABLE_AUTO_CONNECT": "0",
 }
-
+_log = logging.getLogger("cnnsweep.executors")
 
 _JOIN = """
 import logging, sys
@@ -96,17 +99,30 @@ def connect(address: str | None, backend: str) -> bool:
         gpus = len(chosen_gpus("auto", None, backend))
         settings |= {"num_cpus": cores(), "num_gpus": gpus, "object_store_memory": STORE, "include_dashboard": False}
     try:
-        with own_signals(), warnings.catch_warnings(action="ignore"):
-            ray.init(address="local" if address is None else address, **settings)
+        _join(ray, {"address": "local" if address is None else address, **settings})
     except Exception as error:  # Ray raises bare ones, too
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        with contextlib.suppress(Exception):
-            ray.shutdown()
+        told = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         if address is None:
-            raise UserError(f"no Ray cluster could be started on this machine: {told[0]}") from error
-        raise UserError(f"executor.address={address}: {told[0]}") from error
+            raise UserError(f"no Ray cluster could be started on this machine: {told[0].strip()}") from error
+        last = isinstance(error, ConnectionAbortedError)  # a server's whole traceback
+        raise UserError(f"executor.address={address}: {told[-1 if last else 0].strip()}") from error
     _print_messages(ray, False)
     return True
+
+
+def _join(ray: Any, settings: Mapping[str, Any]) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with own_signals(), warnings.catch_warnings(action="ignore"):
+                ray.init(**settings)
+            return
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                ray.shutdown()
+            # A server for clients forks a process for each, which at times dies as it starts.
+            if attempt == ATTEMPTS or not isinstance(error, ConnectionAbortedError):
+                raise
+            _log.warning("%s: attempt %d: %s", settings["address"], attempt, in_one_line(error))
 
 
 def leave() -> None:
@@ -174,7 +190,8 @@ def _print_messages(ray: Any, wanted: bool) -> None:
 
 def _check_joined(ray: Any, address: str | None) -> None:
     joined = ray.get_runtime_context().gcs_address
-    if address not in (None, "auto", joined):
+    by_client = (address or "").startswith(CLIENT) and ray.util.client.ray.is_connected()  # whose address nobody keeps
+    if address not in (None, "auto", joined) and not by_client:
         raise UserError(f"executor.address={address}, but this process has joined the Ray cluster at {joined} already")
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import cnnsweep
 from cnnsweep.errors import UserError
-from cnnsweep.executors import cluster, depot
+from cnnsweep.executors import ExecutorGoneError, cluster, depot
 from cnnsweep.executors.cluster import Node
 from cnnsweep.executors.relay import Order, Relay, Setup
 from cnnsweep.executors.worker import in_one_line
@@ -102,7 +102,8 @@ class Crew:
         if order is not None:
             hand.order, hand.number = order, hand.number + 1
         actor = hand.actor
-        ref = actor.hello.remote() if hand.order is None else actor.step.remote(hand.number, hand.order)
+        with self._reachable():
+            ref = actor.hello.remote() if hand.order is None else actor.step.remote(hand.number, hand.order)
         self._asked[ref] = hand
         hand.asked = True
 
@@ -117,7 +118,10 @@ class Crew:
         late = [h for h in self.hands if h.condemned is not None and h.condemned[1] <= time.monotonic()]
         if late:
             return [Heard(hand, "failed", hand.condemned[0]) for hand in late if hand.condemned is not None]
-        heard = list(self._listen(seconds))
+        with self._reachable():
+            heard = list(self._listen(seconds))
+            if not self._ray.is_initialized():
+                raise ConnectionError
         if time.monotonic() - self._looked > LOOK:
             with contextlib.suppress(self._ray.exceptions.RayError, OSError):  # the head may be busy for a moment
                 self._follow(cluster.alive(), taken)
@@ -143,6 +147,16 @@ class Crew:
             self._ray.wait(leaving, num_returns=len(leaving), timeout=LEAVING)
         for hand in list(self.hands):
             self.drop(hand)
+
+    @contextlib.contextmanager
+    def _reachable(self) -> Iterator[None]:
+        """Ray's client gives a connection up after half a minute, and then fails in many ways."""
+        try:
+            yield
+        except Exception as error:
+            if self._ray.is_initialized():
+                raise
+            raise ExecutorGoneError("the Ray cluster does not answer any more") from error
 
     def _listen(self, seconds: float) -> Iterator[Heard]:
         for due, hand in [again for again in self._again if again[0] <= time.monotonic()]:
@@ -209,7 +223,8 @@ class Crew:
         where = {"num_cpus": self._cpus, "num_gpus": self._gpus, "scheduling_strategy": _on(node)}
         # Three at once: a question, the same one again after a broken connection, and a kill or the end.
         relay = self._ray.remote(Relay).options(max_restarts=0, max_task_retries=0, max_concurrency=3, **where)
-        hand = Hand(relay.remote(self._setup), node, slot, listed)
+        with self._reachable():
+            hand = Hand(relay.remote(self._setup), node, slot, listed)
         self.hands.append(hand)
         self.ask(hand)
 

@@ -19,7 +19,7 @@ from cnnsweep import problem
 from cnnsweep import search as searches
 from cnnsweep.components import locate
 from cnnsweep.errors import UserError
-from cnnsweep.executors import Executor, Job
+from cnnsweep.executors import Executor, ExecutorGoneError, Job
 from cnnsweep.executors.preparing import Preparing
 from cnnsweep.objective import Objective
 from cnnsweep.sweeps import ledger, lock, replay
@@ -189,6 +189,9 @@ def conduct(
             _run(sweep)
         except CannotWriteError as error:  # nothing more can be recorded, so nothing more is done
             trouble.append(f"{error}; what is there is intact")
+        except ExecutorGoneError as error:
+            sweep.give_up()
+            trouble.append(f"{error}; go on once it is back, or on another executor")
     with contextlib.suppress(OSError):
         sweep.pricer.save(root, slots)
     seconds = HURRIED_SECONDS if sweep.interrupted or trouble or tracker.trouble else FLUSH_SECONDS
