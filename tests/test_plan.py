@@ -206,7 +206,8 @@ def test_every_trial_is_predicted_and_the_score_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_trial_that_would_not_end_in_time_is_not_started(tmp_path: Path) -> None:
-    events = sweep(tmp_path, "budget={trials: null, minutes: 0.05}", "training.epochs=4")
+    # Trials of two seconds in five: after the second there is half the time that the third would take.
+    events = sweep(tmp_path, "budget={trials: null, minutes: 0.084}", "training.epochs=8")
     assert "the next trial would take" in events[-1]["reason"]
     assert {e["status"] for e in events if e["event"] == "end"} == {"completed"}
     assert 1 <= len([e for e in events if e["event"] == "end"]) <= 2
