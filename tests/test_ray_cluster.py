@@ -128,8 +128,8 @@ def test_a_seed_gives_the_same_trials_to_the_last_digit_wherever_they_run(tmp_pa
 
 
 @pytest.fixture
-def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
-    """A cluster started from the command line that asks for a token; its port, and its port for clients."""
+def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int, psutil.Process]]:
+    """A cluster started from the command line that asks for a token; its two ports and its process."""
     monkeypatch.setenv("HOME", str(tmp_path))  # there is no token
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
@@ -149,13 +149,16 @@ def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[i
         )
     for port in (head, clients):
         real_sweeps.wait_for(lambda port=port: real_sweeps.listens(port), "the cluster", process)
-    yield head, clients
+    yield head, clients, psutil.Process(process.pid)
     process.terminate()
     process.wait(60)
 
 
-def test_a_driver_outside_a_cluster_that_asks_for_a_token(guarded: tuple[int, int], tmp_path: Path) -> None:
-    head, clients = (f"127.0.0.1:{port}" for port in guarded)
+def test_a_driver_outside_a_cluster_that_asks_for_a_token_and_is_killed(
+    guarded: tuple[int, int, psutil.Process], tmp_path: Path
+) -> None:
+    *ports, cluster = guarded
+    head, clients = (f"127.0.0.1:{port}" for port in ports)
     small = ("+sweep=smoke", "data.limit=200", "budget.trials=1", "tracking.report=false", "executor=ray")
     for address, token, told in (
         (f"ray://{clients}", "", "the cluster asks for a token, and this machine has none\nset RAY_AUTH_TOKEN"),
@@ -167,11 +170,25 @@ def test_a_driver_outside_a_cluster_that_asks_for_a_token(guarded: tuple[int, in
         found = real_sweeps.run(tmp_path, *small, f"executor.address={address}", environment=shown)
         assert found[0] == 2
         assert found[1].startswith(f"cnnsweep: executor.address={address}: {told}")
-    sure = {"RAY_AUTH_TOKEN": TOKEN}
+    sure = {"RAY_AUTH_TOKEN": TOKEN, "http_proxy": "http://127.0.0.1:9", "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "2"}
     assert real_sweeps.run(tmp_path, *small, f"executor.address=ray://{clients}", environment=sure)[0] == 0
     assert real_sweeps.run(tmp_path, "resume", "budget.trials=2", f"executor.address={head}", environment=sure)[0] == 0
     assert [entry.status for entry in real_sweeps.ledger(tmp_path).entries.values()] == ["completed"] * 2
     assert real_sweeps.disagreements(tmp_path) == []
+
+    gone = tmp_path / "gone"
+    driver = real_sweeps.start(
+        gone, *small, f"executor.address=ray://{clients}", "training.epochs=40", environment=sure
+    )
+    real_sweeps.wait_for(lambda: len(real_sweeps.events(gone)) > 3, "two epochs", driver)
+    for process in [*cluster.children(recursive=True), cluster]:
+        process.kill()
+    assert driver.wait(real_sweeps.PATIENCE) == 130
+    output = (gone / "output.txt").read_text()
+    assert "the Ray cluster does not answer any more; go on once it is back, or on another executor" in output
+    assert "Traceback" not in output
+    assert real_sweeps.run(gone, "resume", "executor=inline")[0] == 0
+    assert [entry.status for entry in real_sweeps.ledger(gone).entries.values()] == ["completed"]
 
 
 def test_ctrl_c_leaves_no_process_behind_and_a_sweep_that_goes_on_elsewhere(tmp_path: Path) -> None:

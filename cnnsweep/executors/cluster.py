@@ -73,8 +73,7 @@ class Node:
 
 def load() -> Any:
     """Import Ray, quiet and without its reports home."""
-    if importlib.util.find_spec("ray") is None:
-        raise UserError('executor=ray needs Ray: pip install "cnnsweep[ray]"')
+    _expect_ray()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import ray
@@ -83,15 +82,22 @@ def load() -> Any:
     return ray
 
 
+def _expect_ray() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise UserError('executor=ray needs Ray: pip install "cnnsweep[ray]"')
+
+
 def connect(address: str | None, backend: str) -> bool:
     """Join the cluster at an address, or start one. Returns False where this process had joined it already.
 
     Raises UserError where nothing answers.
     """
-    if address is not None and not getattr(sys.modules.get("ray"), "is_initialized", lambda: False)():
-        _knock(address)
+    _expect_ray()
+    joined = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    if address is not None and not joined:
+        _knock(address)  # before Ray is imported: it reads then whether to show a token
     ray = load()
-    if ray.is_initialized():
+    if joined:
         _check_joined(ray, address)
         return False
     settings: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
@@ -241,8 +247,9 @@ def _ring(given: str, target: str) -> None:
         os.environ["RAY_AUTH_MODE"] = "token"
     none = (StatusCode.UNIMPLEMENTED, StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED)
     if told in none:
-        other = target if client else f"{CLIENT}{target}"
-        hint = f"; did you mean {other}?" if _ask(target, HEAD if client else SERVER) not in none else ""
+        hint = ""
+        if told is StatusCode.UNIMPLEMENTED and _ask(target, HEAD if client else SERVER) not in none:
+            hint = f"; did you mean {target if client else CLIENT + target}?"
         raise UserError(f"executor.address={given}: no Ray cluster answers there{hint}")
 
 
@@ -251,7 +258,7 @@ def _ask(target: str, method: str, token: str = "") -> Any:
     import grpc
 
     metadata = [("authorization", f"Bearer {token}")] if token else []
-    with grpc.insecure_channel(target) as channel:
+    with grpc.insecure_channel(target, [("grpc.enable_http_proxy", 0)]) as channel:  # as Ray's own
         try:
             channel.unary_unary(method)(b"", timeout=PATIENCE, metadata=metadata)
         except grpc.RpcError as error:
