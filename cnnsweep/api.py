@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cnnsweep.sweeps.session import Outcome
-    from cnnsweep.tracked.frames import Results
+    from cnnsweep.sweep.session import Outcome
+    from cnnsweep.tracking.frames import Results
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Result:
 
     @cached_property
     def _results(self) -> Results:
-        from cnnsweep.tracked.stored import open_reader
+        from cnnsweep.tracking.reader import open_reader
 
         return results_in(open_reader(self.outcome.config["tracking"]), self.id)
 
@@ -80,9 +80,9 @@ def run(*overrides: str, quiet: bool = False) -> Result:
 
     Raises UserError before any training where something does not fit.
     """
-    from cnnsweep.config import compose
-    from cnnsweep.sweeps import session
-    from cnnsweep.sweeps.display import Screen
+    from cnnsweep.config.compose import compose
+    from cnnsweep.sweep import session
+    from cnnsweep.terminal.screen import Screen
 
     config = compose(list(overrides))
     watcher = session.Watcher() if quiet else Screen()
@@ -105,14 +105,14 @@ def curves(sweep: str | None = None, *overrides: str) -> pd.DataFrame:
 
 def results(sweep: str | None, overrides: Sequence[str] = ()) -> Results:
     """Everything about one sweep."""
-    from cnnsweep.tracked.stored import open_reader
+    from cnnsweep.tracking.reader import open_reader
 
     return results_in(open_reader(tracking_of(overrides)), sweep)
 
 
 def results_in(reader: Any, sweep: str | None) -> Results:
-    from cnnsweep.tracked.frames import Results
-    from cnnsweep.tracked.stored import find_sweep
+    from cnnsweep.tracking.frames import Results
+    from cnnsweep.tracking.reader import find_sweep
 
     found = find_sweep(reader, sweep)
     return Results(reader, found, reader.rows(found))
@@ -120,6 +120,6 @@ def results_in(reader: Any, sweep: str | None) -> Results:
 
 def tracking_of(overrides: Sequence[str]) -> Mapping[str, Any]:
     """The `tracking` group that these overrides compose."""
-    from cnnsweep.config import compose
+    from cnnsweep.config.compose import compose
 
     return compose(list(overrides))["tracking"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnsweep.config import GROUPS, compose, shipped
+from cnnsweep.config.compose import GROUPS, compose, shipped
 from cnnsweep.errors import UserError, unknown
 
 USAGE = """\
@@ -144,9 +144,9 @@ def _run(arguments: list[str]) -> int:
 
         print(OmegaConf.to_yaml(config), end="")
         return 0
-    from cnnsweep.sweeps import session
-    from cnnsweep.sweeps.display import Screen
-    from cnnsweep.sweeps.summary import print_outcome
+    from cnnsweep.sweep import session
+    from cnnsweep.terminal.screen import Screen
+    from cnnsweep.terminal.summary import print_outcome
 
     screen = Screen()
     return _exit_code(print_outcome(session.start(config, screen, command), screen.console))
@@ -158,9 +158,9 @@ def _exit_code(status: str) -> int:
 
 def _resume(arguments: list[str]) -> int:
     """go on with a sweep, the last unfinished by default: resume [SWEEP] [budget.trials=40 executor=cpu ...]"""
-    from cnnsweep.sweeps import resume
-    from cnnsweep.sweeps.display import Screen
-    from cnnsweep.sweeps.summary import print_outcome
+    from cnnsweep.sweep import resume
+    from cnnsweep.terminal.screen import Screen
+    from cnnsweep.terminal.summary import print_outcome
 
     command = ["python -m cnnsweep resume", *arguments]
     config_dir = _take(arguments, "--config-dir")
@@ -173,7 +173,7 @@ def _resume(arguments: list[str]) -> int:
 
 def _list(arguments: list[str]) -> int:
     """show the sweeps with their state, trials, best value and age: list [tracking.dir=DIR]"""
-    from cnnsweep.sweeps import listing
+    from cnnsweep.terminal import sweep_list as listing
 
     for argument in arguments:
         if not argument.startswith(("tracking.dir=", "--config-dir")):
@@ -186,8 +186,9 @@ def _plan(arguments: list[str]) -> int:
     """what a sweep would try and cost, without training: plan [OVERRIDE ...] [--json FILE] [--no-forecast]"""
     file, forecast = _take(arguments, "--json"), not _take_flag(arguments, "--no-forecast")
     config = _compose(arguments)
-    from cnnsweep.plans import plan_view, planning
-    from cnnsweep.sweeps.display import Screen
+    from cnnsweep.plan import plan as planning
+    from cnnsweep.plan import view as plan_view
+    from cnnsweep.terminal.screen import Screen
 
     screen = Screen()
     report = planning.plan(config, screen, forecast)
@@ -199,35 +200,35 @@ def _plan(arguments: list[str]) -> int:
 
 def _ui(arguments: list[str]) -> int:
     """open the MLflow UI on a sweep's trials, best first: ui [SWEEP]"""
-    from cnnsweep.tracked import ui
+    from cnnsweep.ui import server as ui
 
     return ui.command(arguments)
 
 
 def _report(arguments: list[str]) -> int:
     """write a sweep's report, or compare several: report [SWEEP ...] [--out DIR]"""
-    from cnnsweep.reports import report
+    from cnnsweep.report import report
 
     return report.command(arguments)
 
 
 def _export(arguments: list[str]) -> int:
     """train the best again on all training data, test, register: export [SWEEP] [--trial N] [--out DIR]"""
-    from cnnsweep.exports import export
+    from cnnsweep.export import export
 
     return export.command(arguments)
 
 
 def _predict(arguments: list[str]) -> int:
     """classify image files with an exported model: predict MODEL IMAGE ..."""
-    from cnnsweep.exports import predict
+    from cnnsweep.export import predict
 
     return predict.command(arguments)
 
 
 def _train(arguments: list[str]) -> int:
     """train one configuration as its own run: train [--from RUN_ID] [OVERRIDE ...]"""
-    from cnnsweep import single
+    from cnnsweep.sweep import single
 
     return single.command(arguments)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
-from cnnsweep.trainings.training import train
+from cnnsweep.training.train import train
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 Steps = Generator[EpochReport, bool, TrialResult]

@@ -7,8 +7,8 @@ import functools
 
 import pytest
 
-from cnnsweep.config import check, compose
-from cnnsweep.problem import pose
+from cnnsweep.config.compose import check, compose
+from cnnsweep.search_space.problem import pose
 
 
 @functools.cache

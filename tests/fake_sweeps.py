@@ -7,14 +7,14 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnsweep import problem
-from cnnsweep import search as searches
-from cnnsweep.config import compose
+from cnnsweep.config.compose import compose
+from cnnsweep.config.objective import Objective
 from cnnsweep.executors.inline import InlineExecutor
-from cnnsweep.objective import Objective
-from cnnsweep.sweeps import journal, replay
-from cnnsweep.sweeps.ledger import Ledger
-from cnnsweep.sweeps.sweep import Sweep
+from cnnsweep.journal import journal, replay
+from cnnsweep.journal.state import SweepState
+from cnnsweep.search import search as searches
+from cnnsweep.search_space import problem
+from cnnsweep.sweep.loop import Sweep
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 BASE = ("+sweep=smoke", "training.epochs=3", "budget.trials=6", "executor=inline")
@@ -46,7 +46,7 @@ def make(folder: Path, overrides: Sequence[str] = (), job: Callable[..., Any] = 
     posed = problem.pose(composed, (8, 8, 1), 10)
     objective = Objective.of(composed["objective"])
     search = searches.build(composed, posed, objective)
-    before = replay.replay(search, Ledger(objective), events, path)
+    before = replay.replay(search, SweepState(objective), events, path)
     made = Sweep(
         folder, posed, search, executor or InlineExecutor(), journal.Journal(path), before.ledger, [], before.pending
     )

@@ -13,9 +13,9 @@ from typing import Any
 
 import real_sweeps
 
-from cnnsweep.executors import cluster
-from cnnsweep.executors.cargo import Place
-from cnnsweep.executors.manifest import Manifest
+from cnnsweep.executors.ray import cluster
+from cnnsweep.executors.ray.manifest import Manifest
+from cnnsweep.executors.ray.transfer import Place
 
 SMALL: dict[str, Any] = {
     "object_store_memory": 80 * 2**20,

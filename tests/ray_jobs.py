@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
-from cnnsweep.trainings.training import train
+from cnnsweep.training.train import train
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 REAL = 3

@@ -17,10 +17,10 @@ from typing import Any
 
 import psutil
 
-from cnnsweep.objective import Objective
-from cnnsweep.sweeps import journal
-from cnnsweep.sweeps.ledger import Entry, Ledger, replay
-from cnnsweep.tracked.records import MLFLOW_STATUS, text
+from cnnsweep.config.objective import Objective
+from cnnsweep.journal import journal
+from cnnsweep.journal.state import SweepState, TrialState, replay
+from cnnsweep.tracking.run_updates import MLFLOW_STATUS, text
 
 TINY = ("+sweep=smoke", "data.limit=200", "executor=cpu", "executor.workers=1")
 PATIENCE = 240
@@ -78,12 +78,12 @@ def events(folder: Path) -> list[Mapping[str, Any]]:
     return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
 
 
-def ledger(folder: Path) -> Ledger:
+def ledger(folder: Path) -> SweepState:
     found = events(folder)
     return replay(found, Objective.of(found[0]["config"]["objective"]))
 
 
-def table(told: Ledger) -> list[tuple[Any, ...]]:
+def table(told: SweepState) -> list[tuple[Any, ...]]:
     """What must not depend on crashes: everything but times."""
     return [
         (e.number, e.name, dict(e.values), e.status, e.reason, [_untimed(row) for row in e.curve])
@@ -135,7 +135,7 @@ def disagreements(folder: Path, uri: str | None = None) -> list[str]:
     return found
 
 
-def _differences(client: Any, run_: Any, entry: Entry) -> list[str]:
+def _differences(client: Any, run_: Any, entry: TrialState) -> list[str]:
     history = client.get_metric_history(run_.info.run_id, "val_accuracy") if entry.curve else []
     points = sorted((p.step, p.value) for p in history)
     curve = [(epoch, row["val_accuracy"]) for epoch, row in enumerate(entry.curve, start=1)]

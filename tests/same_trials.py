@@ -11,12 +11,12 @@ from typing import Any
 import fake_sweeps
 import ray_cluster
 
-from cnnsweep import data
+from cnnsweep.data import loading as data
 from cnnsweep.executors.inline import InlineExecutor
-from cnnsweep.executors.manifest import Manifest
 from cnnsweep.executors.process import ProcessExecutor
-from cnnsweep.executors.ray import RayExecutor
-from cnnsweep.trainings.training import train
+from cnnsweep.executors.ray.executor import RayExecutor
+from cnnsweep.executors.ray.manifest import Manifest
+from cnnsweep.training.train import train
 
 OVERRIDES = ("data.limit=200", "training.epochs=2", "budget.trials=3")
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cnnsweep.config import compose, shipped
+from cnnsweep.config.compose import compose, shipped
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from cnnsweep.objective import front
+from cnnsweep.config.objective import front
 from cnnsweep.ranking import Ranking
 
 

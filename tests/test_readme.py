@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnsweep.config import compose
-from cnnsweep.spaces.space import read
-from cnnsweep.sweeps import session
+from cnnsweep.config.compose import compose
+from cnnsweep.search_space.space import read
+from cnnsweep.sweep import session
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

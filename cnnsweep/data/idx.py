@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnsweep.data.arrays import Array, Arrays, refuse
-from cnnsweep.data.fetch import ORIGIN, cache_folders, download
+from cnnsweep.data.download import ORIGIN, cache_folders, download
 from cnnsweep.data.npz import REQUIRED, read_npz
 from cnnsweep.errors import UserError
 

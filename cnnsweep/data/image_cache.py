@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import track
 
 from cnnsweep.data.arrays import Array
-from cnnsweep.data.decode import BadImageError, decode
-from cnnsweep.data.layout import File, Layout
+from cnnsweep.data.folder_layout import File, Layout
+from cnnsweep.data.image_decoding import BadImageError, decode
 from cnnsweep.data.mapped import Writer
 from cnnsweep.errors import UserError
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnsweep.data.arrays import Arrays, refuse
+from cnnsweep.data.folder_layout import Layout, read_layout
 from cnnsweep.data.image_cache import Decoding, open_decoded
-from cnnsweep.data.layout import Layout, read_layout
 from cnnsweep.data.mapped import open_map
 from cnnsweep.errors import UserError
 

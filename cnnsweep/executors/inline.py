@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from cnnsweep.errors import UserError
-from cnnsweep.executors import Event, Job
+from cnnsweep.executors.base import Event, Job
 from cnnsweep.executors.worker import in_one_line
 
 
 class InlineExecutor:
-    """One slot, whose job goes on while `wait` is called. A KeyboardInterrupt passes through and ends it.
+    """One worker, whose job goes on while `wait` is called. A KeyboardInterrupt passes through and ends it.
 
     What jobs and frameworks write to stderr goes to `log`, if there is one; so do tracebacks of lost jobs.
     With as many threads as a worker has, the numbers are the same to the last digit; the number cannot be changed
     once TensorFlow has computed something. Raises UserError where Keras is loaded with another backend already.
     """
 
-    slots: tuple[str, ...] = ("inline",)
+    workers: tuple[str, ...] = ("inline",)
 
     def __init__(self, backend: str = "tensorflow", log: Path | None = None, threads: int = 1) -> None:
         if "keras" in sys.modules and sys.modules["keras"].backend.backend() != backend:
@@ -38,10 +38,10 @@ class InlineExecutor:
         self._asking = False
         self._lost: Event | None = None
 
-    def submit(self, slot: str, job: Job, argument: Any) -> None:
+    def submit(self, worker: str, job: Job, argument: Any) -> None:
         """Take a job on; it starts with the next `wait`."""
-        if slot not in self.slots or self._steps is not None:
-            raise RuntimeError(f"slot {slot} is {'busy' if slot in self.slots else 'unknown'}")
+        if worker not in self.workers or self._steps is not None:
+            raise RuntimeError(f"worker {worker} is {'busy' if worker in self.workers else 'unknown'}")
         self._steps, self._answer = job(argument), None
 
     def wait(self, timeout: float | None = None) -> Event | None:  # noqa: ARG002 a step takes what it takes
@@ -66,7 +66,7 @@ class InlineExecutor:
         self._steps, self._asking = steps, True
         return Event("inline", "report", report, self._take_answer)
 
-    def kill(self, slot: str, reason: str) -> None:  # noqa: ARG002 there is one slot
+    def kill(self, worker: str, reason: str) -> None:  # noqa: ARG002 there is one worker
         """End the job where it waits for an answer. One that hangs cannot be ended from its own process."""
         if self._steps is not None:
             self._end()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from cnnsweep.executors import Job
+from cnnsweep.executors.base import Job
 
 _SET_PARENT_DEATH_SIGNAL = 1
 _OUT_OF_MEMORY = ("OOM", "out of memory", "RESOURCE_EXHAUSTED")

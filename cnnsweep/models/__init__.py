@@ -1,1 +1,1 @@
-"""Model families: each turns a `model` config into layers for the arithmetic and into a Keras model."""
+"""Model families: each builds a Keras model from a model config, and its layers for the geometry."""

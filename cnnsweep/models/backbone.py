@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnsweep.config.schema import BACKBONES
 from cnnsweep.errors import UserError, nearest, unknown
-from cnnsweep.schema import BACKBONES
 
 if TYPE_CHECKING:
     import keras
@@ -98,7 +98,7 @@ def _built(make: Any, name: str, size: tuple[int, int]) -> keras.Model:
 
 
 def _with_imagenet(make: Any, name: str, shape: tuple[int, int, int]) -> keras.Model:
-    from cnnsweep.data.fetch import cache_folders, stall_limit
+    from cnnsweep.data.download import cache_folders, stall_limit
 
     try:
         with stall_limit(), warnings.catch_warnings():

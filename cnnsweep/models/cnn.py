@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnnsweep.errors import UserError, unknown
-from cnnsweep.spaces.geometry import PADDINGS, Layer, Stages, measure
+from cnnsweep.geometry.network import PADDINGS, Layer, Stages, measure
 
 if TYPE_CHECKING:
     import keras

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from cnnsweep.errors import UserError
 from cnnsweep.models.backbone import build_backbone, preprocessing
 from cnnsweep.models.cnn import check_activation, layer_seed
-from cnnsweep.spaces import space as spaces
-from cnnsweep.trainings.finetune import chosen_layers, is_off
+from cnnsweep.models.fine_tuning import chosen_layers, is_off
+from cnnsweep.search_space import space as spaces
 from cnnsweep.trial import Inspection
 
 if TYPE_CHECKING:

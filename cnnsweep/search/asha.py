@@ -10,7 +10,7 @@ import keras_tuner
 
 from cnnsweep.ranking import Ranking
 from cnnsweep.search.oracle import Proposing
-from cnnsweep.spaces.space import Values
+from cnnsweep.search_space.space import Values
 
 
 class AshaOracle(Proposing, keras_tuner.Oracle):

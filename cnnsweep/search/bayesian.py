@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from cnnsweep.search.encoding import neighbour
 from cnnsweep.search.oracle import Proposing
-from cnnsweep.spaces.space import Space, Values, is_word
+from cnnsweep.search_space.space import Space, Values, is_word
 
 CANDIDATES = 600
 NEIGHBOURS = 40

@@ -8,9 +8,9 @@ import numpy as np
 
 from cnnsweep.errors import UserError
 from cnnsweep.search.encoding import Cube
-from cnnsweep.search.history import History
+from cnnsweep.search.observations import History
 from cnnsweep.search.sampled import SampledOracle
-from cnnsweep.spaces.space import Values
+from cnnsweep.search_space.space import Values
 
 ASKS = 60
 SIGMA = 0.3

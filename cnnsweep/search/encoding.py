@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnsweep.spaces.space import Space, Values, is_word
+from cnnsweep.search_space.space import Space, Values, is_word
 
 
 class Cube:

@@ -16,9 +16,9 @@ from sklearn.gaussian_process.kernels import Matern, WhiteKernel
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from cnnsweep.search.encoding import neighbour
-from cnnsweep.search.history import History
+from cnnsweep.search.observations import History
 from cnnsweep.search.sampled import SampledOracle
-from cnnsweep.spaces.space import Space, Values, is_word
+from cnnsweep.search_space.space import Space, Values, is_word
 
 CANDIDATES = 500
 NEIGHBOURS = 60

@@ -8,7 +8,7 @@ import keras_tuner
 
 from cnnsweep.errors import UserError
 from cnnsweep.search.oracle import ENUMERABLE, Proposing
-from cnnsweep.spaces.lattice import listed
+from cnnsweep.search_space.counting import listed
 
 
 class GridOracle(Proposing, keras_tuner.Oracle):

@@ -9,7 +9,7 @@ from typing import Any
 import keras_tuner
 
 from cnnsweep.search.oracle import Proposing
-from cnnsweep.spaces.space import Values
+from cnnsweep.search_space.space import Values
 
 
 class HyperbandOracle(Proposing, keras_tuner.oracles.HyperbandOracle):

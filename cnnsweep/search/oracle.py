@@ -10,13 +10,13 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
-from cnnsweep.objective import Objective
-from cnnsweep.problem import Problem
-from cnnsweep.schema import COSTS
-from cnnsweep.search import begin
-from cnnsweep.search.history import SLOW, Curves, History, Observation, make
-from cnnsweep.spaces.lattice import Lattice, TooLarge, lattice, listed
-from cnnsweep.spaces.space import Parameter, Space, Values
+from cnnsweep.config.objective import Objective
+from cnnsweep.config.schema import COSTS
+from cnnsweep.search import warm_start as begin
+from cnnsweep.search.observations import SLOW, Curves, History, Observation, make
+from cnnsweep.search_space.counting import Lattice, TooLarge, lattice, listed
+from cnnsweep.search_space.problem import Problem
+from cnnsweep.search_space.space import Parameter, Space, Values
 
 ENUMERABLE = 20_000
 FEW = 100
@@ -112,7 +112,7 @@ class Proposing(keras_tuner.Oracle):
         return self._stock[0]
 
     def prepare(self) -> None:
-        """Make the next proposal of a slow search before a slot is free for it."""
+        """Make the next proposal of a slow search before a worker is free for it."""
         if self.ahead and not self.exhausted():
             self.propose()
 

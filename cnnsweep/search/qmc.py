@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.stats import qmc
 
-from cnnsweep.search.history import History
+from cnnsweep.search.observations import History
 from cnnsweep.search.sampled import SampledOracle
-from cnnsweep.spaces.space import Values
+from cnnsweep.search_space.space import Values
 
 BLOCK = 256
 MOST_DIMENSIONS = 21_201

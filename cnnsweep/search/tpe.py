@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import optuna
 
-from cnnsweep.search import optuna_study
-from cnnsweep.search.history import History
+from cnnsweep.search import optuna_samplers as optuna_study
+from cnnsweep.search.observations import History
 from cnnsweep.search.sampled import SampledOracle
-from cnnsweep.spaces.space import Values
+from cnnsweep.search_space.space import Values
 
 ASKS = 30
 

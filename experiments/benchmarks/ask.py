@@ -1,6 +1,6 @@
 """How long an ask takes, in processor time: `python experiments/benchmarks/ask.py [TRIALS [SEARCH ...]]`.
 
-Slow searches make their proposals ahead, while workers are busy: told apart are that time and what a free slot waits.
+Slow searches make their proposals ahead, while workers are busy: told apart are that time and what a free worker waits.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import statistics
 import sys
 import time
 
-from cnnsweep.config import compose
-from cnnsweep.objective import Objective
-from cnnsweep.problem import pose
-from cnnsweep.search import build
+from cnnsweep.config.compose import compose
+from cnnsweep.config.objective import Objective
+from cnnsweep.search.search import build
+from cnnsweep.search_space.problem import pose
 
 SEARCHES = ("random", "bayesian", "hyperband", "asha", "tpe", "gp", "cmaes", "qmc", "nsga2")
 ASKS = 10
@@ -31,13 +31,13 @@ def value(values: dict) -> float:
 
 
 def measure(search: str, trials: int) -> tuple[list[float], list[float]]:
-    """Milliseconds made ahead, and milliseconds that a slot waited, for each ask after so many finished trials."""
+    """Milliseconds made ahead, and milliseconds that a worker waited, for each ask after so many finished trials."""
     config = compose(["data=fashion_mnist", f"search={search}", f"budget.trials={trials + ASKS}"])
     asked = build(config, pose(config, (28, 28, 1), 10), Objective.of("val_accuracy"))
     ahead, waited = [], []
     for number in range(trials + ASKS):
         began = time.process_time()
-        proposal = asked.ask("slot")
+        proposal = asked.ask("worker")
         if isinstance(proposal, str):
             break
         if number > trials:
@@ -56,4 +56,4 @@ if __name__ == "__main__":
     for name in sys.argv[2:] or SEARCHES:
         ahead, waited = measure(name, count)
         told = [f"{statistics.median(found):7.1f} ms (longest {max(found):6.1f})" for found in (ahead, waited)]
-        print(f"{name:<10} ahead {told[0]}   a free slot waits {told[1]}", flush=True)
+        print(f"{name:<10} ahead {told[0]}   a free worker waits {told[1]}", flush=True)

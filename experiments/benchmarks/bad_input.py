@@ -28,7 +28,7 @@ from unittest import mock
 import numpy as np
 
 from cnnsweep import cli
-from cnnsweep.sweeps.sweep import Sweep
+from cnnsweep.sweep.loop import Sweep
 
 MOST_LINES = 11
 
@@ -104,7 +104,7 @@ OVERRIDES = {
     "data.augment.flip=often": "flip",
     "limits.parameters=-5": "limits.parameters",
     "limits.parameters=lots": "limits",
-    "limits.mflops=[1]": "limits.mflops",
+    "limits.mmacs=[1]": "limits.mmacs",
     "tracking.gallery=-1": "gallery",
     "tracking.tags=5": "tags",
     "search.max_failures=0": "max_failures",

@@ -23,7 +23,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 import real_sweeps as real
 
-from cnnsweep.sweeps import journal
+from cnnsweep.journal import journal
 
 CONFIG = (
     "+sweep=smoke",

@@ -32,7 +32,7 @@ def overrides(trials: int, limit: int, folder: Path) -> list[str]:
     return [
         "data=fashion_mnist",
         f"data.limit={limit}",
-        "limits={mflops: 6, parameters: 1M}",
+        "limits={mmacs: 6, parameters: 1M}",
         "training.epochs=3",
         f"budget.trials={trials}",
         f"tracking.dir={folder}",

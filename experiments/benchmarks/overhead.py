@@ -3,8 +3,8 @@
 The same ten configurations, everything in one run, one after another:
 
     a  a plain Keras loop, nothing logged
-    b  cnnsweep on one slot with all the machine's threads, everything logged
-    c  cnnsweep on all slots
+    b  cnnsweep on one worker with all the machine's threads, everything logged
+    c  cnnsweep on all workers
     d  KerasTuner's grid search with mlflow.tensorflow.autolog, as people write it (needs `pip install tensorboard`)
 
 once with trials of 5 s or more (two rounds, without d) and once with trials of about 1.5 s, each in a process of its
@@ -114,8 +114,9 @@ def with_autolog(path: Path, folder: Path) -> float:
 
 
 def with_cnnsweep(path: Path, folder: Path, workers: int) -> float:
-    from cnnsweep.config import compose
-    from cnnsweep.sweeps import journal, session
+    from cnnsweep.config.compose import compose
+    from cnnsweep.journal import journal
+    from cnnsweep.sweep import session
 
     overrides = [
         "data=npz", f"data.file={path}", "search=grid", "space=none", f"tracking.dir={folder / 'mlruns'}",
@@ -143,9 +144,9 @@ def no_training(spec: Any) -> Any:
 def driver_only(path: Path, folder: Path, trials: int = 500) -> list[float]:
     """Milliseconds a trial: of the loop, from the first trial's start to the last one's end; and with the wait for all
     of it to be in the store. Then milliseconds that the journal takes for an epoch."""
-    from cnnsweep.config import compose
-    from cnnsweep.sweeps import session
-    from cnnsweep.sweeps.journal import Journal, read
+    from cnnsweep.config.compose import compose
+    from cnnsweep.journal.journal import Journal, read
+    from cnnsweep.sweep import session
 
     overrides = [
         "data=npz", f"data.file={path}", "executor=inline", f"budget.trials={trials}",
@@ -203,7 +204,12 @@ def report(rounds: Times, driver: list[float]) -> str:
         "| ten trials | what | long: trials, s | whole process, s | short: trials, s | whole process, s |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    names = {"a": "plain Keras loop", "b": "cnnsweep, one slot", "c": "cnnsweep, all slots", "d": "KerasTuner, autolog"}
+    names = {
+        "a": "plain Keras loop",
+        "b": "cnnsweep, one worker",
+        "c": "cnnsweep, all workers",
+        "d": "KerasTuner, autolog",
+    }
     for case, name in names.items():
         cells = [f"{value:.1f}" for size in IMAGES for value in times.get((size, case), ())]
         cells = ["", ""] * (len(cells) < 4) + cells

@@ -24,10 +24,10 @@ import numpy as np
 import yaml
 
 import cnnsweep
-from cnnsweep.config import compose
-from cnnsweep.spaces import space
-from cnnsweep.tracked.mlflow_store import connect, open_store
-from cnnsweep.tracked.records import text
+from cnnsweep.config.compose import compose
+from cnnsweep.search_space import space
+from cnnsweep.tracking.run_updates import text
+from cnnsweep.tracking.store import connect, open_store
 
 LOAD_BAR, REPORT_BAR = 10.0, 60.0
 BEGAN = 1_790_000_000_000
@@ -49,8 +49,8 @@ def fill(folder: Path, trials: int, epochs: int, id_: str = "synthetic-20260101-
         ("cnnsweep.kind", "sweep", parent),
         ("cnnsweep.sweep", id_, parent),
         ("cnnsweep.status", "completed", parent),
-        ("cnnsweep.machine.slots", '["cpu0", "cpu1"]', parent),
-        ("cnnsweep.data.validation", "6000", parent),
+        ("cnnsweep.machine.workers", '["cpu0", "cpu1"]', parent),
+        ("cnnsweep.data.loading.validation", "6000", parent),
     ]
     params = [("name", "synthetic", parent), ("objective", "val_accuracy", parent)]
     points: list[tuple[Any, ...]] = []
@@ -70,7 +70,7 @@ def fill(folder: Path, trials: int, epochs: int, id_: str = "synthetic-20260101-
             ("cnnsweep.sweep", id_, run),
             ("cnnsweep.status", status, run),
             ("cnnsweep.trial", str(number), run),
-            ("cnnsweep.slot", f"cpu{number % 2}", run),
+            ("cnnsweep.worker", f"cpu{number % 2}", run),
             ("cnnsweep.seed", "1", run),
         ]
         if status == "failed":
@@ -100,7 +100,7 @@ def fill(folder: Path, trials: int, epochs: int, id_: str = "synthetic-20260101-
             "best_epoch": float(np.argmax(seen) + 1),
             "trial_seconds": 49.0,
             "parameters": float(rng.integers(10_000, 1_000_000)),
-            "mflops": float(rng.uniform(0.1, 20)),
+            "mmacs": float(rng.uniform(0.1, 20)),
         }
         points += [(k, v, start + 50_000, run, epochs, 0) for k, v in summary.items()]
         latest += [(k, v, start + 50_000, epochs, 0, run) for k, v in {**row, **summary}.items()]

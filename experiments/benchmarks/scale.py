@@ -4,7 +4,7 @@ Each size runs in a process of its own, through the real loop: random search ove
 the MLflow store (SQLite, tracking as it is by default). A trial reports five epochs and ends. Measured are trials a
 second, the driver's processor time a trial and what of it goes where, memory, and bytes on disk. The bar: a trial at
 10,000 costs at most 1.2 times what it costs at 1,000. After the largest inline sweep it is listed, reported on and
-resumed with one trial more. `pretended` is a sweep on 1,000 slots that no machine has, whose trials do nothing for
+resumed with one trial more. `pretended` is a sweep on 1,000 workers that no machine has, whose trials do nothing for
 a minute each. Ray Tune runs the same no-op trials beside it, with as many at once as there are cores, alone and with
 its own callback for MLflow (params and metrics, no files).
 
@@ -59,54 +59,54 @@ def no_training(spec: Any) -> Any:
 
 
 class Pretended:
-    """An executor of many slots that no machine has: each report and end comes when its time is up."""
+    """An executor of many workers that no machine has: each report and end comes when its time is up."""
 
-    def __init__(self, slots: int, seconds: float, **_: Any) -> None:
-        self.slots = tuple(f"gpu{number}" for number in range(slots))
+    def __init__(self, workers: int, seconds: float, **_: Any) -> None:
+        self.workers = tuple(f"gpu{number}" for number in range(workers))
         self.lateness: list[float] = []
         """Seconds by which an event had to wait for the driver."""
         self._seconds, self._rng = seconds, np.random.default_rng(0)
         self._due: list[tuple[float, int, str, Any, float]] = []
         self._count = itertools.count()
 
-    def submit(self, slot: str, job: Any, argument: Any) -> None:
-        self._push(time.monotonic(), slot, job(argument), self._seconds * self._rng.uniform(0.5, 1.5) / EPOCHS)
+    def submit(self, worker: str, job: Any, argument: Any) -> None:
+        self._push(time.monotonic(), worker, job(argument), self._seconds * self._rng.uniform(0.5, 1.5) / EPOCHS)
 
     def wait(self, timeout: float | None = None) -> Any:
-        from cnnsweep.executors import Event
+        from cnnsweep.executors.base import Event
 
         now = time.monotonic()
         if not self._due or self._due[0][0] > now + (timeout or 0):
             time.sleep(timeout or 0)
             return None
-        due, _, slot, steps, epoch = heapq.heappop(self._due)
+        due, _, worker, steps, epoch = heapq.heappop(self._due)
         time.sleep(max(0.0, due - now))
         self.lateness.append(time.monotonic() - due)
         try:
             report = next(steps)
         except StopIteration as end:
-            return Event(slot, "result", end.value)
+            return Event(worker, "result", end.value)
         except Exception as error:  # the final evaluation finds no checkpoint
-            return Event(slot, "lost", str(error))
-        return Event(slot, "report", report, lambda _: self._push(due, slot, steps, epoch))
+            return Event(worker, "lost", str(error))
+        return Event(worker, "report", report, lambda _: self._push(due, worker, steps, epoch))
 
-    def kill(self, slot: str, reason: str) -> None:
+    def kill(self, worker: str, reason: str) -> None:
         """Nothing hangs here."""
 
     def close(self) -> None:
         """Nothing is open."""
 
-    def _push(self, since: float, slot: str, steps: Any, epoch: float) -> None:
-        heapq.heappush(self._due, (since + epoch, next(self._count), slot, steps, epoch))
+    def _push(self, since: float, worker: str, steps: Any, epoch: float) -> None:
+        heapq.heappush(self._due, (since + epoch, next(self._count), worker, steps, epoch))
 
 
 def meter(trials: int) -> Any:
     """A watcher that reads the clocks at the first trial's start, at the last one's end, and when MLflow has all."""
-    from cnnsweep.search import Search
-    from cnnsweep.sweeps.housekeeping import Housekeeper
-    from cnnsweep.sweeps.journal import Journal
-    from cnnsweep.sweeps.session import Watcher
-    from cnnsweep.sweeps.standing import Scribe
+    from cnnsweep.journal.journal import Journal
+    from cnnsweep.search.search import Search
+    from cnnsweep.sweep.catalog import Scribe
+    from cnnsweep.sweep.cleanup import Housekeeper
+    from cnnsweep.sweep.session import Watcher
 
     spent: dict[str, float] = {}
     for what, owner, names in (
@@ -173,8 +173,8 @@ def _timed(function: Callable[..., Any], what: str, spent: dict[str, float]) -> 
 
 
 def cnnsweep(trials: int, folder: Path, *overrides: str) -> Figures:
-    from cnnsweep.config import compose
-    from cnnsweep.sweeps import session
+    from cnnsweep.config.compose import compose
+    from cnnsweep.sweep import session
 
     rng = np.random.default_rng(0)
     arrays = {f"x_{part}": rng.integers(0, 255, (100, 28, 28)).astype("uint8") for part in ("train", "test")}
@@ -283,7 +283,7 @@ def afterwards(trials: int, folder: Path) -> Figures:
         told = [sys.executable, "-m", "cnnsweep", command, f"tracking.dir={folder / 'mlruns'}"]
         subprocess.run(told, check=True, capture_output=True)
         found[command] = time.perf_counter() - began
-    from cnnsweep.sweeps import resume, session
+    from cnnsweep.sweep import resume, session
 
     class Clock(session.Watcher):
         def log(self, event: Mapping[str, Any]) -> None:
@@ -312,7 +312,7 @@ CORES = len(os.sched_getaffinity(0))
 SLOTS_PER_CORE = 8
 RAY = ("executor=ray", f"executor.num_cpus={1 / SLOTS_PER_CORE}")
 SLOTS, SECONDS = 1000, 60.0
-PRETENDED = ("executor=inline", "executor._target_=scale.Pretended", f"++executor.slots={SLOTS}",
+PRETENDED = ("executor=inline", "executor._target_=scale.Pretended", f"++executor.workers={SLOTS}",
              f"++executor.seconds={SECONDS}")  # fmt: skip
 CASES: dict[str, Callable[[int, Path], Figures]] = {
     "inline": lambda trials, folder: cnnsweep(trials, folder, "executor=inline"),
@@ -377,8 +377,8 @@ def table(found: Mapping[str, Any]) -> str:
 
 NAMES = {
     "inline": "inline",
-    "ray": f"Ray, {SLOTS_PER_CORE * CORES} slots",
-    "pretended": f"{SLOTS:,} pretended slots",
+    "ray": f"Ray, {SLOTS_PER_CORE * CORES} workers",
+    "pretended": f"{SLOTS:,} pretended workers",
     "tune": "Ray Tune itself",
     "tune-mlflow": "Ray Tune with its MLflow callback",
 }
@@ -405,7 +405,7 @@ def growth(found: Mapping[str, Any]) -> list[str]:
         busy = each["process busy"]
         lateness = " and ".join(f"{1000 * seconds:.0f}" for seconds in each["lateness"])
         lines.append(
-            f"- {SLOTS:,} pretended slots, trials of {SECONDS:.0f} s on average: the driver was busy for "
+            f"- {SLOTS:,} pretended workers, trials of {SECONDS:.0f} s on average: the driver was busy for "
             f"{100 * busy:.0f}% of a core; an event waited for it {lateness} ms (median, 99th percentile); at the "
             f"end of the last trial MLflow was {each['behind']:.1f} s behind"
         )

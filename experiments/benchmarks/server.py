@@ -23,8 +23,8 @@ import fake_sweeps
 import real_sweeps as real
 from postgres import Postgres, programs
 
-from cnnsweep.sweeps import journal
-from cnnsweep.tracked.tracking import Tracker, open_store
+from cnnsweep.journal import journal
+from cnnsweep.tracking.tracker import Tracker, open_store
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 EPOCHS = 5
@@ -35,7 +35,7 @@ def train(spec: TrialSpec) -> Iterator[EpochReport]:
     """As many metrics as a real one."""
     for epoch in range(1, EPOCHS + 1):
         yield EpochReport(spec.number, epoch, dict.fromkeys(METRICS, (spec.seed % 1000 + epoch) / 2000))
-    return TrialResult(spec.number, "completed", None, EPOCHS, {"parameters": 1000.0, "mflops": 1.0})
+    return TrialResult(spec.number, "completed", None, EPOCHS, {"parameters": 1000.0, "mmacs": 1.0})
 
 
 def record(folder: Path, trials: int) -> list[Mapping[str, Any]]:

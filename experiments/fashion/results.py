@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import cnnsweep
 from cnnsweep.api import tracking_of
-from cnnsweep.reports import plots
+from cnnsweep.report import plots
 
 HERE = Path(__file__).parent
 OBJECTIVE = "val_accuracy"

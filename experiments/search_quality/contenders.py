@@ -12,9 +12,9 @@ import optuna
 from problem import EPOCHS, OBJECTIVE, problem, search_config
 from simulator import Searching
 
-from cnnsweep.problem import Problem
-from cnnsweep.search import Proposal, Search, build
 from cnnsweep.search.oracle import Proposing, hyperparameters
+from cnnsweep.search.search import Proposal, Search, build
+from cnnsweep.search_space.problem import Problem
 
 WAVE, KEPT = 27, 3
 TRIES = 1_000
@@ -57,9 +57,9 @@ class KerasTuner:
         oracle._set_project_dir(self._folder.name, "search")
         oracle.save = oracle._save_trial = lambda *_: None
 
-    def ask(self, slot: str) -> Proposal | Literal["wait", "done"]:
+    def ask(self, worker: str) -> Proposal | Literal["wait", "done"]:
         for _ in range(TRIES):
-            trial = self._oracle.create_trial(slot)
+            trial = self._oracle.create_trial(worker)
             if trial.status != "RUNNING":
                 return "wait" if trial.status == "IDLE" else "done"
             chosen = trial.hyperparameters.values
@@ -94,7 +94,7 @@ class Optuna:
         self._study, self._problem = study, posed
         self._trials: dict[str, optuna.Trial] = {}
 
-    def ask(self, slot: str) -> Proposal | Literal["wait", "done"]:  # noqa: ARG002
+    def ask(self, worker: str) -> Proposal | Literal["wait", "done"]:  # noqa: ARG002
         for _ in range(TRIES):
             trial = self._study.ask()
             values: dict[str, Any] = {}

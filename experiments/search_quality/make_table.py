@@ -25,8 +25,8 @@ sys.path.insert(0, str(HERE))
 from problem import SETTINGS  # noqa: E402
 
 import cnnsweep  # noqa: E402
+from cnnsweep.journal import journal  # noqa: E402
 from cnnsweep.search.oracle import Proposing  # noqa: E402
-from cnnsweep.sweeps import journal  # noqa: E402
 
 TRIALS, AGAIN = 405, 20
 TABLE = HERE / "curves.csv.gz"
@@ -65,7 +65,7 @@ def rows(name: str, store: str) -> pd.DataFrame:
     trials = cnnsweep.trials(name, store)
     trials = trials[trials.status == "completed"].set_index("trial")
     keys = [c for c in trials.columns if c.startswith(("model.", "training."))]
-    found = trials[[*keys, "parameters", "mflops"]]
+    found = trials[[*keys, "parameters", "mmacs"]]
     curves = cnnsweep.curves(name, store)
     for metric, short in (("val_accuracy", "accuracy"), ("epoch_seconds", "seconds")):
         wide = curves.pivot(index="trial", columns="epoch", values=metric).round(4)

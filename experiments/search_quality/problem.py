@@ -8,16 +8,16 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from cnnsweep.config import compose
-from cnnsweep.objective import Objective
-from cnnsweep.problem import Problem, pose
+from cnnsweep.config.compose import compose
+from cnnsweep.config.objective import Objective
+from cnnsweep.search_space.problem import Problem, pose
 
 EPOCHS = 9
 OBJECTIVE = Objective.of("val_accuracy")
 SETTINGS = (
     "+sweep=fashion",
     "space=cnn",
-    "limits.mflops=2",
+    "limits.mmacs=2",
     "limits.parameters=300k",
     "data.limit=5000",
     "data.validation=0.5",

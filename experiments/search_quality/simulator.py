@@ -11,13 +11,13 @@ import numpy as np
 from problem import EPOCHS, OBJECTIVE
 from surrogate import Surrogate
 
-from cnnsweep.search import Proposal
+from cnnsweep.search.search import Proposal
 
 
 class Searching(Protocol):
-    """What the sweep's loop asks of a search: `cnnsweep.search.Search`, and the contenders from elsewhere."""
+    """What the sweep's loop asks of a search: `cnnsweep.search.search.Search`, and the contenders from elsewhere."""
 
-    def ask(self, slot: str) -> Proposal | Literal["wait", "done"]: ...
+    def ask(self, worker: str) -> Proposal | Literal["wait", "done"]: ...
     def report(self, proposal: str, epoch: int, metrics: Mapping[str, float]) -> bool: ...
     def end(self, proposal: str, succeeded: bool) -> None: ...
 
@@ -66,47 +66,47 @@ class Simulator:
         history, now = History(), 0.0
         free = dict.fromkeys(self._slots, 0.0)
         while len(history.found) < trainings * EPOCHS:
-            for slot in self._slots:
-                if slot not in self._busy:
-                    proposal = search.ask(slot)
+            for worker in self._slots:
+                if worker not in self._busy:
+                    proposal = search.ask(worker)
                     if isinstance(proposal, str):
                         break
-                    history.idle += now - free[slot]
-                    self._start(slot, proposal, now)
+                    history.idle += now - free[worker]
+                    self._start(worker, proposal, now)
             if not self._busy:
                 break
-            now, _, slot = heapq.heappop(self._events)
-            run = self._busy[slot]
+            now, _, worker = heapq.heappop(self._events)
+            run = self._busy[worker]
             run.done += 1
             self._trained[run.number] = run.done
             keep_on = search.report(run.proposal.id, run.done, {OBJECTIVE.metric: self._observe(run, history, now)})
             if keep_on and run.done < run.target:
-                self._schedule(slot, now)
+                self._schedule(worker, now)
             else:
-                del self._busy[slot]
-                free[slot] = now
+                del self._busy[worker]
+                free[worker] = now
                 search.end(run.proposal.id, succeeded=True)
         history.trials = len(set(self._numbers.values()))
         return history
 
-    def _start(self, slot: str, proposal: Proposal, now: float) -> None:
+    def _start(self, worker: str, proposal: Proposal, now: float) -> None:
         number = self._numbers[proposal.continues] if proposal.continues else len(self._observed) + 1
         self._numbers[proposal.id] = number
         if number not in self._observed:
             self._observed[number] = self._noisy(proposal.values, number)
-        self._busy[slot] = _Run(proposal, number, self._trained.get(number, 0), proposal.epochs or EPOCHS)
-        self._schedule(slot, now)
+        self._busy[worker] = _Run(proposal, number, self._trained.get(number, 0), proposal.epochs or EPOCHS)
+        self._schedule(worker, now)
 
     def _noisy(self, values: Mapping[str, Any], number: int) -> np.ndarray:
         """The curve that training with another seed might have given."""
         rng = np.random.default_rng([self._seed, number])
         return self._surrogate.curve(values)[0] + self._surrogate.noise(values, rng)
 
-    def _schedule(self, slot: str, now: float) -> None:
-        run = self._busy[slot]
+    def _schedule(self, worker: str, now: float) -> None:
+        run = self._busy[worker]
         self._order += 1
         seconds = self._surrogate.curve(run.proposal.values)[1][run.done]
-        heapq.heappush(self._events, (now + seconds, self._order, slot))
+        heapq.heappush(self._events, (now + seconds, self._order, worker))
 
     def _observe(self, run: _Run, history: History, now: float) -> float:
         value = float(self._observed[run.number][run.done - 1])

@@ -20,7 +20,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from sklearn.ensemble import ExtraTreesRegressor
 
-from cnnsweep.spaces.space import Space
+from cnnsweep.search_space.space import Space
 
 TABLE = Path(__file__).with_name("curves.csv.gz")
 TREES = 60

@@ -1,0 +1,1 @@
+"""Exporting the best network, and using it."""

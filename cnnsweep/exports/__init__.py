@@ -1,1 +1,0 @@
-"""A trained network that is taken home, and used."""

@@ -1,0 +1,1 @@
+"""Sizes, parameters and multiply-adds of networks, by arithmetic alone."""

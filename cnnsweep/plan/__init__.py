@@ -1,0 +1,1 @@
+"""The plan of a sweep: what it would try and cost."""

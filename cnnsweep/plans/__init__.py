@@ -1,1 +1,0 @@
-"""What a sweep will try, take and cost, said before it trains."""

@@ -1,0 +1,1 @@
+"""Reports: figures, tables and pages that compare trials."""

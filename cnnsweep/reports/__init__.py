@@ -1,1 +1,0 @@
-"""Comparing trials: figures, tables, words and pages."""

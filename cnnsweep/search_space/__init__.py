@@ -1,0 +1,1 @@
+"""The search space: which keys may vary, which networks that makes, and how many."""

@@ -1,1 +1,0 @@
-"""The loop of a sweep, its journal, and what keeps it safe."""

@@ -1,1 +1,0 @@
-"""What is logged to MLflow, and read back from there."""

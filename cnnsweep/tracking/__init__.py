@@ -1,0 +1,1 @@
+"""Logging to MLflow, and reading back from it."""

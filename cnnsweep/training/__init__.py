@@ -1,0 +1,1 @@
+"""Training one trial: checkpoints, evaluation, cached features and the cost model."""

@@ -1,1 +1,0 @@
-"""Training one network: its checkpoints, features, evaluation and pictures, and what it costs."""

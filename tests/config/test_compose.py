@@ -1,0 +1,211 @@
+"""Composing: what a user may write, and the one short error for what makes no sense."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnsweep.config.compose import GROUPS, check_number, compose, flat, quantity, shipped
+from cnnsweep.errors import UserError
+from cnnsweep.search_space.space import read
+
+CHOICES = [
+    (group, path.stem)
+    for group in GROUPS
+    for path in sorted((shipped() / group).glob("*.yaml"))
+    if not path.name.startswith("_")
+]
+PAIRS = {("model", "transfer"): ["space=transfer"], ("space", "transfer"): ["model=transfer"]}
+NEEDED = {"npz": ["data.file=own.npz"], "server": ["tracking.uri=http://localhost:5000"]}
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=["=".join(c) for c in CHOICES])
+def test_every_shipped_config_composes_and_its_space_can_be_read(group, choice):
+    plus = "+" if group == "sweep" else ""
+    config = compose([f"{plus}{group}={choice}", *NEEDED.get(choice, []), *PAIRS.get((group, choice), [])])
+    read(config)
+
+
+def test_a_config_that_needs_a_value_says_which():
+    with pytest.raises(UserError, match=r"data.file: a value is needed \(data.file=...\)"):
+        compose(["data=npz"])
+
+
+def test_overrides_are_converted_to_the_types_of_their_keys():
+    config = compose(["training.learning_rate=1", "budget.minutes=2", "limits.parameters=1.5M", "seed=7"])
+    assert isinstance(config["training"]["learning_rate"], float)
+    assert (config["budget"]["minutes"], config["limits"]["parameters"], config["seed"]) == (2.0, 1_500_000.0, 7)
+
+
+def test_overriding_a_searched_key_fixes_it():
+    searched = dict(compose()["space"]["model"])
+    config = compose(["model.kernel_size=3"])
+    assert set(searched) - set(config["space"]["model"]) == {"kernel_size"}
+    assert config["model"]["kernel_size"] == 3
+
+
+def test_a_key_is_still_searched_where_its_space_is_overridden_too():
+    space = compose(["model.filters=8", "space.model.filters.values=[8,16]"])["space"]["model"]
+    assert space["filters"] == {"values": [8, 16], "per_block": True}
+
+
+def test_a_fixed_key_can_be_searched_from_the_command_line():
+    config = compose(["space.training.weight_decay={min: 1e-6, max: 1e-3, log: true}", "space.model.filters=null"])
+    searched = [p.name for p in read(config).parameters]
+    assert "training.weight_decay" in searched
+    assert not any(name.startswith("model.filters") for name in searched)
+
+
+def test_an_own_conf_directory_is_found_beside_the_shipped_one(tmp_path, monkeypatch):
+    own = tmp_path / "conf" / "sweep"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# @package _global_\ndefaults:\n  - override /search: grid\nname: mine\n")
+    monkeypatch.chdir(tmp_path)
+    for found in (compose(["+sweep=mine"]), compose(["+sweep=mine"], config_dir="conf")):
+        assert (found["name"], found["search"]["_target_"]) == ("mine", "cnnsweep.search.grid.GridOracle")
+    assert compose(["+sweep=smoke"])["name"] == "smoke"
+    with pytest.raises(UserError, match="there is no directory 'cnf'"):
+        compose([], config_dir="cnf")
+
+
+def test_a_component_of_the_users_own_keeps_keys_that_we_do_not_know(tmp_path, monkeypatch):
+    own = tmp_path / "conf" / "search"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("_target_: mine.Oracle\ntemperature: 3\n")
+    monkeypatch.chdir(tmp_path)
+    assert compose(["search=mine"])["search"] == {"_target_": "mine.Oracle", "temperature": 3}
+
+
+def test_a_broken_file_of_the_users_is_named(tmp_path, monkeypatch):
+    own = tmp_path / "conf" / "sweep"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("name: [1, 2\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"mine.yaml"):
+        compose(["+sweep=mine"])
+
+
+FAULTS = {
+    "budget.max_trails=3": r"unknown key 'budget.max_trails', did you mean 'budget.trials'",
+    "training.leraning_rate=1": r"did you mean 'training.learning_rate'",
+    "sarch=grid": r"unknown key 'sarch', did you mean 'search'",
+    "search=randon": r"unknown search 'randon', did you mean 'random'\? \(one of: asha, bayesian,",
+    "+sweep=smok": r"unknown sweep 'smok', did you mean 'smoke'",
+    "sweep=smoke": r"\+sweep=NAME, with a plus",
+    "+model.zebra=1": r"unknown key 'model.zebra'",
+    "+zebra=1": r"unknown key 'zebra'",
+    "hydra.run.dir=x": r"unknown key 'hydra.run.dir'",
+    "budget.trials=0": r"budget.trials: 0 \(must be at least 1",
+    "budget.minutes=0": r"budget.minutes: 0.0 \(must be above 0",
+    "budget.epochs=-1": r"budget.epochs: -1 \(must be at least 1",
+    "budget.trials=null": r"budget: a sweep needs an end",
+    "budget.trials=many": r"budget.trials: .*'many'.* could not be converted to Integer",
+    "training.epochs=1.5": r"training.epochs: .*1.5",
+    "training.learning_rate=nan": r"training.learning_rate: nan \(must be finite and above 0\)",
+    "training.learning_rate=inf": r"must be finite",
+    "training.optimizer=adma": r"unknown training.optimizer 'adma', did you mean 'adam'",
+    "training.steps_per_execution=0": r"training.steps_per_execution: '0' \(auto, or a whole number from 1\)",
+    "training.deterministic=maybe": r"training.deterministic: 'maybe'",
+    "model.filters=[]": r"model.filters: .*empty list",
+    "model.kernel_size=foo": r"model.kernel_size: 'foo' is no whole number",
+    "model.stride=[1,99999999999]": r"model.stride: 99999999999 \(must be at most",
+    "model.padding=sane": r"unknown model.padding 'sane', did you mean 'same'",
+    "model.filters={a: 1}": r"model.filters: .* is no whole number",
+    "model.blocks=[1,2]": r"model.blocks: ",
+    "model.blocks=100000000000000000000": r"model.blocks: 1\d* \(must be at least 1 and at most 100\)",
+    "model._target_=null": r"model: needs `_target_`",
+    "~model._target_": r"model: needs `_target_`",
+    "~model": r"model: expected a group",
+    "model=null": r"'model' is a group: choose one of its configs \(model=NAME\)",
+    "training=5": r"'training' is a group",
+    "training={a: 1}": r"'training' is a group",
+    "space=[1]": r"cannot compose the config with 'space=\[1\]'",
+    "limits=null": r"limits: expected a group of keys, got 'None'",
+    "limits.parameters=many": r"limits.parameters: 'many' is no positive number",
+    "data.augment=5": r"data.augment: expected a group of keys, got '5'",
+    "data.augment.shift=2": r"data.augment.shift: 2.0 \(must be at least 0 and below 1\)",
+    "data.validation=1": r"data.validation: 1.0 \(must be above 0 and below 1\)",
+    "tracking.tags={1: 2}": r"tracking.tags",
+    "seed=-1": r"seed: -1 \(must be at least 0",
+    "seed=4294967296": r"seed: .* at most 4294967295",
+    "seed=1,2": r"Ambiguous value",
+    "objective=val_acc": r"unknown objective 'val_acc', did you mean 'val_accuracy'",
+    "name=a/b": r"name: 'a/b' \(use letters",
+    "name=${nope}": r"Interpolation key 'nope' not found",
+    "name=${name}": r"Recursive interpolation",
+    "name=${oc.env:NO_SUCH_VARIABLE}": r"'NO_SUCH_VARIABLE' not found",
+    "name=é": r"""cannot read 'name=é': .*'KEY="é"'""",
+    "budget.trials": r"cannot read 'budget.trials': expected KEY=VALUE",
+    "space.model.filters.values=[1": r"cannot read 'space.model.filters.values=\[1'",
+    "": r"cannot read ''",
+    "=": r"cannot read '='",
+    "name=\0": r"cannot read",
+}
+
+
+@pytest.mark.parametrize("override", FAULTS)
+def test_an_override_that_makes_no_sense_is_one_short_error(override):
+    with pytest.raises(UserError, match=FAULTS[override]) as caught:
+        compose([override])
+    assert len(str(caught.value)) < 400
+    assert str(caught.value).isprintable() or "\0" in override
+
+
+@pytest.mark.parametrize("override", ["name=" + "a" * 100_000, "a" * 100_000 + "=1", "seed=" + "[" * 2000 + "]" * 2000])
+def test_a_very_long_override_is_a_short_error(override):
+    with pytest.raises(UserError) as caught:
+        compose([override])
+    assert len(str(caught.value)) < 600
+
+
+KEYS = st.sampled_from(
+    ["seed", "name", "model", "model.filters", "model.blocks", "training.learning_rate", "data.augment", "limits",
+     "limits.mmacs", "space", "space.model", "space.model.filters", "space.model.filters.values", "budget.trials",
+     "tracking.tags", "search", "+sweep", "~model", "++x.y", "hydra.verbose", "defaults", "a@b", ""]
+)  # fmt: skip
+VALUES = st.sampled_from(
+    ["", "1", "-1", "null", "true", "nan", ".inf", "1e999", "9" * 400, "[]", "{}", "[1,[2]]", "{a: {b: 1}}", "???",
+     "..", "/", "${seed}", "${", "${a.b}", "${oc.env:HOME}", "${oc.decode:[}", "'", '"', "\\", "\n", "é", "🎉", "1,2",
+     "choice(1,2)", "glob(*)", "cnn", "_self_", "!!python/object:os.system"]
+)  # fmt: skip
+OVERRIDES = st.one_of(st.text(max_size=20), st.builds("{}={}".format, KEYS, VALUES | st.text(max_size=10)))
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(st.lists(OVERRIDES, min_size=1, max_size=2))
+def test_no_override_can_raise_anything_but_a_user_error(overrides):
+    with contextlib.suppress(UserError):
+        read(compose(overrides))
+
+
+@given(st.one_of(st.integers(), st.floats(), st.text(), st.none(), st.lists(st.integers()), st.booleans()))
+def test_a_quantity_is_a_positive_number_or_an_error(value):
+    with contextlib.suppress(UserError):
+        parsed = quantity("limits.parameters", value)
+        assert parsed is None if value is None else 0 < parsed < float("inf")
+
+
+def test_units_multiply():
+    assert [quantity("x", text) for text in ("250k", "250K", "1.5M", "2G", "1e3", 7)] == [
+        250e3,
+        250e3,
+        1.5e6,
+        2e9,
+        1e3,
+        7,
+    ]
+
+
+def test_bounds_are_inclusive_or_exclusive_as_named():
+    check_number("x", 1, {"least": 1, "most": 1})
+    for value, bounds in ((0, {"above": 0}), (1, {"below": 1}), (2, {"most": 1}), (0, {"least": 1})):
+        with pytest.raises(UserError, match=rf"x: {value} \(must be "):
+            check_number("x", value, bounds)
+
+
+def test_every_key_of_the_config_is_listed():
+    listed = list(dict(flat(compose(["space=none"]))))
+    assert {"seed", "model.filters", "data.augment.flip", "limits.mmacs", "space"} <= set(listed)

@@ -1,0 +1,278 @@
+"""Pre-trained backbones: preprocessing, cut and weights, the whole model, and which layers fine-tuning trains."""
+
+from __future__ import annotations
+
+import itertools
+import urllib.error
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnsweep.config.compose import compose
+from cnnsweep.config.schema import BACKBONES
+from cnnsweep.errors import UserError
+from cnnsweep.models import backbone, transfer
+from cnnsweep.models import fine_tuning as finetune
+from cnnsweep.trial import Inspection
+
+MODEL: dict[str, Any] = {
+    "backbone": "MobileNet",
+    "weights": "none",
+    "cut": "conv_pw_3_relu",
+    "input_size": 32,
+    "pooling": "average",
+    "dense_layers": 1,
+    "dense_units": 8,
+    "activation": "relu",
+    "dropout": 0.2,
+}
+
+
+def images(count: int = 4, shape: tuple[int, ...] = (32, 32, 3)) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, *shape)).astype("float32")
+
+
+def same(first: list[np.ndarray], second: list[np.ndarray]) -> None:
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def predict(model: Any, x: np.ndarray, training: bool = False) -> np.ndarray:
+    return np.asarray(model(x, training=training))
+
+
+def test_the_names_are_those_of_keras():
+    import keras
+
+    assert tuple(name for name in dir(keras.applications) if name[0].isupper()) == BACKBONES
+
+
+@pytest.mark.parametrize("name", ["MobileNet", "ResNet50", "DenseNet121", "EfficientNetV2B0"])
+def test_preprocessing_is_the_application_s_own_and_needs_nothing_of_ours_when_loaded(name, tmp_path):
+    import sys
+
+    import keras
+
+    pixels = outputs = keras.Input((8, 8, 3))
+    for layer in backbone.preprocessing(name):
+        outputs = layer(outputs)
+    keras.Model(pixels, keras.layers.Activation("linear")(outputs)).save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    own = sys.modules[getattr(keras.applications, name).__module__].preprocess_input
+    found = predict(loaded, images(2, (8, 8, 3)))
+    np.testing.assert_allclose(found, own(images(2, (8, 8, 3))), rtol=1e-5, atol=1e-5)
+
+
+def test_preprocessing_is_known_for_every_backbone():
+    assert all(len(backbone.preprocessing(name)) <= 2 for name in BACKBONES)
+
+
+# The whole model
+
+
+def test_the_whole_model_takes_grey_images_of_any_size_and_scale(tmp_path):
+    import keras
+
+    grey = images(3, (20, 28, 1))
+    bytes_in = transfer.build(MODEL, (20, 28, 1), 5, seed=1)
+    floats_in = transfer.build(MODEL, (20, 28, 1), 5, scale=1.0, seed=1)
+    given = predict(bytes_in, grey)
+    assert given.shape == (3, 5)
+    np.testing.assert_allclose(given.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(predict(floats_in, grey / 255), given, rtol=1e-4)
+    bytes_in.save(tmp_path / "model.keras")
+    np.testing.assert_allclose(predict(keras.models.load_model(tmp_path / "model.keras"), grey), given, rtol=1e-6)
+
+
+def test_a_backbone_is_frozen_and_in_inference_mode_and_the_head_is_seeded():
+    whole = transfer.build(MODEL, (32, 32, 3), 5, seed=1)
+    assert {v.path.split("/")[0] for v in whole.trainable_variables} == {"dense1", "classifier"}
+    before = whole.get_layer("backbone").get_weights()
+    whole(images(), training=True)
+    same(before, whole.get_layer("backbone").get_weights())
+    head = transfer.build_head(MODEL, (1, 1, 128), 5, seed=1).get_weights()
+    same(whole.get_layer("head").get_weights(), head)
+    other = transfer.build(MODEL, (32, 32, 3), 5, seed=2)
+    same(other.get_layer("backbone").get_weights(), before)
+    assert not np.array_equal(other.get_layer("head").get_weights()[0], head[0])
+
+
+@pytest.mark.parametrize(("pooling", "width"), [("average", 128), ("max", 128), ("flatten", 8 * 8 * 128)])
+def test_pooling_decides_what_the_head_gets(pooling, width):
+    built = transfer.build({**MODEL, "pooling": pooling, "dense_layers": 0}, (32, 32, 3), 5, seed=1)
+    assert built.get_layer("head").count_params() == (width + 1) * 5
+
+
+def test_augmentation_changes_training_only():
+    import keras
+
+    flip = keras.layers.RandomTranslation(0.4, 0.4, fill_mode="constant", seed=1)
+    plain = transfer.build(MODEL | {"dropout": 0.0}, (32, 32, 3), 5, seed=1)
+    model = transfer.build(MODEL | {"dropout": 0.0}, (32, 32, 3), 5, augment=[flip], seed=1)
+    np.testing.assert_allclose(predict(model, images()), predict(plain, images()), rtol=1e-5)
+    assert not np.array_equal(predict(model, images(), training=True), predict(plain, images(), training=True))
+
+
+# Weights
+
+
+def test_weights_from_a_file(tmp_path):
+    import keras
+
+    source = keras.applications.MobileNet(include_top=False, weights=None, input_shape=(64, 64, 3))
+    path = tmp_path / "mine.weights.h5"
+    source.save_weights(path)
+    built = backbone.build_backbone({**MODEL, "weights": str(path)}, (32, 32))
+    same(built.get_layer("conv_dw_2").get_weights(), source.get_layer("conv_dw_2").get_weights())
+    with pytest.raises(UserError, match=r"mine\.weights\.h5' does not fit VGG16 without its classifier"):
+        backbone.build_backbone({**MODEL, "backbone": "VGG16", "weights": str(path)}, (32, 32))
+    with pytest.raises(UserError, match=r"is neither imagenet nor none nor a file, did you mean 'mine\.weights\.h5'"):
+        backbone.build_backbone({**MODEL, "weights": str(tmp_path / "mine.weigths.h5")}, (32, 32))
+
+
+def test_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):
+    from keras.src.utils import file_utils
+
+    def no_route(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(file_utils, "urlretrieve", no_route)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
+    with pytest.raises(UserError) as raised:
+        backbone.build_backbone({**MODEL, "weights": "imagenet"}, (32, 32))
+    told = str(raised.value)
+    assert "MobileNet's weights are not in Keras' cache and cannot be downloaded (no route to host)" in told
+    assert f"place the file at {tmp_path / 'models' / 'mobilenet_1_0_224_tf_no_top.h5'}" in told
+    assert "model.weights=FILE" in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"cut": "conv_pw_3_rel"},
+            r"model\.cut: MobileNet has no layer 'conv_pw_3_rel', did you mean 'conv_pw_3_relu'",
+        ),
+        ({"backbone": "InceptionV3", "cut": None}, r"model\.input_size: InceptionV3 cannot take 32×32.*75x75"),
+    ],
+)
+def test_a_backbone_that_cannot_be_built(changes, message):
+    with pytest.raises(UserError, match=message):
+        backbone.build_backbone({**MODEL, **changes}, (32, 32))
+
+
+def test_what_a_sweep_may_build_is_tried_before_it_starts():
+    config = compose(
+        [
+            "model=transfer",
+            "space=transfer",
+            "model.weights=none",
+            "model.input_size=32",
+            "model.backbone=MobileNet",
+            "space.model.backbone={values: [MobileNet, VGG16]}",
+            "space.model.cut={values: [conv_pw_3_relu, conv_pw_33_relu], when: {model.backbone: [MobileNet]}}",
+            "training.unfreeze=nothing",
+        ]
+    )
+    assert len(transfer.structures(config)) == 3
+    job = transfer.check(Inspection(config, (8, 8, 1)))
+    with pytest.raises(StopIteration) as ended:
+        next(job)
+    faults = ended.value.value
+    assert len(faults) == 2
+    assert "MobileNet has no layer 'conv_pw_33_relu'" in faults[1]
+    assert faults[0].startswith("training.unfreeze: 'nothing' is no layer of the backbone")
+
+
+# Fine-tuning
+
+
+class Layer:
+    """As much of a Keras layer as the choice looks at."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.weights = name, [1]
+
+
+NAMES = {
+    "MobileNet": (["conv1", "conv_dw_1", "conv_pw_1", "conv_pad_2", "conv_dw_2", "conv_pw_2_relu"], [1, 3]),
+    "VGG16": (["input", "block1_conv1", "block1_pool", "block2_conv1"], [1, 3]),
+    "ResNet50": (["pool1_pool", "conv2_block1_1_conv", "conv2_block1_out", "conv2_block2_1_conv"], [1, 3]),
+    "EfficientNetV2B0": (["stem_conv", "block1a_project_conv", "block2a_expand", "block2b_x", "top_conv"], [1, 2, 3]),
+    "MobileNetV2": (["Conv1", "block_1_expand", "block_1_add", "block_12_expand"], [1, 3]),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_are_found_by_their_names(name):
+    names, starts = NAMES[name]
+    assert finetune.blocks([Layer(n) for n in names]) == starts
+
+
+@pytest.mark.slow
+def test_blocks_of_a_network_without_names_end_where_branches_join():
+    import keras
+
+    built = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(75, 75, 3))
+    last = built.layers[finetune.blocks(built.layers)[-1] - 1]
+    assert last.name == "mixed10" or type(last).__name__ in finetune.JOINS
+    assert len(finetune.blocks(built.layers)) > 10
+
+
+def test_what_is_unfrozen():
+    built = backbone.build_backbone(MODEL, (32, 32))
+
+    def named(setting: Any) -> list[str]:
+        return [layer.name for layer in finetune.chosen_layers(built, setting)]
+
+    assert named("conv_pw_2") == ["conv_pw_2", "conv_dw_3", "conv_pw_3"]
+    assert named("1 block") == ["conv_dw_3", "conv_pw_3"]
+    assert named("2 blocks")[0] == "conv_dw_2"
+    assert named(1.0)[0] == "conv1"
+    assert named("0.3") == named(0.3) == ["conv_dw_3", "conv_pw_3"]
+    assert not any("bn" in name for name in named(True))
+    for setting, message in (
+        ("conv_pw_9", "did you mean 'conv_pw_"),
+        ("9 blocks", "has 3 blocks"),
+        (1.5, "'1.5' is no"),
+    ):
+        with pytest.raises(UserError, match=message):
+            named(setting)
+
+
+def test_a_model_without_a_backbone_cannot_be_unfrozen():
+    head = transfer.build_head(MODEL, (1, 1, 4), 3, seed=0)
+    with pytest.raises(UserError, match="head has no backbone; it needs model=transfer"):
+        finetune.unfreeze(head, 0.5)
+
+
+@pytest.mark.parametrize("best", [0, 1, 2, 3])
+def test_patience_waits_for_the_unfreezing(best):
+    training = {"patience": 2, "epochs": 3, "unfreeze": "none", "unfreeze_epochs": 4}
+    stops = [n for n in range(best + 1, 8) if finetune.out_of_patience(training, best, n)]
+    tuned = [n for n in range(best + 1, 8) if finetune.out_of_patience({**training, "unfreeze": 0.5}, best, n)]
+    assert stops[0] == best + 3
+    assert tuned[0] == max(best, 2) + 3
+    assert list(itertools.accumulate([3, 4])) == [
+        finetune.total_epochs({**training, "unfreeze": setting}) for setting in ("none", 0.5)
+    ]
+
+
+# Pictures
+
+
+@pytest.mark.slow
+def test_pictures_reach_into_the_backbone():
+    from cnnsweep.training import gallery
+
+    model = transfer.build(MODEL | {"cut": "conv_pw_7_relu"}, (20, 28, 1), 5, scale=1.0, seed=1)
+    kernels = [k for layer in gallery._layers(model) if (k := gallery._kernel(layer)) is not None]
+    assert kernels[0].shape == (3, 3, 3, 32)
+    maps = gallery._feature_maps(model, images(2, (20, 28, 1)) / 255)
+    assert list(maps) == ["block_1", "block_3", "block_4", "block_5", "block_7"]
+    assert maps["block_1"].shape == (2, 16, 16, 64)
+    into_head = transfer.build(MODEL | {"cut": "conv_pw_7_relu"}, (20, 28, 1), 5, scale=1.0, seed=1)
+    assert maps["block_7"].shape[1:] == into_head.get_layer("backbone").output.shape[1:]
+    assert maps["block_7"].max() > 0

@@ -1,0 +1,221 @@
+"""The report of sweeps in a real SQLite store: what stands on the page, in the table and in the figures."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_frames import NUMBERS, STATUSES, named, results, shared
+from test_tracker import empty_store, follow, settings, sweep_event, trial_events, uri
+
+from cnnsweep.config.objective import Objective
+from cnnsweep.errors import UserError
+from cnnsweep.report import figure_style as canvas
+from cnnsweep.report import figures, report
+from cnnsweep.report import text as words
+from cnnsweep.report.axes import axis
+from cnnsweep.report.comparison import compare
+from cnnsweep.search_space.space import Parameter
+from cnnsweep.tracking.store import open_store
+
+__all__ = ["empty_store", "shared", "uri"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated:DeprecationWarning")
+ACCURACY = Objective.of("val_accuracy")
+
+
+def page_of(tmp_path: Path, *sweeps: str) -> tuple[str, Path]:
+    page = report.write([results(tmp_path, s) for s in sweeps or (None,)], tmp_path / "out")
+    return page.read_text(), page.parent
+
+
+def figures_on(page: str) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.S)]
+
+
+@pytest.fixture(scope="module")
+def told(shared: Any) -> tuple[str, Path, dict[int | None, str]]:
+    """The page of a sweep of five trials, its folder, and the runs by trial."""
+    folder, _, tracker = shared
+    return *page_of(folder), tracker.runs
+
+
+def test_every_trial_s_run_id_stands_on_the_page(told: Any) -> None:
+    page, _, runs = told
+    for trial, run in runs.items():
+        assert f'data-run="{run}"' in page, trial
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_stays_small(told: Any) -> None:
+    page, folder, _ = told
+    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)
+    assert not re.findall(r"@import|url\((?!data:)", page.partition('id="plotly"')[0])
+    assert (folder / report.PAGE).stat().st_size < 5e6
+
+
+def test_the_figures_are_valid_to_plotly(told: Any) -> None:
+    import plotly.graph_objects as go
+
+    page, _, _ = told
+    shown = figures_on(page)
+    kinds = {trace["type"] for figure in shown for trace in figure["data"]}
+    assert kinds >= {"scatter", "parcoords", "bar"}
+    assert kinds & {"heatmap", "contour"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # plotly's own
+        for figure in shown:
+            go.Figure(figure)  # raises ValueError for what it does not know
+
+
+def test_the_table_and_the_summary_hold_all_trials(told: Any) -> None:
+    _, folder, runs = told
+    table = pd.read_csv(folder / report.TABLE)
+    assert table["run_id"].tolist() == [runs[n] for n in NUMBERS]
+    assert table["status"].tolist() == list(STATUSES)
+    summary = (folder / report.SUMMARY).read_text()
+    best = table[table["status"] != "failed"].sort_values("best_val_accuracy").iloc[-1]
+    assert f"Best is trial {best['name']} with val_accuracy {best['best_val_accuracy']:.4f}" in summary
+    assert (
+        f"| model.activation | {best['model.activation']} |".replace("model.activation", "`model.activation`")
+        in summary
+    )
+
+
+def test_failures_and_their_reasons_are_told(told: Any) -> None:
+    page, _, runs = told
+    failures = page.partition("<h2>Failures</h2>")[2].partition("</section>")[0]
+    assert "was failed" in failures
+    assert runs[3] in failures
+    assert "1 trials were stopped early" in failures
+
+
+def test_what_a_run_is_called_cannot_become_part_of_the_page(uri: str, tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script>"
+    events = [named(sweep_event(), "fake")]
+    for number in (1, 2, 3):
+        trial = trial_events(number, epochs=2, status="failed" if number == 3 else "completed")
+        trial[0]["name"] = f"{number:03d} {evil}"
+        trial[-1]["reason"] = evil
+        events += trial
+    follow(uri, tmp_path / "sweep", events)
+    page, _ = page_of(tmp_path)
+    assert "<script>alert" not in page
+    assert figures_on(page)
+
+
+def test_no_finished_trial_leaves_no_page(uri: str, tmp_path: Path) -> None:
+    follow(uri, tmp_path / "sweep", [sweep_event(), *trial_events(1, status="failed")])
+    with pytest.raises(UserError, match="has no finished trial"):
+        page_of(tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_trial_alone_has_a_page(uri: str, tmp_path: Path) -> None:
+    follow(uri, tmp_path / "sweep", [sweep_event(), *trial_events(1)])
+    page, _ = page_of(tmp_path)
+    assert "Which setting mattered cannot be told" in page
+
+
+def race_events(sweep: str, curves: list[list[float]], digest: str = "d1") -> list[dict[str, Any]]:
+    """A sweep whose trials, one after another, report these values of val_accuracy."""
+    facts = {"data": {"name": "digits", "digest": digest, "validation": 100, "test": 100}}
+    events = [named({**sweep_event(sweep), "facts": facts}, sweep.split("-")[0])]
+    for number, curve in enumerate(curves, start=1):
+        trial = trial_events(number, epochs=len(curve))
+        for event, value in zip(trial[1:-1], curve, strict=True):
+            event["metrics"]["val_accuracy"] = value
+        events += trial
+    return events
+
+
+@pytest.fixture(scope="module")
+def race(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which `slow` wins in the end, `fast` after as many epochs as both have."""
+    folder = tmp_path_factory.mktemp("race")
+    (folder / "mlflow.db").write_bytes((empty_store / "mlflow.db").read_bytes())
+    uri = open_store(settings(folder))
+    slow = [[0.1, 0.2, 0.3], [0.1, 0.2, 0.95]]
+    fast = [[0.3, 0.9], [0.2, 0.4]]
+    for name, curves, digest in (("slow", slow, "d1"), ("fast", fast, "d2")):
+        follow(uri, folder / name, race_events(f"{name}-20260101-000000", curves, digest))
+    return folder
+
+
+class TestSideBySide:
+    @pytest.fixture
+    def both(self, race: Path) -> list[Any]:
+        return [results(race, name) for name in ("slow", "fast")]
+
+    def test_they_are_compared_at_equal_epochs(self, both: list[Any]) -> None:
+        found = compare(both)
+        assert found.equal == 4
+        assert found.table["at 4 epochs"].tolist() == [0.3, 0.9]
+        assert found.table["best val_accuracy"].tolist() == [0.95, 0.9]
+        assert "After 4 epochs each, the best val_accuracy of fast-20260101-000000 is 0.9000" in found.verdict
+        assert "more than what 100 validation images leave open" in found.verdict
+
+    def test_each_figure_has_its_run(self, both: list[Any]) -> None:
+        found = compare(both)
+        runs = {r.sweep.name: dict(zip(r.trials["trial"], r.trials["run_id"], strict=True)) for r in both}
+        assert found.runs["slow-20260101-000000", "at 4 epochs"] == runs["slow"][1]
+        assert found.runs["slow-20260101-000000", "best val_accuracy"] == runs["slow"][2]
+        assert found.runs["fast-20260101-000000", "at 4 epochs"] == runs["fast"][1]
+
+    def test_different_data_is_said(self, both: list[Any], race: Path) -> None:
+        assert any("different data" in doubt for doubt in compare(both).doubts)
+        page, _ = page_of(race, "slow", "fast")
+        assert "not of the same images" in page
+        assert page.count("<h2>Leaderboard</h2>") == 2
+
+    def test_different_objectives_are_refused(self, both: list[Any], race: Path) -> None:
+        events = race_events("loss-20260101-000000", [[0.1]])
+        events[0]["config"]["objective"] = "val_loss"
+        follow(both[0].reader.uri, race / "loss", events)
+        with pytest.raises(UserError, match=r"different objectives .* has val_accuracy, .* has val_loss"):
+            compare([both[0], results(race, "loss")])
+
+
+def test_ties_are_counted_by_the_interval_of_the_validation_images(uri: str, tmp_path: Path) -> None:
+    follow(uri, tmp_path / "sweep", race_events("near-20260101-000000", [[0.9], [0.87], [0.5]]))
+    told = " ".join(words.found(results(tmp_path)))
+    assert "1 other trial cannot be told from it: 100 validation images leave everything down to 0.8256 open" in told
+
+
+class TestFigures:
+    def test_the_pareto_front_holds_what_no_cheaper_trial_beats(self) -> None:
+        trials = pd.DataFrame({"cost": [4, 1, 2, 3, 2], "best_val_accuracy": [0.9, 0.5, 0.8, 0.7, 0.6]})
+        assert figures.pareto(trials, "cost", ACCURACY)["cost"].tolist() == [1, 2, 4]
+        losses = trials.rename(columns={"best_val_accuracy": "best_val_loss"})
+        assert figures.pareto(losses, "cost", Objective.of("val_loss"))["best_val_loss"].tolist() == [0.5]
+
+    def test_thinning_keeps_the_best_and_the_worst(self) -> None:
+        trials = pd.DataFrame({"trial": range(1000), "best_val_accuracy": np.linspace(0, 1, 1000)})
+        kept = canvas.thin(trials, "best_val_accuracy", ACCURACY, 100)
+        assert len(kept) == 100
+        assert kept["trial"].is_unique
+        assert set(range(950, 1000)) <= set(kept["trial"])
+        assert 0 in set(kept["trial"])
+
+    def test_numbers_are_json(self) -> None:
+        values = pd.Series([1, None, float("inf"), 0.123456789])
+        assert json.dumps(canvas.numbers(values), allow_nan=False) == "[1, null, null, 0.123457]"
+
+
+class TestAxis:
+    def test_choices_stand_side_by_side_and_absence_apart(self) -> None:
+        found = axis("model.filters.2", pd.Series([64, None, 16], dtype="Int64"), Parameter("f", choices=(16, 64)))
+        assert found.at.tolist() == [1.0, -1.0, 0.0]
+        assert (found.ticks, found.labels) == ([-1.0, 0.0, 1.0], ["–", "16", "64"])
+
+    def test_a_log_range_is_laid_out_by_its_logarithm(self) -> None:
+        parameter = Parameter("rate", low=1e-4, high=1e-2, log=True)
+        found = axis("training.learning_rate", pd.Series([1e-3, None]), parameter)
+        assert found.at[0] == pytest.approx(-3)
+        assert found.at[1] < -4
+        assert found.labels == ["–", "1e-4", "3e-4", "1e-3", "3e-3", "0.01"]
+        assert found.continuous

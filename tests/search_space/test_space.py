@@ -1,0 +1,234 @@
+"""What the space expands to, and that drawing from it is uniform over what it lists."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from cnnsweep.errors import UserError
+from cnnsweep.search_space.space import Parameter, apply, read
+
+POOLED = {
+    "model": {
+        "blocks": {"min": 1, "max": 2},
+        "filters": {"values": [8, 16], "per_block": True},
+        "pooling": {"values": ["max", "none"], "per_block": True},
+        "pool_size": {"values": [2, 3, 4], "per_block": True, "when": {"model.pooling": ["max"]}},
+    }
+}
+PARAMETERS = [
+    Parameter("word", ("same", "valid")),
+    Parameter("count", low=1, high=7, integer=True),
+    Parameter("steps", low=0.0, high=0.5, step=0.1),
+    Parameter("share", low=0.0, high=0.5),
+    Parameter("rate", low=1e-4, high=1e-2, log=True),
+    Parameter("width", low=1, high=500, integer=True, log=True),
+]
+
+
+@pytest.fixture
+def space(configure):
+    return lambda tree, **groups: read(configure(tree, **groups))
+
+
+def names(space):
+    return [p.name for p in space.parameters]
+
+
+def frozen(values):
+    return tuple(sorted(values.items()))
+
+
+def test_a_key_per_block_has_one_parameter_for_each_block_there_can_be(space):
+    tree = {"model": {"filters": {"values": [8, 16], "per_block": True}}}
+    assert names(space(tree, model={"blocks": 3})) == ["model.filters.1", "model.filters.2", "model.filters.3"]
+    tree["model"]["blocks"] = {"values": [1, 2]}
+    assert names(space(tree, model={"blocks": 3})) == ["model.filters.1", "model.blocks", "model.filters.2"]
+
+
+def test_settings_of_a_block_that_is_not_there_are_not_drawn(space):
+    pooled = space(POOLED)
+    for values in pooled.enumerate():
+        for name in values:
+            assert not name.endswith(".2") or values["model.blocks"] == 2
+        for block in range(1, values["model.blocks"] + 1):
+            assert (f"model.pool_size.{block}" in values) == (values[f"model.pooling.{block}"] == "max")
+
+
+def test_size_counts_exactly_what_is_enumerated(space):
+    one_block = 2 * (3 + 1)
+    pooled = space(POOLED)
+    assert pooled.size == one_block + one_block**2
+    listed = [frozen(v) for v in pooled.enumerate()]
+    assert len(listed) == len(set(listed)) == pooled.size
+
+
+def test_draws_reach_everything_that_is_enumerated_and_nothing_else(space):
+    pooled, rng = space(POOLED), np.random.default_rng(0)
+    assert {frozen(pooled.draw(rng)) for _ in range(3000)} == {frozen(v) for v in pooled.enumerate()}
+
+
+def test_draws_are_uniform_over_the_whole_enumeration(space):
+    pooled, rng = space(POOLED), np.random.default_rng(1)
+    counts = Counter(frozen(pooled.draw(rng)) for _ in range(200 * pooled.size))
+    assert chisquare([counts[frozen(v)] for v in pooled.enumerate()]).pvalue > 0.01
+
+
+def test_draws_and_enumeration_name_the_keys_in_one_order(space):
+    pooled, rng = space(POOLED), np.random.default_rng(2)
+    orders = {frozen(v): tuple(v) for v in pooled.enumerate()}
+    for _ in range(200):
+        values = pooled.draw(rng)
+        assert tuple(values) == orders[frozen(values)]
+
+
+def test_a_space_of_many_blocks_is_counted_and_drawn_without_listing_it(space):
+    deep = {"model": {**POOLED["model"], "blocks": {"min": 1, "max": 40}}}
+    many = space(deep)
+    assert many.size == sum(8**blocks for blocks in range(1, 41))
+    assert many.draw(np.random.default_rng(0))["model.blocks"] >= 35
+
+
+def test_a_space_larger_than_any_float_is_drawn_from(space):
+    tree = {"model": {"filters": {"min": 1, "max": 10_000, "per_block": True}, "blocks": {"min": 1, "max": 90}}}
+    assert 1 <= space(tree).draw(np.random.default_rng(0))["model.blocks"] <= 90
+
+
+def test_nothing_searched_is_one_configuration(space):
+    nothing = space({})
+    assert (nothing.size, nothing.draw(np.random.default_rng(0)), list(nothing.enumerate())) == (1, {}, [{}])
+
+
+def test_a_condition_on_a_fixed_key_decides_once(space):
+    tree = {"model": {"pool_size": {"values": [2, 3], "when": {"model.pooling": ["max"]}}}}
+    assert names(space(tree, model={"pooling": "max"})) == ["model.pool_size"]
+    assert names(space(tree, model={"pooling": "none"})) == []
+
+
+def test_what_depends_on_a_key_that_is_ruled_out_is_ruled_out_too(space):
+    tree = {
+        "model": {
+            "pool_size": {"values": [2, 3], "when": {"model.pooling": ["max"]}},
+            "dropout": {"values": [0.0, 0.5], "when": {"model.pool_size": [3]}},
+        }
+    }
+    assert names(space(tree, model={"pooling": "none"})) == []
+    assert names(space(tree, model={"pooling": "max"})) == ["model.pool_size", "model.dropout"]
+
+
+def test_a_fixed_list_decides_block_by_block(space):
+    tree = {"model": {"pool_size": {"values": [2, 3], "per_block": True, "when": {"model.pooling": ["max"]}}}}
+    assert names(space(tree, model={"blocks": 2, "pooling": ["none", "max"]})) == ["model.pool_size.2"]
+
+
+def test_parameters_stand_after_those_they_depend_on(space):
+    tree = {"model": {"pool_size": POOLED["model"]["pool_size"], "pooling": POOLED["model"]["pooling"]}}
+    assert names(space(tree, model={"blocks": 1})) == ["model.pooling.1", "model.pool_size.1"]
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda p: p.name)
+@given(quantile=st.floats(0, 1, exclude_max=True))
+def test_the_quantile_of_a_value_gives_the_value_back(parameter, quantile):
+    value = parameter.at(quantile)
+    assert parameter.allows(value)
+    assert 0 <= parameter.quantile(value) <= 1
+    assert parameter.at(parameter.quantile(value)) == pytest.approx(value) if value != "same" else value
+
+
+def test_log_ranges_are_drawn_evenly_over_their_decades():
+    rng = np.random.default_rng(0)
+    for parameter in (
+        Parameter("rate", low=1e-4, high=1e-2, log=True),
+        Parameter("n", low=10, high=1000, integer=True, log=True),
+    ):
+        middle = (parameter.low * parameter.high) ** 0.5
+        below = sum(parameter.at(rng.random()) < middle for _ in range(4000))
+        assert below == pytest.approx(2000, abs=150)
+
+
+def test_both_ends_of_a_range_are_included():
+    assert Parameter("n", low=1, high=3, integer=True).grid == (1, 2, 3)
+    assert Parameter("x", low=0.0, high=0.3, step=0.1).grid == (0.0, 0.1, 0.2, 0.3)
+
+
+def test_values_replace_keys_and_leave_the_base_alone(configure):
+    base = configure({}, model={"blocks": 1})
+    changed = apply(
+        base, {"training.learning_rate": 0.5, "model.blocks": 2, "model.filters.1": 8, "model.filters.2": 9}
+    )
+    assert (changed["training"]["learning_rate"], changed["model"]["filters"]) == (0.5, [8, 9])
+    assert (base["training"]["learning_rate"], base["model"]["filters"]) == (0.001, 32)
+
+
+def test_blocks_without_a_value_of_their_own_keep_that_of_the_base(configure):
+    base = configure({}, model={"blocks": 3, "filters": [4, 5, 6]})
+    assert apply(base, {"model.filters.2": 9})["model"]["filters"] == [4, 9, 6]
+
+
+def test_a_configuration_from_elsewhere_is_checked(space):
+    pooled = space(POOLED)
+    pooled.check_values({"model.blocks": 2})
+    with pytest.raises(UserError, match=r"'model.block' is not searched, did you mean 'model.blocks'"):
+        pooled.check_values({"model.block": 2})
+    with pytest.raises(UserError, match=r"model.blocks: 3 is outside the space"):
+        pooled.check_values({"model.blocks": 3})
+
+
+FAULTS = {
+    "empty list": ({"model": {"filters": {"values": []}}}, r"space.model.filters.values: .*at least one value"),
+    "no list": ({"model": {"filters": {"values": 5}}}, r"space.model.filters.values: needs a list"),
+    "twice": ({"model": {"filters": {"values": [8, 8]}}}, r"holds a value twice"),
+    "mixed": ({"model": {"filters": {"values": [8, "a"]}}}, r"mixes int and str"),
+    "nested": ({"model": {"filters": {"values": [[8]]}}}, r"each must be a number, a word"),
+    "not finite": ({"model": {"dropout": {"values": [float("nan")]}}}, r"each must be a number"),
+    "min above max": ({"model": {"blocks": {"min": 3, "max": 1}}}, r"space.model.blocks: min 3 is not below max 1"),
+    "no max": ({"model": {"blocks": {"min": 3}}}, r"space.model.blocks.max: needs a number"),
+    "endless": ({"model": {"dropout": {"min": 0.0, "max": float("inf")}}}, r"max: needs a number"),
+    "log of zero": ({"model": {"dropout": {"min": 0, "max": 0.5, "log": True}}}, r"log range cannot start at 0"),
+    "log below zero": ({"model": {"dropout": {"min": -1, "max": 0.5, "log": True}}}, r"log range cannot start at -1"),
+    "step of zero": ({"model": {"blocks": {"min": 1, "max": 3, "step": 0}}}, r"space.model.blocks.step: '0'"),
+    "too many": ({"model": {"dense_units": {"min": 0, "max": 10**12}}}, r"more than 100,000 values"),
+    "both": ({"model": {"blocks": {"min": 1, "max": 3, "values": [1]}}}, r"both values and min/max"),
+    "unknown word": ({"model": {"blocks": {"mim": 1, "max": 3}}}, r"unknown 'mim', did you mean 'min'"),
+    "unknown key": ({"model": {"filter": {"values": [1]}}}, r"no key 'model.filter' .*did you mean 'model.filters'"),
+    "not searchable": ({"seed": {"values": [1, 2]}}, r"space.seed: the config has no key 'seed' to search"),
+    "not an entry": ({"model": {"filters": 5}}, r"space.model.filters: expected"),
+    "wrong type": ({"model": {"blocks": {"values": [1.5]}}}, r"space.model.blocks: .*1.5"),
+    "out of bounds": ({"model": {"filters": {"values": [99999999999, 4]}}}, r"filters: 99999999999 \(must be at most"),
+    "wrong word": ({"model": {"padding": {"values": ["sane"]}}}, r"padding.*'sane', did you mean 'same'"),
+    "rate above one": ({"model": {"dropout": {"min": 0.1, "max": 1.5}}}, r"space.model.dropout: 1.5 \(must be"),
+    "blocks per block": ({"model": {"blocks": {"min": 1, "max": 2, "per_block": True}}}, r"for the whole network"),
+    "epochs per block": ({"training": {"epochs": {"values": [1], "per_block": True}}}, r"for the whole network"),
+    "per_block no bool": ({"model": {"filters": {"values": [1], "per_block": 5}}}, r"per_block: '5'"),
+    "unknown condition": (
+        {"model": {"filters": {"values": [1], "when": {"model.poolin": ["max"]}}}},
+        r"'model.pooling'",
+    ),
+    "condition no mapping": ({"model": {"filters": {"values": [1], "when": 5}}}, r"when: expected"),
+    "condition on a range": (
+        {"model": {"dropout": {"min": 0.0, "max": 0.5}, "filters": {"values": [1], "when": {"model.dropout": [0]}}}},
+        r"'model.dropout' is a continuous range",
+    ),
+    "circle": (
+        {
+            "model": {
+                "filters": {"values": [1], "when": {"model.stride": [1]}},
+                "stride": {"values": [1], "when": {"model.filters": [1]}},
+            }
+        },
+        r"form a circle",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_space_that_makes_no_sense_is_one_short_error(space, fault):
+    tree, message = FAULTS[fault]
+    with pytest.raises(UserError, match=message) as caught:
+        space(tree)
+    assert len(str(caught.value)) < 300

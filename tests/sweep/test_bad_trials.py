@@ -1,0 +1,119 @@
+"""One bad trial costs one trial, and says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bad_jobs
+import pytest
+import real_sweeps as real
+
+from cnnsweep.config.compose import compose
+from cnnsweep.sweep import session
+from cnnsweep.sweep.failures import is_full_disk, is_out_of_memory
+from cnnsweep.sweep.limits import Watchdog
+from cnnsweep.sweep.session import Watcher
+
+SMALL = ("+sweep=smoke", "data.limit=200", "training.epochs=1")
+
+
+def runs(outcome: session.Outcome) -> dict[int, object]:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(outcome.uri)
+    experiment = client.get_experiment_by_name("cnnsweep")
+    found = client.search_runs([experiment.experiment_id], "tags.`cnnsweep.kind` = 'trial'")
+    return {int(run.data.tags["cnnsweep.trial"]): run for run in found}
+
+
+@pytest.mark.slow
+def test_every_kind_of_bad_trial_fails_with_its_reason_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    config = compose(
+        [
+            *SMALL,
+            f"tracking.dir={tmp_path / 'mlruns'}",
+            "budget.trials=8",
+            "search.max_failures=null",
+            "executor=cpu",
+            "executor.workers=2",
+            "executor.trials_per_worker=3",
+            "executor.hang_minutes=0.15",
+            "executor.trial_minutes=0.25",
+        ]
+    )
+    outcome = session.start(config, Watcher(), job=bad_jobs.troubled)
+    entries = outcome.ledger.entries
+    assert outcome.status == "completed"
+    assert entries[8].status == "completed"
+    logged = runs(outcome)
+    for number, reason in bad_jobs.REASONS.items():
+        assert entries[number].status == "failed"
+        assert (entries[number].reason or "").startswith(reason)
+        assert logged[number].info.status == "FAILED"
+        assert logged[number].data.tags["cnnsweep.reason"].startswith(reason)
+    assert real.disagreements(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_out_of_memory_is_answered_once_with_half_the_batch(tmp_path: Path) -> None:
+    batches = "space.training.batch_size={values: [64, 256]}"
+    settings = ("budget.trials=4", "search=grid", "space.model=null", "space.training.learning_rate=null", batches)
+    config = compose(
+        [
+            *SMALL,
+            *settings,
+            f"tracking.dir={tmp_path / 'mlruns'}",
+            "training.retry_smaller_batch=true",
+            "executor=cpu",
+            "executor.workers=1",
+        ]
+    )
+    outcome = session.start(config, Watcher(), job=bad_jobs.greedy)
+    first, second = (outcome.ledger.entries[n] for n in (1, 2))
+    assert (first.status, first.values["training.batch_size"]) == ("completed", 32)
+    assert (second.status, second.values["training.batch_size"]) == ("failed", 128), "once only"
+    retries = [e for e in real.events(tmp_path) if "retry" in e]
+    assert [e["trial"] for e in retries] == [1, 2]
+    assert "OOM when allocating" in retries[0]["retry"]
+    tags = runs(outcome)[1].data.tags
+    assert tags["cnnsweep.changed.training.batch_size"] == "32"
+    assert "OOM when allocating" in tags["cnnsweep.retry"]
+
+
+@pytest.mark.slow
+def test_too_many_failures_in_a_row_stop_the_sweep_with_their_reasons(tmp_path: Path) -> None:
+    overrides = [*SMALL, f"tracking.dir={tmp_path / 'mlruns'}", "search.max_failures=3", "budget.trials=9"]
+    config = compose([*overrides, "executor=cpu", "executor.workers=1"])
+    outcome = session.start(config, Watcher(), job=bad_jobs.run_out_of_memory)
+    assert outcome.status == "failed"
+    assert len(outcome.ledger.entries) == 3
+    reason = outcome.ledger.stop["reason"]
+    assert reason.startswith("3 trials in a row failed (search.max_failures): 3 × ResourceExhaustedError: OOM")
+
+
+def test_the_watchdog_tells_each_overdue_trial_once() -> None:
+    now = 0.0
+    dog = Watchdog(trial_minutes=10, hang_minutes=2, now=lambda: now)
+    dog.started("fresh", 0)
+    dog.started("old", 570)
+    now = 60
+    assert dog.overdue() == [("old", "took longer than executor.trial_minutes (10)")]
+    dog.heard("fresh")
+    now = 179
+    assert dog.overdue() == []
+    now = 180
+    assert dog.overdue() == [("fresh", "no epoch within executor.hang_minutes (2)")]
+    assert dog.overdue() == []
+    dog.ended("fresh")
+    now = 1000
+    assert dog.overdue() == []
+
+
+def test_what_a_reason_tells_of(tmp_path: Path) -> None:
+    from cnnsweep.executors.worker_pool import how_it_ended
+
+    assert is_out_of_memory(how_it_ended(-9, memory=True))
+    assert not is_out_of_memory(how_it_ended(-9, memory=False)), "a kill alone is no proof"
+    assert not is_out_of_memory(how_it_ended(-11, memory=True))
+    assert is_full_disk("OSError: [Errno 28] No space left on device: 'last.npz'", tmp_path)
+    assert not is_full_disk("killed by SIGSEGV", tmp_path)

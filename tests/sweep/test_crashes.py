@@ -1,0 +1,46 @@
+"""Real SIGKILLs to the driver at random moments, and what `resume` makes of it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import psutil
+import pytest
+import real_sweeps as real
+
+from cnnsweep.config.compose import compose
+from cnnsweep.sweep import session
+from cnnsweep.sweep.session import Watcher
+
+OVERRIDES = (*real.TINY, "training.epochs=3", "budget.trials=3", "data.augment.shift=0.1", "model.dropout=0.2")
+
+pytestmark = pytest.mark.timeout(900)  # several starts of a driver, on a machine that may be busy
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> session.Outcome:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return session.start(compose([*OVERRIDES, f"tracking.dir={folder / 'mlruns'}"]), Watcher())
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_ends_with_the_same_table(undisturbed: session.Outcome, tmp_path: Path) -> None:
+    drawn = random.Random()
+    driver = real.start(tmp_path, *OVERRIDES)
+    moments = sorted(drawn.sample(range(2, 12), 2))
+    for moment in moments:
+        real.wait_for(lambda at=moment: len(real.events(tmp_path)) >= at, f"event {moment}", driver)
+        family = real.workers(driver.pid)
+        driver.kill()
+        driver.wait()
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert not alive, "a worker outlived its driver"
+        driver = real.start(tmp_path, "resume")
+    assert driver.wait(real.PATIENCE) == 0, (tmp_path / "output.txt").read_text()
+    told = real.ledger(tmp_path)
+    assert real.table(told) == real.table(undisturbed.ledger), f"killed after events {moments}"
+    assert told.final["metrics"] == undisturbed.ledger.final["metrics"]
+    ends = [e["trial"] for e in real.events(tmp_path) if e["event"] == "end"]
+    assert sorted(ends) == [1, 2, 3], "a trial ended twice, or never"
+    assert real.disagreements(tmp_path) == []

@@ -1,0 +1,48 @@
+"""What becomes of a running trial when the time is up."""
+
+import time
+
+import fake_sweeps
+import pytest
+
+from cnnsweep.sweep import loop as sweeps
+from cnnsweep.trial import EpochReport, TrialResult
+
+SETTINGS = ("training.epochs=9", "budget.minutes=0.01", "budget.trials=2")
+
+
+def job(seconds):
+    """Training whose first epoch outlasts the budget, and whose others are said to take `seconds` each."""
+
+    def train(spec):
+        for epoch in range(spec.initial_epoch + 1, spec.epochs + 1):
+            if epoch == 1:
+                time.sleep(0.7)
+            told = {"val_accuracy": 0.1 * epoch, "loss": 1.0, "epoch_seconds": seconds}
+            if not (yield EpochReport(spec.number, epoch, told)):
+                return TrialResult(spec.number, "pruned", "stopped", epoch, {})
+        return TrialResult(spec.number, "completed", None, spec.epochs, {})
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("search", "seconds", "epochs", "status"),
+    [
+        ("random", 0.0, 9, "completed"),
+        ("random", 1e6, 1, "completed"),
+        ("asha search.variant=stopping", 1e5, 3, "completed"),
+        ("hyperband", 1e5, 1, "pruned"),  # it was left at its rung
+    ],
+)
+def test_a_trial_reaches_its_next_rung_if_that_takes_little_longer(
+    tmp_path, monkeypatch, search, seconds, epochs, status
+):
+    monkeypatch.setattr(sweeps, "GRACE", 4e5)  # 240,000 s: two epochs of 100,000 s, no more
+    name, *more = f"search={search}".split()
+    made = fake_sweeps.make(tmp_path, [name, *more, *SETTINGS], job=job(seconds))
+    made.run()
+    made.journal.close()
+    assert made.stopping.startswith("budget.minutes")
+    assert [len(e.curve) for e in made.ledger.entries.values()] == [epochs]
+    assert made.ledger.entries[1].status == status

@@ -1,0 +1,194 @@
+"""What is not a sweep's fault: a tracker that goes away, runs that are deleted, data that change, a full disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import real_sweeps as real
+
+from cnnsweep.config.compose import compose
+from cnnsweep.errors import UserError
+from cnnsweep.sweep import catalog as standing
+from cnnsweep.sweep import resume, session
+from cnnsweep.sweep.session import Watcher
+
+pytestmark = pytest.mark.timeout(900)  # several starts of a driver, on a machine that may be busy
+
+
+class Ears(Watcher):
+    """Remembers what is said."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.heard.append(text)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[real.Server]:
+    made = real.Server(tmp_path / "server")
+    made.start()
+    yield made
+    made.kill()
+
+
+def unsent(folder: Path) -> int:
+    sweep = real.sweep_folder(folder)
+    assert sweep is not None
+    return standing.unsent(sweep, len(real.events(folder)))
+
+
+@pytest.mark.slow
+def test_a_tracker_that_goes_away_and_comes_back(tmp_path: Path, server: real.Server) -> None:
+    uri = server.uri.replace("://", "://ann:s3cr3t@")
+    folder = tmp_path / "work"
+    overrides = (*real.TINY, "training.epochs=60", "budget.trials=3", "tracking=server", f"tracking.uri={uri}")
+    driver = real.start(folder, *overrides, environment={"MY_TOKEN": "s3cr3t"})
+    real.wait_for(lambda: len(real.events(folder)) > 4, "an epoch", driver)
+    server.kill()
+    text = folder / "output.txt"
+    real.wait_for(lambda: "MLflow does not answer" in text.read_text(), "word of the outage", driver)
+    workers = real.workers(driver.pid)
+    for worker in workers:  # training waits here only so that it does not end before the server is back
+        worker.suspend()
+    server.start()
+    real.wait_for(lambda: not unsent(folder), "what had waited", driver)
+    for worker in workers:
+        worker.resume()
+    real.wait_for(lambda: "MLflow answers again" in text.read_text(), "word of its end", driver)
+    server.kill()
+    assert driver.wait(real.PATIENCE) == 0
+    assert "send what MLflow has not got:  " in text.read_text()
+    assert {e.status for e in real.ledger(folder).entries.values()} == {"completed"}
+
+    code, said = real.run(folder, "resume")
+    assert code == 2
+    assert "no answer from" in said
+    server.start()
+    code, said = real.run(folder, "resume")
+    assert code == 0
+    assert "sent to MLflow:" in said
+    assert "is finished (completed: budget.trials (3) is reached)" in said
+    assert real.disagreements(folder, server.uri) == []
+    found = subprocess.run(["grep", "-rlaF", "s3cr3t", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert found.stdout == "", "a credential was written down"
+
+
+@pytest.mark.slow
+def test_two_sweeps_that_start_in_the_same_second_on_a_store_that_is_not_there(tmp_path: Path) -> None:
+    both = [real.start(tmp_path, *real.TINY, "training.epochs=1", "budget.trials=1") for _ in "ab"]
+    assert [process.wait(real.PATIENCE) for process in both] == [0, 0], (tmp_path / "output.txt").read_text()
+    code, said = real.run(tmp_path, "list")
+    assert code == 0
+    assert said.count("completed") == 2
+
+
+def small(tmp_path: Path, *overrides: str) -> dict[str, Any]:
+    base = ("+sweep=smoke", "data.limit=200", "training.epochs=1", "budget.trials=1", "executor=inline")
+    return compose([*base, f"tracking.dir={tmp_path / 'mlruns'}", *overrides])
+
+
+def go_on(tmp_path: Path, *overrides: str) -> tuple[session.Outcome | None, list[str]]:
+    ears = Ears()
+    wish = resume.read([], [f"tracking.dir={tmp_path / 'mlruns'}", *overrides])
+    return resume.resume(wish, ears), ears.heard
+
+
+@pytest.mark.slow
+def test_a_deleted_run_is_noticed(tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    outcome = session.start(small(tmp_path), Watcher())
+    assert not (outcome.folder / "data").exists(), "the copy of the data goes when the sweep is complete"
+    assert go_on(tmp_path)[0] is None
+    client = MlflowClient(outcome.uri)
+    experiment = client.get_experiment_by_name("cnnsweep").experiment_id
+    runs = client.search_runs([experiment], order_by=["start_time"])
+    sweep, trial = (next(r for r in runs if r.data.tags["cnnsweep.kind"] == kind) for kind in ("sweep", "trial"))
+    client.delete_run(sweep.info.run_id)
+    with pytest.raises(UserError, match=f"was deleted: restore it .*{sweep.info.run_id}"):
+        go_on(tmp_path, "budget.trials=2")
+    client.restore_run(sweep.info.run_id)
+    client.delete_run(trial.info.run_id)
+    again, heard = go_on(tmp_path, "budget.trials=2")
+    assert again is not None
+    assert any("1 MLflow runs were deleted" in line for line in heard)
+    assert [e.status for e in again.ledger.entries.values()] == ["completed"] * 2
+    elsewhere = f"sqlite:///{tmp_path / 'other.db'}"
+    third, heard = go_on(tmp_path, "budget.trials=3", f"tracking.uri={elsewhere}")
+    assert third is not None
+    assert any("does not know this sweep's run" in line for line in heard)
+    assert real.disagreements(tmp_path, elsewhere) == []
+
+
+@pytest.mark.slow
+def test_data_that_changed_are_refused_and_data_that_are_gone_are_not_needed(tmp_path: Path) -> None:
+    random, path = np.random.default_rng(0), tmp_path / "own.npz"
+    arrays = {"x_train": random.random((80, 8, 8)), "y_train": np.arange(80) % 2}
+    arrays |= {"x_test": random.random((20, 8, 8)), "y_test": np.arange(20) % 2}
+    np.savez(path, **arrays)
+    config = small(tmp_path, "data=npz", f"data.file={path}", "data.limit=null", "budget.trials=4")
+    stopped: list[Any] = []
+
+    class Impatient(Ears):
+        def watch(self, sweep: Any, trouble: Any) -> Any:
+            stopped.append(sweep)
+            return super().watch(sweep, trouble)
+
+        def log(self, event: Any) -> None:
+            if event["event"] == "end":
+                stopped[0].interrupt()
+
+    assert session.start(config, Impatient()).status == "interrupted"
+    np.savez(path, **{**arrays, "x_train": arrays["x_train"][::-1]})
+    with pytest.raises(UserError, match=r"the data have changed since .*digest .* → .*72 → 72"):
+        go_on(tmp_path)
+    path.unlink()
+    outcome, _ = go_on(tmp_path)
+    assert outcome is not None
+    assert outcome.status == "completed"
+    assert len(outcome.ledger.entries) == 4
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "mlruns"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_sweep_with_what_is_there_intact(tmp_path: Path, tiny_disk: Path) -> None:
+    overrides = (*real.TINY, "training.epochs=30", "budget.trials=3")
+    driver = real.start(tmp_path, *overrides)
+    real.wait_for(lambda: any(e["event"] == "end" for e in real.events(tmp_path)), "the end of a trial", driver)
+    before = [e for e in real.events(tmp_path) if e["event"] == "end"]
+    with (tiny_disk / "filler").open("wb", buffering=0) as filler:
+        try:
+            while filler.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
+    assert driver.wait(real.PATIENCE) == 130
+    said = (tmp_path / "output.txt").read_text()
+    assert "the disk is full; free some of it, then resume" in said
+    assert "Traceback" not in said
+    assert " -m cnnsweep resume" in said
+    assert [e for e in real.events(tmp_path) if e["event"] == "end" and e["status"] != "interrupted"][:1] == before[:1]
+    (tiny_disk / "filler").unlink()
+    code, said = real.run(tmp_path, "resume")
+    assert code == 0, said
+    assert [e.status for e in real.ledger(tmp_path).entries.values()] == ["completed"] * 3
+    assert {len(e.curve) for e in real.ledger(tmp_path).entries.values()} == {30}
+    assert real.disagreements(tmp_path) == []

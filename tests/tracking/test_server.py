@@ -1,0 +1,249 @@
+"""Sweeps through a shared MLflow server on PostgreSQL, both of which are killed meanwhile; and servers of no use."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import real_sweeps as real
+import yaml
+from postgres import PASSWORD, Postgres, programs
+
+import cnnsweep
+from cnnsweep.errors import UserError
+from cnnsweep.sweep import catalog as standing
+from cnnsweep.sweep import session
+from cnnsweep.tracking import server_check as mlflow_server
+from cnnsweep.tracking.store import connect, open_store
+
+pytestmark = [
+    pytest.mark.timeout(900),  # several starts of servers and drivers, on a machine that may be busy
+    pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated:DeprecationWarning"),
+]
+COMPOSE = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "compose.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Postgres]:
+    if (found := programs()) is None:
+        pytest.skip("there is no PostgreSQL here: apt-get install postgresql")
+    made = Postgres(found)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture(scope="module")
+def server(database: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[real.Server]:
+    """Started with the command of deploy/compose.yaml, its host, port, workers and artifact folder apart."""
+    program, command, *options = COMPOSE["services"]["server"]["command"]
+    assert (program, command) == ("mlflow", "server")
+    folder = tmp_path_factory.mktemp("server")
+    destination = "--artifacts-destination="
+    options = [f"{destination}{folder}/served" if o.startswith(destination) else o for o in options]
+    made = real.Server(folder, database.uri, options=options)
+    made.variables["MLFLOW_SERVER_ALLOWED_HOSTS"] = f"127.0.0.1:{made.port}"
+    made.start()
+    yield made
+    made.kill()
+
+
+def tracking(folder: Path, uri: str, experiment: str = "cnnsweep") -> dict[str, Any]:
+    return {"uri": uri, "dir": str(folder), "experiment": experiment, "tags": {}, "gallery": 0}
+
+
+def unsent(folder: Path) -> int:
+    sweep = real.sweep_folder(folder)
+    assert sweep is not None
+    return standing.unsent(sweep, len(real.events(folder)))
+
+
+def failures(folder: Path) -> int:
+    """How often sending to MLflow has begun to fail."""
+    sweep = real.sweep_folder(folder)
+    assert sweep is not None
+    return (sweep / "log.txt").read_text().count("cnnsweep.tracking: attempt 1:")
+
+
+def through_an_outage(sweeps: dict[Path, Any], down: Callable[[], None], up: Callable[[], None]) -> None:
+    """Break something, wait until both sweeps notice, mend it, wait until they have sent what waited."""
+    before = {folder: failures(folder) for folder in sweeps}
+    down()
+    workers = []
+    for folder, driver in sweeps.items():
+        known = len(real.events(folder))
+        real.wait_for(partial(lambda f, n: len(real.events(f)) > n, folder, known), "something to send", driver)
+        workers += real.workers(driver.pid)
+        for worker in workers:  # training waits here only so that it does not end before the server is back
+            worker.suspend()
+    for folder, driver in sweeps.items():
+        real.wait_for(partial(lambda f: failures(f) > before[f], folder), "a failure to send", driver)
+    up()
+    for folder, driver in sweeps.items():
+        real.wait_for(partial(lambda f: not unsent(f), folder), "what had waited", driver)
+    for worker in workers:
+        worker.resume()
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_once_while_database_and_server_are_killed(
+    tmp_path: Path, server: real.Server, database: Postgres
+) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    settings = (*real.TINY, "training.epochs=30", "budget.trials=2", "tracking=server", f"tracking.uri={server.uri}")
+    sweeps = {folder: real.start(folder, *settings, f"seed={seed}") for seed, folder in enumerate(folders)}
+    for folder, driver in sweeps.items():
+        real.wait_for(partial(lambda f: len(real.events(f)) > 4, folder), "an epoch", driver)
+    through_an_outage(sweeps, database.stop, database.start)
+    through_an_outage(sweeps, server.kill, server.start)
+    assert [driver.wait(real.PATIENCE) for driver in sweeps.values()] == [0, 0], (folders[0] / "output.txt").read_text()
+
+    client = connect(server.uri)
+    for folder in folders:
+        told = real.ledger(folder)
+        assert [(e.status, len(e.curve)) for e in told.entries.values()] == [("completed", 30)] * 2
+        assert real.disagreements(folder, server.uri) == []
+        assert unsent(folder) == 0
+        assert files_differ(folder, client, tmp_path / f"{folder.name}-back") == []
+        assert {p.name for p in (folder / "mlruns").iterdir()} & {"artifacts", "mlflow.db"} == set()
+
+    sweep = real.sweep_folder(folders[0])
+    assert sweep is not None
+    elsewhere = ("tracking=server", f"tracking.uri={server.uri}", f"tracking.dir={tmp_path / 'another'}")
+    trials = cnnsweep.trials(sweep.name, *elsewhere)
+    assert list(trials["epochs"]) == [30, 30]
+
+
+def files_differ(folder: Path, client: Any, back: Path) -> list[str]:
+    """Which of the files on disk the server does not give back as they are."""
+    sweep = real.sweep_folder(folder)
+    assert sweep is not None
+    experiment = client.get_experiment_by_name("cnnsweep")
+    assert experiment.artifact_location.startswith("mlflow-artifacts:")
+    found, compared = [], 0
+    for run in client.search_runs([experiment.experiment_id], f"tags.`cnnsweep.sweep` = '{sweep.name}'"):
+        trial = run.data.tags.get("cnnsweep.trial")
+        here = sweep / "trials" / f"{int(trial):03d}" / "artifacts" if trial else sweep
+        kept = [p for p in (here if trial else here / "report").rglob("*") if p.is_file()]
+        client.download_artifacts(run.info.run_id, "", str(back.joinpath(run.info.run_id).absolute()) + os.sep)
+        for path in kept:
+            there = back / run.info.run_id / path.relative_to(here)
+            compared += 1
+            if not there.is_file() or there.read_bytes() != path.read_bytes():
+                found.append(f"{trial}: {path.relative_to(here)}")
+    assert compared > 3
+    return found
+
+
+@pytest.mark.slow
+def test_a_name_that_the_server_does_not_go_by(server: real.Server, tmp_path: Path) -> None:
+    address = server.uri.replace("127.0.0.1", "localhost")
+    with pytest.raises(
+        UserError, match=rf"does not know itself by that name.*\n.*--allowed-hosts 'localhost:{server.port}'"
+    ):
+        open_store(tracking(tmp_path, address))
+
+
+@pytest.mark.slow
+def test_a_place_for_files_is_tried_and_not_littered(server: real.Server, tmp_path: Path) -> None:
+    for _ in "ab":
+        open_store(tracking(tmp_path, server.uri, "tried"))
+    experiment = connect(server.uri).get_experiment_by_name("tried").experiment_id
+    assert [p.name for p in (server.served / experiment).rglob("*")] == [mlflow_server.PROBE]
+
+
+@pytest.mark.slow
+def test_a_wrong_password_of_the_database(database: Postgres, tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(UserError, match="password authentication failed") as caught:
+        open_store(tracking(tmp_path, database.uri.replace(PASSWORD, "hushhush")))
+    assert time.monotonic() - began < 60, "MLflow by itself tries for 100 s"
+    assert "hushhush" not in str(caught.value)
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    """What stands before a server, or something else altogether."""
+
+    status, body = 200, "<html>welcome</html>"
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.body.encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (200, "<html>welcome</html>", "is no MLflow server"),
+        (404, "<html>not found</html>", "is no MLflow server"),
+        (401, "who are you", "does not accept the user name and password.*\n.*MLFLOW_TRACKING_PASSWORD"),
+        (403, "", "forbids this user"),
+        (500, '{"error_code": "INTERNAL_ERROR", "message": "the database is away"}', "the database is away"),
+    ],
+)
+def test_what_answers_is_of_no_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, body: str, told: str
+) -> None:
+    for name in ("USERNAME", "PASSWORD"):
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", "")
+    handler = type("Handler", (Answer,), {"status": status, "body": body})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as answering:
+        threading.Thread(target=answering.serve_forever, daemon=True).start()
+        with pytest.raises(UserError, match=told) as caught:
+            open_store(tracking(tmp_path, f"http://ann:hush@127.0.0.1:{answering.server_port}"))
+        answering.shutdown()
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        ("nowhere://bucket/x", "Could not find a registered artifact repository for: nowhere://bucket/x"),
+        ("mlflow-artifacts://127.0.0.1:{silent}/1", "no answer within 1 s"),
+    ],
+)
+def test_a_place_for_files_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, location: str, told: str) -> None:
+    monkeypatch.setattr(mlflow_server, "ARTIFACT_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        location = location.format(silent=silent.getsockname()[1])
+        with pytest.raises(UserError, match=rf"where none can be put \({told}.*\)\nstart the server with"):
+            mlflow_server.expect_artifacts("http://127.0.0.1:5000", location)
+
+
+def test_sweeps_of_one_second_have_ids_of_their_own(tmp_path: Path) -> None:
+    """Each machine has a folder of its own, so no folder can tell them apart; in MLflow the id is all there is."""
+    places = [tracking(tmp_path / machine, "http://gpu1:5000") for machine in "abc"]
+    assert len({session.new_id(place, "fashion") for place in places}) == 3
+
+
+def test_files_in_a_folder_of_another_machine() -> None:
+    with pytest.raises(UserError, match="in /not/here/1, a folder that this machine does not have"):
+        mlflow_server.expect_artifacts("http://gpu1:5000", "file:///not/here/1")
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("http://gpu1:50OO", "is no address"),
+        ("gpu1:5000", "did you mean 'http://gpu1:5000'"),
+        ("htp://gpu1:5000/", "did you mean 'http://gpu1:5000'"),
+        ("http://gpu1:5000/#/experiments/1", "is a page of the server; its address is http://gpu1:5000$"),
+    ],
+)
+def test_an_address_with_a_slip(tmp_path: Path, uri: str, told: str) -> None:
+    with pytest.raises(UserError, match=rf"^tracking.uri: .*{told}"):
+        open_store(tracking(tmp_path, uri))
