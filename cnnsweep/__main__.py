@@ -1,3 +1,5 @@
+"""`python -m cnnsweep`."""
+
 from cnnsweep.cli import main
 
 if __name__ == "__main__":

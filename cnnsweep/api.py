@@ -1,8 +1,9 @@
-"""The package from Python: run a sweep, and read any sweep as data frames."""
+"""The Python API: run a sweep, and read any sweep as data frames."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cnnsweep.config.schema import Tracking
     from cnnsweep.sweep.session import Outcome
     from cnnsweep.tracking.frames import Results
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a sweep found. In a notebook it shows its leaderboard."""
+    """The result of a sweep. In a notebook it shows its leaderboard."""
 
     outcome: Outcome
+    report: Path | None = None
+    """The report's page, to open in a browser; None where `tracking.report` is off or it could not be made."""
 
     @property
     def id(self) -> str:
@@ -34,41 +38,34 @@ class Result:
     @property
     def best(self) -> dict[str, Any] | None:
         """The best trial's values by key; None where no trial completed."""
-        ranked = self.outcome.ledger.ranked()
+        ranked = self.outcome.state.ranked()
         return dict(ranked[0].values) if ranked else None
 
     @property
     def test_accuracy(self) -> float | None:
         """Of the best trial's network, on images that the search never saw."""
-        final = self.outcome.ledger.final
-        return None if final is None else float(final["metrics"]["test_accuracy"])
+        final = self.outcome.state.final
+        return None if final is None else float(final.metrics["test_accuracy"])
 
     @property
     def model(self) -> Path | None:
         """The best network: `keras.models.load_model(result.model)`."""
-        final = self.outcome.ledger.final
-        return None if final is None else Path(final["folder"]) / "model.keras"
+        final = self.outcome.state.final
+        return None if final is None else Path(final.folder) / "model.keras"
 
     @property
-    def report(self) -> Path | None:
-        """The sweep's page, to open in a browser; None where `tracking.report` is off or it could not be made."""
-        return self.outcome.report
-
-    @cached_property
     def trials(self) -> pd.DataFrame:
-        """As `cnnsweep.trials` gives it."""
+        """As `cnnsweep.trials` returns it."""
         return self._results.trials
 
-    @cached_property
+    @property
     def curves(self) -> pd.DataFrame:
-        """As `cnnsweep.curves` gives it."""
+        """As `cnnsweep.curves` returns it."""
         return self._results.curves
 
     @cached_property
     def _results(self) -> Results:
-        from cnnsweep.tracking.reader import open_reader
-
-        return results_in(open_reader(self.outcome.config["tracking"]), self.id)
+        return _read(self.outcome.config.tracking, self.id)
 
     def _repr_html_(self) -> str:
         shown = self._results.ranked().head(10).drop(columns=["sweep", "reason", "worker", "started", "ended"])
@@ -84,9 +81,34 @@ def run(*overrides: str, quiet: bool = False) -> Result:
     from cnnsweep.sweep import session
     from cnnsweep.terminal.screen import Screen
 
-    config = compose(list(overrides))
     watcher = session.Watcher() if quiet else Screen()
-    return Result(session.start(config, watcher, ["cnnsweep.run", *overrides]))
+    outcome = session.start(compose(overrides), watcher, ["cnnsweep.run", *overrides])
+    return Result(outcome, make_report(outcome))
+
+
+def make_report(outcome: Outcome) -> Path | None:
+    """Write the report of a sweep that has just ended and return its page.
+
+    None where `tracking.report` is off, the sweep is unfinished or not yet in MLflow, or no trial has a value; also
+    where the report cannot be made, which the sweep's log explains.
+    """
+    from cnnsweep.sweep.session import log_to
+
+    tracking = outcome.config.tracking
+    unfinished = outcome.status == "interrupted" or outcome.trouble
+    if unfinished or not tracking.report or not outcome.state.ranked(1):
+        return None
+    from cnnsweep.report import report
+
+    log, began = logging.getLogger("cnnsweep.report"), time.monotonic()
+    with log_to(outcome.folder / "log.txt"):
+        try:
+            page, _ = report.make(tracking, [outcome.id])
+        except Exception as error:  # it must not fail the sweep
+            log.warning("no report: %s", error)
+            return None
+        log.info("report made in %.1f s", time.monotonic() - began)
+    return page
 
 
 def trials(sweep: str | None = None, *overrides: str) -> pd.DataFrame:
@@ -95,31 +117,22 @@ def trials(sweep: str | None = None, *overrides: str) -> pd.DataFrame:
     Overrides say where the store is: `"tracking.dir=DIR"`, or `"tracking=server", "tracking.uri=URL"`.
     Raises UserError where there is no such store or sweep.
     """
-    return results(sweep, overrides).trials
+    return _read(_tracking(overrides), sweep).trials
 
 
 def curves(sweep: str | None = None, *overrides: str) -> pd.DataFrame:
     """Return one row an epoch of a sweep's trials; the arguments are those of `trials`."""
-    return results(sweep, overrides).curves
+    return _read(_tracking(overrides), sweep).curves
 
 
-def results(sweep: str | None, overrides: Sequence[str] = ()) -> Results:
-    """Everything about one sweep."""
-    from cnnsweep.tracking.reader import open_reader
-
-    return results_in(open_reader(tracking_of(overrides)), sweep)
-
-
-def results_in(reader: Any, sweep: str | None) -> Results:
-    from cnnsweep.tracking.frames import Results
-    from cnnsweep.tracking.reader import find_sweep
-
-    found = find_sweep(reader, sweep)
-    return Results(reader, found, reader.rows(found))
-
-
-def tracking_of(overrides: Sequence[str]) -> Mapping[str, Any]:
-    """The `tracking` group that these overrides compose."""
+def _tracking(overrides: tuple[str, ...]) -> Tracking:
     from cnnsweep.config.compose import compose
 
-    return compose(list(overrides))["tracking"]
+    return compose(overrides).tracking
+
+
+def _read(tracking: Tracking, sweep: str | None) -> Results:
+    from cnnsweep.tracking.frames import read_results
+    from cnnsweep.tracking.reader import open_reader
+
+    return read_results(open_reader(tracking), sweep)

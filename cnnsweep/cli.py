@@ -1,246 +1,284 @@
-"""The command line. Exit codes: 0 fine, 1 no trial completed, 2 wrong input, 130 interrupted."""
+"""The command line. Exit codes: 0 success, 1 no trial completed, 2 wrong input, 130 interrupted."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from cnnsweep.config.compose import GROUPS, compose, shipped
+import click
+
+from cnnsweep import __version__
+from cnnsweep.config.components import program
 from cnnsweep.errors import UserError, unknown
+from cnnsweep.terminal.commands import Commands, examples, is_override
 
-USAGE = """\
-cnnsweep {version}: hyperparameter sweeps for convolutional networks, every trial tracked in MLflow
+if TYPE_CHECKING:
+    from cnnsweep.config.schema import Config
+    from cnnsweep.sweep.session import Outcome
+    from cnnsweep.terminal.screen import Screen
 
-usage: python -m cnnsweep [COMMAND] [OVERRIDE ...] [--config-dir DIR] [--cfg]
 
-commands
-{commands}
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog=examples(
+        "                                     handwritten digits, nothing to download, a minute or two",
+        "+sweep=fashion                       Fashion-MNIST",
+        "space=none model.blocks=3            one configuration, no search",
+        "plan +sweep=fashion                  list what that would try, and predict its duration",
+        "resume                               continue the last unfinished sweep",
+        "report fashion-random fashion-asha   compare two sweeps",
+        "COMMAND --help                       the options of a command; the default command is run",
+    ),
+    options_metavar=None,
+    subcommand_metavar="[COMMAND] [OVERRIDE]... [OPTIONS]",
+)
+@click.version_option(__version__, message="%(version)s")
+def commands() -> None:
+    """Hyperparameter sweeps for convolutional networks, every trial tracked in MLflow."""
+    sys.path.insert(0, os.getcwd())  # a component of the user's own may stand in a module beside the configs
 
-overrides (Hydra's grammar)
-  +sweep=fashion                       a preset
-  search=hyperband                     another choice of a group
-  budget.trials=40 seed=1              any key of the config
-  model.kernel_size=3                  fix a key that the space would vary
-  'space.model.filters.values=[32,64]' narrow what a key may be
-  'space.model.dilation={{values: [1, 2]}}'   search a key that was fixed
 
-groups and their choices
-{groups}
+OVERRIDES = click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
+WORDS = click.argument("words", nargs=-1, metavar="[SWEEP] [OVERRIDE]...")
+CONFIG_DIR = click.option(
+    "--config-dir",
+    metavar="DIR",
+    help="Your own configs, found beside the shipped ones (default: ./conf, where there is one).",
+)
 
-options
-  --cfg              print the composed config and stop
-  --config-dir DIR   your own configs (default: ./conf, where there is one); they are found beside the shipped ones
-  --debug            show the traceback of an error
-  --version, --help
 
-examples
-  python -m cnnsweep                                      handwritten digits, nothing to download, a minute or two
-  python -m cnnsweep +sweep=fashion                       Fashion-MNIST
-  python -m cnnsweep +sweep=digits search=grid 'space.model.filters.values=[16,32]'
-  python -m cnnsweep space=none model.blocks=3            one configuration, no search
-  python -m cnnsweep plan +sweep=fashion                  what that would try, and how long it would take
-  python -m cnnsweep resume                               go on with a sweep that was interrupted, in whatever way
-  python -m cnnsweep ui                                   the MLflow UI on the last sweep's trials
-  python -m cnnsweep report fashion-random fashion-asha   two sweeps side by side
-  python -m cnnsweep export fashion                       the best network, to take home
-"""
+@commands.command(
+    epilog=examples(
+        "+sweep=digits search=grid 'space.model.filters.values=[16,32]'",
+        "+sweep=fashion executor=cpu executor.workers=2 seed=1",
+        "--cfg +sweep=fashion",
+    )
+)
+@OVERRIDES
+@CONFIG_DIR
+@click.option("--cfg", is_flag=True, help="Print the composed config and stop.")
+@click.pass_obj
+def run(typed: Sequence[str], overrides: tuple[str, ...], config_dir: str | None, cfg: bool) -> int:
+    """Run a sweep (the default command).
+
+    The config is composed from the shipped configs, your own, and the overrides.
+    """
+    config = _compose(overrides, config_dir)
+    if cfg:
+        from omegaconf import OmegaConf
+
+        click.echo(OmegaConf.to_yaml(config.plain()), nl=False)
+        return 0
+    from cnnsweep.sweep import session
+    from cnnsweep.terminal.screen import Screen
+
+    screen = Screen()
+    return _conclude(session.start(config, screen, typed), screen)
+
+
+@commands.command(epilog=examples("plan +sweep=fashion", "plan +sweep=transfer data.dir=PATH --json plan.json"))
+@OVERRIDES
+@CONFIG_DIR
+@click.option("--json", "file", type=click.Path(path_type=Path), metavar="FILE", help="Write the plan as JSON too.")
+@click.option("--no-forecast", is_flag=True, help="Measure nothing: no forecast of time and memory.")
+def plan(overrides: tuple[str, ...], config_dir: str | None, file: Path | None, no_forecast: bool) -> int:
+    """Show what a sweep would try and cost, without training."""
+    config = _compose(overrides, config_dir)
+    from cnnsweep.plan import plan as planning
+    from cnnsweep.plan import view
+    from cnnsweep.terminal.screen import Screen
+
+    screen = Screen()
+    report = planning.plan(config, screen, not no_forecast)
+    view.show(report, screen.console)
+    if file:
+        planning.write(report, file)
+    return 0
+
+
+@commands.command(epilog=examples("resume", "resume digits-20260101-120000 budget.trials=40 executor=cpu"))
+@WORDS
+@CONFIG_DIR
+@click.pass_obj
+def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None) -> int:
+    """Continue a sweep, whatever ended it.
+
+    SWEEP is its id; by default the last unfinished sweep. It goes on with the config that it was started with, except
+    for budget.*, executor.* and tracking.uri.
+    """
+    names, overrides = _split("resume", words, most=1)
+    from cnnsweep.sweep.resume import resume as go_on
+    from cnnsweep.terminal.screen import Screen
+
+    screen = Screen()
+    outcome = go_on(names, overrides, screen, typed, config_dir)
+    return _conclude(outcome, screen) if outcome else 0
+
+
+@commands.command("list", epilog=examples("list", "list tracking.dir=DIR"))
+@OVERRIDES
+@CONFIG_DIR
+def list_(overrides: tuple[str, ...], config_dir: str | None) -> int:
+    """List the sweeps with their state, trials, best value and age."""
+    for override in overrides:
+        if not override.startswith("tracking"):
+            raise UserError(f"list: cannot use '{override}' (allowed: tracking.dir=DIR, tracking=NAME)")
+    from cnnsweep.terminal import sweep_list
+
+    sweep_list.show(Path(_compose(overrides, config_dir).tracking.dir).absolute())
+    return 0
+
+
+@commands.command(epilog=examples("ui", "ui fashion --port 8080", "ui tracking=server tracking.uri=http://host:5000"))
+@WORDS
+@CONFIG_DIR
+@click.option("--port", type=int, help="The port to listen on (default: 5000, or any free one).")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+def ui(words: tuple[str, ...], config_dir: str | None, port: int | None, host: str, no_browser: bool) -> int:
+    """Open the MLflow UI on a sweep's trials, best first.
+
+    SWEEP is an id or a name (its latest sweep), or 'all'; by default the latest sweep. Overrides of tracking say where
+    the store is.
+    """
+    names, overrides = _split("ui", words, most=1)
+    tracking = _compose(overrides, config_dir).tracking
+    from cnnsweep.ui import server
+
+    aim = server.find(tracking, next(iter(names), None))
+    server.serve(aim.uri, aim.address, host=host, port=port, open_browser=not no_browser)
+    return 0
+
+
+@commands.command(epilog=examples("report", "report fashion-random fashion-asha --out comparison"))
+@click.argument("words", nargs=-1, metavar="[SWEEP]... [OVERRIDE]...")
+@CONFIG_DIR
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The folder to write to.")
+def report(words: tuple[str, ...], config_dir: str | None, out: Path | None) -> int:
+    """Write a sweep's report, or compare several sweeps.
+
+    SWEEP is an id or a name (its latest sweep); by default the latest sweep. Overrides of tracking say where the store
+    is. The report is written beside the sweep's journal unless --out names a folder.
+    """
+    names, overrides = _split("report", words)
+    tracking = _compose(overrides, config_dir).tracking
+    from cnnsweep.report import report as reports
+
+    page, logged = reports.make(tracking, names, out)
+    click.echo(f"report: {page}\nalso:   {page.with_name(reports.TABLE)}, {page.with_name(reports.SUMMARY)}")
+    if logged:
+        click.echo("all are among the artifacts of the sweep's run in MLflow as well")
+    return 0
+
+
+@commands.command(epilog=examples("export fashion", "export fashion --trial 7 --out best export.seeds=5"))
+@WORDS
+@CONFIG_DIR
+@click.option("--trial", type=int, metavar="N", help="The trial's number (default: the best).")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The folder to write to.")
+def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, out: Path | None) -> int:
+    """Retrain the best network on all training data and register it.
+
+    It is trained with several seeds (export.seeds), tested once, and registered in MLflow under the sweep's name.
+
+    SWEEP is an id or a name (its latest sweep); by default the latest sweep.
+    """
+    names, overrides = _split("export", words, most=1)
+    config = _compose(overrides, config_dir)
+    from cnnsweep.export import export as exporting
+
+    made = exporting.export(next(iter(names), None), trial, out, config, overrides, click.echo)
+    click.echo(made.describe())
+    click.echo(f"try:   {program()} predict {made.folder} IMAGE.png")
+    return 0
+
+
+@commands.command(epilog=examples("predict mlruns/exports/fashion-20260101-120000 image.png"))
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
+def predict(model: Path, images: tuple[Path, ...]) -> int:
+    """Classify image files with an exported network.
+
+    MODEL is a folder that `export` wrote, or a .keras file; an IMAGE is a PNG, JPEG, BMP … of the model's size.
+    """
+    from cnnsweep.export.predict import classify
+
+    for path, classes in zip(images, classify(model, images), strict=True):
+        click.echo(f"{path}: " + "  ".join(f"{name} {probability:.4f}" for name, probability in classes))
+    return 0
+
+
+@commands.command(epilog=examples("train --from RUN_ID", "train model.blocks=3 training.epochs=20"))
+@OVERRIDES
+@CONFIG_DIR
+@click.option("--from", "run_id", metavar="RUN_ID", help="The MLflow run of a trial to train again with the same seed.")
+def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None) -> int:
+    """Train one configuration as a run of its own.
+
+    The exit code is 1 where it fails.
+    """
+    config = _compose(overrides if run_id else [*overrides, "space=none"], config_dir)
+    from cnnsweep.sweep import single_trial
+
+    if run_id:
+        trained = single_trial.train_again(run_id, config, overrides, click.echo)
+    else:
+        trained = single_trial.train_once(config, click.echo)
+    result = trained.result
+    click.echo(f"{result.status}{f': {result.reason}' if result.reason else ''} after {result.epochs} epochs")
+    click.echo(f"run {trained.run} in MLflow · files: {trained.folder}")
+    return 0 if result.status == "completed" else 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; `argv` is without the program's name."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    arguments = [a for a in arguments if a != "--debug"]
+    """Run a command and return its exit code; `argv` is without the program's name."""
+    arguments = [*(sys.argv[1:] if argv is None else argv)]
+    name = "cnnsweep" if Path(sys.argv[0]).name == "cnnsweep" else "python -m cnnsweep"
+    typed = [name, *(argument for argument in arguments if argument != "--debug")]
     try:
-        return _dispatch(arguments)
-    except UserError as error:
-        if debug:
+        return commands.main(arguments, name, standalone_mode=False, obj=typed) or 0
+    except (UserError, click.ClickException) as error:
+        if "--debug" in arguments:
             raise
-        print(f"cnnsweep: {error}", file=sys.stderr)
+        print(f"cnnsweep: {_message(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except click.Abort:
         print("interrupted", file=sys.stderr)
         return 130
 
 
-def _dispatch(arguments: list[str]) -> int:
-    if "--help" in arguments or "-h" in arguments:
-        print(_help())
-        return 0
-    if "--version" in arguments:
-        from cnnsweep import __version__
+def _compose(overrides: Sequence[str], config_dir: str | None) -> Config:
+    from cnnsweep.config.compose import compose  # takes a third of a second
 
-        print(__version__)
-        return 0
-    if arguments and not arguments[0].startswith("-") and "=" not in arguments[0] and arguments[0][0] not in "+~":
-        name = arguments.pop(0)
-        if name not in COMMANDS:
-            raise unknown("command", name, COMMANDS)
-    else:
-        name = "run"
-    # A component of the user's own may stand in a module beside the configs.
-    sys.path.insert(0, os.getcwd())
-    return COMMANDS[name](arguments)
+    return compose(overrides, config_dir)
 
 
-def _help() -> str:
-    from cnnsweep import __version__
-
-    commands = "\n".join(f"  {name:<9} {(run.__doc__ or '').splitlines()[0]}" for name, run in COMMANDS.items())
-    groups = "\n".join(_group_help(group) for group in GROUPS)
-    return USAGE.format(version=__version__, commands=commands, groups=groups)
-
-
-def _group_help(group: str) -> str:
-    files = [f for f in sorted((shipped() / group).glob("*.yaml")) if not f.name.startswith("_")]
-    return "\n".join(f"  {f'{group}={f.stem}':<22} {_first_comment(f)}" for f in files)
+def _message(error: UserError | click.ClickException) -> str:
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        options = [name for option in error.ctx.command.get_params(error.ctx) for name in option.opts if name[0] == "-"]
+        return str(unknown("option", error.option_name, options))
+    return error.format_message() if isinstance(error, click.ClickException) else str(error)
 
 
-def _first_comment(path: Path) -> str:
-    for line in path.read_text().splitlines():
-        if line.startswith("# ") and not line.startswith("# @"):
-            text = line[2:]
-            return text if len(text) <= 100 else f"{text[:99]}…"
-    return ""
+def _split(command: str, words: Iterable[str], most: int | None = None) -> tuple[list[str], list[str]]:
+    """The names of sweeps, and the overrides, among a command's words."""
+    names: list[str] = []
+    overrides: list[str] = []
+    for word in words:
+        (overrides if is_override(word) else names).append(word)
+    if most is not None and len(names) > most:
+        raise UserError(f"{command} takes one sweep, not {', '.join(names)}")
+    return list(dict.fromkeys(names)), overrides
 
 
-def _take(arguments: list[str], option: str) -> str | None:
-    """Remove `--option VALUE` or `--option=VALUE` and return the value."""
-    for index, argument in enumerate(arguments):
-        if argument == option and index + 1 < len(arguments):
-            del arguments[index]
-            return arguments.pop(index)
-        if argument.startswith(f"{option}="):
-            return arguments.pop(index).partition("=")[2]
-        if argument == option:
-            raise UserError(f"{option} needs a value")
-    return None
+def _conclude(outcome: Outcome, screen: Screen) -> int:
+    """Make a sweep's report, print its summary and return the exit code."""
+    from cnnsweep.api import make_report
+    from cnnsweep.terminal.screen import print_outcome
 
-
-def _take_flag(arguments: list[str], flag: str) -> bool:
-    found = flag in arguments
-    arguments[:] = [a for a in arguments if a != flag]
-    return found
-
-
-def _compose(arguments: list[str]) -> dict[str, Any]:
-    config_dir = _take(arguments, "--config-dir")
-    for argument in arguments:
-        if argument.startswith("-"):
-            raise unknown("option", argument, ["--cfg", "--config-dir", "--debug", "--help", "--version"])
-    return compose(arguments, config_dir)
-
-
-def _run(arguments: list[str]) -> int:
-    """search (the default: what `python -m cnnsweep +sweep=fashion` does)"""
-    command = [Path(sys.argv[0]).name if sys.argv[0].endswith("cnnsweep") else "python -m cnnsweep", *arguments]
-    show = _take_flag(arguments, "--cfg")
-    config = _compose(arguments)
-    if show:
-        from omegaconf import OmegaConf
-
-        print(OmegaConf.to_yaml(config), end="")
-        return 0
-    from cnnsweep.sweep import session
-    from cnnsweep.terminal.screen import Screen
-    from cnnsweep.terminal.summary import print_outcome
-
-    screen = Screen()
-    return _exit_code(print_outcome(session.start(config, screen, command), screen.console))
-
-
-def _exit_code(status: str) -> int:
-    return {"completed": 0, "interrupted": 130}.get(status, 1)
-
-
-def _resume(arguments: list[str]) -> int:
-    """go on with a sweep, the last unfinished by default: resume [SWEEP] [budget.trials=40 executor=cpu ...]"""
-    from cnnsweep.sweep import resume
-    from cnnsweep.terminal.screen import Screen
-    from cnnsweep.terminal.summary import print_outcome
-
-    command = ["python -m cnnsweep resume", *arguments]
-    config_dir = _take(arguments, "--config-dir")
-    named = [arguments.pop(0)] if arguments and "=" not in arguments[0] else []
-    screen = Screen()
-    wish = resume.read(named, arguments, config_dir)
-    outcome = resume.resume(wish, screen, command)
-    return _exit_code(print_outcome(outcome, screen.console)) if outcome else 0
-
-
-def _list(arguments: list[str]) -> int:
-    """show the sweeps with their state, trials, best value and age: list [tracking.dir=DIR]"""
-    from cnnsweep.terminal import sweep_list as listing
-
-    for argument in arguments:
-        if not argument.startswith(("tracking.dir=", "--config-dir")):
-            raise UserError(f"list: cannot use '{argument}' (allowed: tracking.dir=DIR, --config-dir DIR)")
-    listing.show(Path(_compose(arguments)["tracking"]["dir"]).absolute())
-    return 0
-
-
-def _plan(arguments: list[str]) -> int:
-    """what a sweep would try and cost, without training: plan [OVERRIDE ...] [--json FILE] [--no-forecast]"""
-    file, forecast = _take(arguments, "--json"), not _take_flag(arguments, "--no-forecast")
-    config = _compose(arguments)
-    from cnnsweep.plan import plan as planning
-    from cnnsweep.plan import view as plan_view
-    from cnnsweep.terminal.screen import Screen
-
-    screen = Screen()
-    report = planning.plan(config, screen, forecast)
-    plan_view.show(report, screen.console)
-    if file:
-        planning.write(report, Path(file))
-    return 0
-
-
-def _ui(arguments: list[str]) -> int:
-    """open the MLflow UI on a sweep's trials, best first: ui [SWEEP]"""
-    from cnnsweep.ui import server as ui
-
-    return ui.command(arguments)
-
-
-def _report(arguments: list[str]) -> int:
-    """write a sweep's report, or compare several: report [SWEEP ...] [--out DIR]"""
-    from cnnsweep.report import report
-
-    return report.command(arguments)
-
-
-def _export(arguments: list[str]) -> int:
-    """train the best again on all training data, test, register: export [SWEEP] [--trial N] [--out DIR]"""
-    from cnnsweep.export import export
-
-    return export.command(arguments)
-
-
-def _predict(arguments: list[str]) -> int:
-    """classify image files with an exported model: predict MODEL IMAGE ..."""
-    from cnnsweep.export import predict
-
-    return predict.command(arguments)
-
-
-def _train(arguments: list[str]) -> int:
-    """train one configuration as its own run: train [--from RUN_ID] [OVERRIDE ...]"""
-    from cnnsweep.sweep import single
-
-    return single.command(arguments)
-
-
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "run": _run,
-    "plan": _plan,
-    "resume": _resume,
-    "list": _list,
-    "ui": _ui,
-    "report": _report,
-    "export": _export,
-    "predict": _predict,
-    "train": _train,
-}
+    print_outcome(outcome, make_report(outcome), screen.console)
+    return {"completed": 0, "interrupted": 130}.get(outcome.status, 1)

@@ -22,11 +22,11 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f", did you mean '{match[0]}'?" if match else ""
 
 
-def unknown(kind: str, name: str, allowed: Iterable[str]) -> UserError:
-    """The error for a name that is not among the allowed ones.
+def unknown(kind: str, name: object, allowed: Iterable[str], shown: Iterable[str] = ()) -> UserError:
+    """The error for a name that is not among the allowed ones, which are `shown` in another form where that is given.
 
     >>> print(unknown("search", "randon", ["grid", "random"]))
     unknown search 'randon', did you mean 'random'? (one of: grid, random)
     """
     allowed = sorted(str(a) for a in allowed)
-    return UserError(f"unknown {kind} '{name}'{nearest(name, allowed)} (one of: {', '.join(allowed)})")
+    return UserError(f"unknown {kind} '{name}'{nearest(str(name), allowed)} (one of: {', '.join([*shown] or allowed)})")

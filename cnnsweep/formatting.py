@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def duration(seconds: float) -> str:
     """Seconds in words.
@@ -15,3 +17,52 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def age(seconds: float) -> str:
+    """Seconds since something, in one unit.
+
+    >>> age(5), age(200), age(7000), age(90000), age(9e6)
+    ('5 s', '3 min', '1 h', '1 day', '104 days')
+    """
+    if seconds < 100:
+        return f"{max(0, seconds):.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 24 * 3600:
+        return f"{int(seconds / 3600)} h"
+    days = int(seconds / 86400)
+    return f"{days} day{'s' if days > 1 else ''}"
+
+
+def shape(sizes: Iterable[int]) -> str:
+    """The shape of an array.
+
+    >>> shape((28, 28, 1))
+    '28×28×1'
+    """
+    return "×".join(map(str, sizes))
+
+
+def plain(value: object) -> str:
+    """A value of the config.
+
+    >>> plain(0.00123456), plain(32), plain("max")
+    ('0.001235', '32', 'max')
+    """
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def brief(value: float) -> str:
+    """A number in a few characters, for an axis.
+
+    >>> [brief(v) for v in (0.0003, 0.05, 30000.0, 1500000.0, 12.5, 0.0, 1e12)]
+    ['3e-4', '0.05', '30k', '1.5M', '12.5', '0', '1e12']
+    """
+    if abs(value) >= 1e12 or 0 < abs(value) < 0.01:
+        mantissa, _, exponent = f"{value:.1e}".partition("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{unit}"
+    return f"{value:.3g}"

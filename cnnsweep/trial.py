@@ -1,11 +1,14 @@
-"""What travels between the driver and a worker: a trial's spec, its reports and its result."""
+"""A trial's spec, reports and result, which travel between the driver and a worker."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from cnnsweep.config.schema import Config
 
 Status = Literal["running", "completed", "pruned", "failed", "interrupted"]
 
@@ -18,7 +21,7 @@ class TrialSpec:
     """Counted from 1 over the sweep."""
     values: Mapping[str, Any]
     """The searched keys and their values, as in the config: {"model.filters.1": 32}. Inactive keys are absent."""
-    config: Mapping[str, Any]
+    config: Config
     """The whole resolved config, with the values put in."""
     seed: int
     """Derived from the sweep's seed and the trial's number."""
@@ -31,18 +34,32 @@ class TrialSpec:
     initial_epoch: int = 0
     """Epochs done already; above 0 the trial goes on from the checkpoint in its folder."""
     since: int = 0
-    """Epochs that were done when the search asked for this; it gets at least one more, whatever patience says."""
+    """Epochs that were done when the search asked for this; it gets at least one more, despite patience."""
     builder: str | None = None
     """Builds what is trained on `data` in place of the model's own `_target_`: only its last part, say."""
     frozen_parameters: int = 0
     """Of the part before that, whose output `data` holds."""
 
+    @property
+    def title(self) -> str:
+        """The number and the network in a few characters, for lists and legends: "022 · 32-64-96 k3 same max"."""
+        return f"{self.number:03d} · {self.config.model.describe(self.values)}"
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """The seed of a trial, from the sweep's seed and the trial's number: 31 bits of SHA-256.
+
+    >>> trial_seed(0, 1) == trial_seed(0, 1) != trial_seed(0, 2)
+    True
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big") >> 1
+
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a model family's `check` is to look at before the first trial: a sweep's config and its images' shape."""
+    """The argument of a model family's `check`, which runs before the first trial."""
 
-    config: Mapping[str, Any]
+    config: Config
     input_shape: tuple[int, int, int]
 
 
@@ -70,7 +87,7 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """How a trial ended."""
+    """The end of a trial."""
 
     trial: int
     status: Status

@@ -20,12 +20,12 @@
 #SBATCH --signal=B:TERM@300
 set -euo pipefail
 
-# A folder that every node sees under this path, with working locks (NFS 4, Lustre mounted with flock): the journal,
-# checkpoints and data of this sweep. Without one, see executor.storage.
+# The folder of this sweep: journal, checkpoints and data. The first node must see it under this path, with working
+# locks (NFS 4, Lustre mounted with flock); the others get their files from the driver.
 FOLDER=${FOLDER:-$SLURM_SUBMIT_DIR/runs/$SLURM_JOB_NAME}
-# cnnsweep is installed there, with its extras ray and gpu, in a place that every node sees too.
+# cnnsweep is installed there, with its extras ray and gpu, in a place that every node sees.
 VENV=${VENV:-$SLURM_SUBMIT_DIR/.venv}
-# SLURM runs a copy of this script, so where the others of its folder are must be said.
+# SLURM runs a copy of this script, so it needs the folder of the others.
 SCRIPTS=${SCRIPTS:-$SLURM_SUBMIT_DIR/deploy}
 # Running epochs may take so long after the SIGTERM; shorter than --signal's time.
 GRACE=${GRACE:-240}

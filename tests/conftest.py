@@ -7,8 +7,9 @@ import functools
 
 import pytest
 
-from cnnsweep.config.compose import check, compose
-from cnnsweep.search_space.problem import pose
+from cnnsweep.config.compose import compose
+from cnnsweep.config.schema import Config
+from cnnsweep.search_space.problem import make_problem
 
 
 @functools.cache
@@ -21,11 +22,11 @@ def configure():
     """Return a checked config in which only `space` varies; each group given is updated: model={"blocks": 1}."""
 
     def make(space, algorithm="random", **groups):
-        config = copy.deepcopy(composed(algorithm))
+        config = copy.deepcopy(composed(algorithm).plain())
         config["space"] = space
         for name, value in groups.items():
             config[name] = {**config[name], **value} if isinstance(value, dict) else value
-        return check(config)
+        return Config.from_plain(config)
 
     return make
 
@@ -35,6 +36,6 @@ def problem(configure):
     """Return such a config as a problem on small images."""
 
     def make(space, algorithm="random", shape=(8, 8, 1), **groups):
-        return pose(configure(space, algorithm, **groups), shape, 10)
+        return make_problem(configure(space, algorithm, **groups), shape, 10)
 
     return make

@@ -1,4 +1,4 @@
-"""Jobs that worker processes of the tests can import."""
+"""Jobs that worker processes of the tests can import, and running one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
+
+from cnnsweep.executors.base import Event, Executor, Job
 
 
 def count(upto: int) -> Generator[int, bool, str]:
@@ -33,19 +35,8 @@ def report_a_function(_: Any) -> Generator[Any, bool, None]:
     yield lambda: None
 
 
-def signal_itself(number: int) -> Generator[None, bool, None]:
-    os.kill(os.getpid(), number)
-    time.sleep(60)
-    yield
-
-
-def abort(_: Any) -> Generator[None, bool, None]:
-    os.abort()
-    yield
-
-
-def leave(code: int) -> Generator[None, bool, None]:
-    os._exit(code)
+def call(function: Callable[[], Any]) -> Generator[None, bool, Any]:
+    return function()
     yield
 
 
@@ -54,23 +45,13 @@ def die_leaving_a_child(_: Any) -> Generator[None, bool, None]:
     if os.fork() == 0:
         time.sleep(20)
         os._exit(0)
-    os.kill(os.getpid(), signal.SIGKILL)
+    signal.raise_signal(signal.SIGKILL)
     yield
 
 
 def sleep(seconds: float) -> Generator[int, bool, None]:
     yield os.getpid()
     time.sleep(seconds)
-
-
-def process_id(_: Any) -> Generator[None, bool, int]:
-    return os.getpid()
-    yield
-
-
-def moment(_: Any) -> Generator[None, bool, float]:
-    return time.time()
-    yield
 
 
 def shout(_: Any) -> Generator[None, bool, None]:
@@ -110,3 +91,20 @@ def train(epochs: int) -> Generator[float, bool, int]:
     for _ in range(epochs):
         yield float(model.fit(images, labels, verbose=0).history["loss"][0])
     return os.getpid()
+
+
+def run(executor: Executor, job: Job, argument: Any, answers: Sequence[bool] = ()) -> list[Event]:
+    """Run a job on the first worker; reports beyond the given answers are answered with True."""
+    executor.submit(executor.workers[0], job, argument)
+    events: list[Event] = []
+    replies = iter(answers)
+    while not events or events[-1].kind == "report":
+        event = executor.wait(60)
+        assert event is not None
+        event.answer(next(replies, True))
+        events.append(event)
+    return events
+
+
+def values(events: Sequence[Event]) -> list[Any]:
+    return [event.value for event in events]

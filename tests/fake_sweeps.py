@@ -9,24 +9,27 @@ from typing import Any
 
 from cnnsweep.config.compose import compose
 from cnnsweep.config.objective import Objective
+from cnnsweep.config.schema import Config
 from cnnsweep.executors.inline import InlineExecutor
-from cnnsweep.journal import journal, replay
+from cnnsweep.journal import journal
+from cnnsweep.journal.events import SweepResumed, SweepStarted
 from cnnsweep.journal.state import SweepState
-from cnnsweep.search import search as searches
-from cnnsweep.search_space import problem
-from cnnsweep.sweep.loop import Sweep
+from cnnsweep.search.registry import build
+from cnnsweep.search_space.problem import make_problem
+from cnnsweep.sweep.resume import rebuild
+from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 BASE = ("+sweep=smoke", "training.epochs=3", "budget.trials=6", "executor=inline")
 
 
 @functools.cache
-def config(*overrides: str) -> dict[str, Any]:
+def config(*overrides: str) -> Config:
     return compose([*BASE, *overrides])
 
 
 def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
-    """Like the real job: goes on after `initial_epoch`, fails where the seed says so, stops where it is told to."""
+    """Like the real job: goes on after `initial_epoch`, fails where the seed says so, stops at the answer False."""
     if spec.seed % 7 == 0:
         return TrialResult(spec.number, "failed", "loss is nan in epoch 1")
     status, epoch = "completed", spec.initial_epoch
@@ -43,22 +46,19 @@ def make(folder: Path, overrides: Sequence[str] = (), job: Callable[..., Any] = 
     path = folder / journal.FILE
     events = journal.read(path) if path.exists() else []
     composed = config(*overrides)
-    posed = problem.pose(composed, (8, 8, 1), 10)
-    objective = Objective.of(composed["objective"])
-    search = searches.build(composed, posed, objective)
-    before = replay.replay(search, SweepState(objective), events, path)
-    made = Sweep(
-        folder, posed, search, executor or InlineExecutor(), journal.Journal(path), before.ledger, [], before.pending
-    )
-    made.job = job
+    problem = make_problem(composed, (8, 8, 1), 10)
+    search = build(composed, problem, Objective.of(composed.objective))
+    state = SweepState(search.objective)
+    pending = rebuild(search, state, events, path)
+    made = Sweep(folder, problem, search, executor or InlineExecutor(), journal.Journal(path), state, [], pending, job)
     if events:
-        made.begin("resume", budget=composed["budget"], executor=composed["executor"])
+        made.record(SweepResumed(budget=composed.budget.plain(), executor=composed.executor.plain()))
     else:
-        made.begin(id=folder.name, name="fake", format=journal.FORMAT, config=composed, facts={})
+        made.record(SweepStarted(id=folder.name, sweep="fake", format=journal.FORMAT, config=composed.plain()))
     return made
 
 
 def table(sweep: Sweep) -> list[tuple[Any, ...]]:
     """What must be the same after any crash."""
-    entries = sorted(sweep.ledger.entries.values(), key=lambda e: e.number)
+    entries = sorted(sweep.state.trials.values(), key=lambda e: e.number)
     return [(e.number, dict(e.values), e.status, e.reason, e.target, e.proposal, e.curve) for e in entries]

@@ -15,21 +15,22 @@ PASSWORD = "s3cr3tpg"
 
 
 def programs() -> Path | None:
-    """Where the newest server's programs are; Debian does not put them on the path."""
+    """The folder of the newest server's programs, which Debian does not put on the path."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
     elsewhere = shutil.which("initdb")
     return found[-1].parent if found else Path(elsewhere).parent if elsewhere else None
 
 
 class Postgres:
-    """An empty database cluster on loopback, reached with a password; to be stopped hard and started again."""
+    """An empty database cluster on loopback, reached with a password; to be killed and started again."""
 
     def __init__(self, programs: Path) -> None:
         self.programs, self.port = programs, real.free_port()
         self.uri = f"postgresql+psycopg2://mlflow:{PASSWORD}@127.0.0.1:{self.port}/postgres"
         # Short, because a socket's path must be, and not below pytest's folder, which is its owner's alone.
         self.folder = Path(tempfile.mkdtemp(prefix="cnnsweep-postgres-"))
-        self._user = None if os.geteuid() else _unprivileged()  # it refuses to run as root
+        users = {user.pw_name: user for user in pwd.getpwall()}
+        self._user = None if os.geteuid() else users.get("postgres") or users["nobody"]  # it refuses to run as root
         secret = self.folder / "secret"
         secret.write_text(PASSWORD)
         if self._user:
@@ -40,9 +41,8 @@ class Postgres:
 
     def start(self) -> None:
         settings = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
-        quick = "-c fsync=off -c shared_buffers=32MB"
-        log = f"--log={self.folder}/log"
-        self._call("pg_ctl", "start", "--wait", f"--pgdata={self.folder}/data", log, f"--options={settings} {quick}")
+        options = f"--options={settings} -c fsync=off -c shared_buffers=32MB"
+        self._call("pg_ctl", "start", "--wait", f"--pgdata={self.folder}/data", f"--log={self.folder}/log", options)
 
     def stop(self) -> None:
         """As a crash: connections are cut, and the next start recovers from the log."""
@@ -55,8 +55,8 @@ class Postgres:
 
     def _call(self, program: str, *arguments: str) -> None:
         user = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []} if self._user else {}
-        said = self.folder / "said"
-        with said.open("wb") as output:  # no pipe: the server that pg_ctl leaves behind would hold it open
+        output_file = self.folder / "output"
+        with output_file.open("wb") as output:  # no pipe: the server that pg_ctl leaves behind would hold it open
             done = subprocess.run(
                 [self.programs / program, *arguments],
                 stdout=output,
@@ -67,13 +67,4 @@ class Postgres:
                 check=False,
                 **user,  # type: ignore[call-overload]
             )
-        assert done.returncode == 0, said.read_text()
-
-
-def _unprivileged() -> pwd.struct_passwd:
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise AssertionError("there is no user postgres and no user nobody")
+        assert done.returncode == 0, output_file.read_text()

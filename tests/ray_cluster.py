@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import logging
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import executor_jobs
 import real_sweeps
 
+from cnnsweep.executors.base import Executor, run_all
 from cnnsweep.executors.ray import cluster
-from cnnsweep.executors.ray.manifest import Manifest
-from cnnsweep.executors.ray.transfer import Place
+from cnnsweep.executors.ray.executor import RayExecutor
 
 SMALL: dict[str, Any] = {
     "object_store_memory": 80 * 2**20,
@@ -30,14 +29,15 @@ FAST = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "heal
 ray = cluster.load()
 
 
-def place_elsewhere(self: Manifest, path: Path, written: bool) -> Place:
-    """In place of `Manifest.place`: nodes take the driver's folders for another machine's."""
-    found = _place(self, path, written)
-    stamps = {name: (size, time + 1) for name, (size, time) in found.stamps.items()}
-    return dataclasses.replace(found, mark=None, stamps=stamps)
-
-
-_place = Manifest.place
+@contextlib.contextmanager
+def two_cores() -> Iterator[Executor]:
+    """An executor on a cluster of two cores that this process has joined, its workers ready."""
+    ray.init("local", **SMALL, num_cpus=2)
+    with contextlib.closing(RayExecutor()) as executor:
+        run_all(executor, [(executor_jobs.instant, None)] * len(executor.workers))
+        yield executor
+        executor.close()
+    leave()
 
 
 @contextlib.contextmanager

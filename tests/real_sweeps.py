@@ -19,7 +19,9 @@ import psutil
 
 from cnnsweep.config.objective import Objective
 from cnnsweep.journal import journal
+from cnnsweep.journal.events import from_json
 from cnnsweep.journal.state import SweepState, TrialState, replay
+from cnnsweep.sweep import catalog
 from cnnsweep.tracking.run_updates import MLFLOW_STATUS, text
 
 TINY = ("+sweep=smoke", "data.limit=200", "executor=cpu", "executor.workers=1")
@@ -64,35 +66,35 @@ def wait_for(condition: Callable[[], Any], what: str, process: subprocess.Popen[
     raise AssertionError(f"{what} did not come (exit code {process.poll() if process else None})")
 
 
-def sweep_folder(folder: Path) -> Path | None:
-    return next(iter(sorted((folder / "mlruns" / "sweeps").glob("*"))), None)
+def sweep_folder(folder: Path) -> Path:
+    """The folder of the first sweep under `folder`; one that does not exist where there is no sweep yet."""
+    sweeps = folder / "mlruns" / "sweeps"
+    return min(sweeps.glob("*"), default=sweeps / "none")
 
 
 def events(folder: Path) -> list[Mapping[str, Any]]:
     """Of the only sweep under `folder`, as far as they are written."""
-    sweep = sweep_folder(folder)
-    path = sweep / journal.FILE if sweep else None
-    if path is None or not path.exists():
-        return []
-    content = path.read_bytes()
+    path = sweep_folder(folder) / journal.FILE
+    content = path.read_bytes() if path.exists() else b""
     return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
 
 
-def ledger(folder: Path) -> SweepState:
+def unsent(folder: Path) -> int:
+    """The number of events that MLflow does not have yet."""
+    return catalog.unsent(sweep_folder(folder), len(events(folder)))
+
+
+def state(folder: Path) -> SweepState:
     found = events(folder)
-    return replay(found, Objective.of(found[0]["config"]["objective"]))
+    return replay(map(from_json, found), Objective.of(found[0]["config"]["objective"]))
 
 
-def table(told: SweepState) -> list[tuple[Any, ...]]:
+def table(sweep: SweepState) -> list[tuple[Any, ...]]:
     """What must not depend on crashes: everything but times."""
     return [
-        (e.number, e.name, dict(e.values), e.status, e.reason, [_untimed(row) for row in e.curve])
-        for e in sorted(told.entries.values(), key=lambda e: e.number)
+        (e.number, e.name, dict(e.values), e.status, e.reason, [{**row, "epoch_seconds": 0} for row in e.curve])
+        for e in sorted(sweep.trials.values(), key=lambda e: e.number)
     ]
-
-
-def _untimed(row: Mapping[str, float]) -> dict[str, float]:
-    return {key: value for key, value in row.items() if key != "epoch_seconds"}
 
 
 def workers(driver: int) -> list[psutil.Process]:
@@ -101,37 +103,35 @@ def workers(driver: int) -> list[psutil.Process]:
         family = psutil.Process(driver).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
-    return [p for p in family if p.ppid() != driver and "forkserver" in " ".join(_command(p))]
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
+    found = []
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            if process.ppid() != driver and "forkserver" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def disagreements(folder: Path, uri: str | None = None) -> list[str]:
     """Where MLflow says otherwise than the journal: one run a trial, each epoch once, the right status and params."""
     from mlflow.tracking import MlflowClient
 
-    told, sweep = ledger(folder), sweep_folder(folder)
-    assert sweep is not None
+    known = state(folder)
     client = MlflowClient(uri or f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("cnnsweep")
-    runs = _all_runs(client, experiment.experiment_id, sweep.name)
+    of_sweep = f"tags.`cnnsweep.sweep` = '{sweep_folder(folder).name}'"
+    runs = client.search_runs([experiment.experiment_id], of_sweep, max_results=5000)
     parents = [r for r in runs if r.data.tags["cnnsweep.kind"] == "sweep"]
     trials = {int(r.data.tags["cnnsweep.trial"]): r for r in runs if r.data.tags["cnnsweep.kind"] == "trial"}
     found = []
     if len(parents) != 1 or len(runs) != len(trials) + 1:
         found.append(f"{len(runs)} runs for {len(trials)} trials and {len(parents)} sweeps")
-    status = told.stop["status"] if told.stop else "running"
+    status = known.stop.status if known.stop else "running"
     found += [f"sweep: {p.info.status}, not {status}" for p in parents if p.info.status != MLFLOW_STATUS[status]]
-    for number in sorted({*trials, *told.entries}):
-        if number not in trials or number not in told.entries:
+    for number in sorted({*trials, *known.trials}):
+        if number not in trials or number not in known.trials:
             found.append(f"trial {number} is only in {'MLflow' if number in trials else 'the journal'}")
         else:
-            found += _differences(client, trials[number], told.entries[number])
+            found += _differences(client, trials[number], known.trials[number])
     return found
 
 
@@ -150,16 +150,6 @@ def _differences(client: Any, run_: Any, entry: TrialState) -> list[str]:
     return [f"trial {entry.number}: {what} {a} != {b}" for what, (a, b) in pairs.items() if a != b]
 
 
-def _all_runs(client: Any, experiment: str, sweep: str) -> list[Any]:
-    found, token = [], None
-    while True:
-        page = client.search_runs([experiment], f"tags.`cnnsweep.sweep` = '{sweep}'", 1, 1000, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -173,7 +163,7 @@ def listens(port: int) -> bool:
 
 
 class Server:
-    """A real MLflow server on loopback, on SQLite unless it is told another store; to be killed and started again."""
+    """A real MLflow server on loopback, on SQLite unless it is given another store; to be killed and started again."""
 
     def __init__(
         self, folder: Path, store: str | None = None, *, options: Sequence[str] = (), workers: int = 1
@@ -204,11 +194,10 @@ class Server:
             wait_for(self.answers, "the MLflow server", self._process)
 
     def answers(self) -> bool:
-        try:
+        with contextlib.suppress(OSError):
             urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
-        except OSError:
-            return False
-        return True
+            return True
+        return False
 
     def kill(self) -> None:
         """SIGKILL to the server and all its processes."""

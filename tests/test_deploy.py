@@ -1,7 +1,7 @@
-"""The files of deploy/: they parse, agree with the versions and options there are, and the scripts do what they say.
+"""The files of deploy/: they parse, agree with the pinned versions and the config, and the SLURM script works.
 
-There is no Docker, SLURM or Kubernetes here. tests/test_server.py runs the server's command; here `srun`, `scontrol`
-and Ray are stand-ins that note how they were called, and Ray's own command line reads the notes.
+There is no Docker, SLURM or Kubernetes here. tests/tracking/test_server.py runs the server's command; here `srun`,
+`scontrol` and Ray are stand-ins that log their arguments, which Ray's own command line then parses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cnnsweep.config.compose import compose, shipped
+from cnnsweep.config import shipped
+from cnnsweep.config.compose import compose
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -77,20 +78,21 @@ class TestKubeRay:
 
     def test_kinds(self) -> None:
         assert (self.job["apiVersion"], self.job["kind"]) == ("ray.io/v1", "RayJob")
-        assert self.claim["spec"]["accessModes"] == ["ReadWriteMany"]
+        assert self.claim["spec"]["accessModes"] == ["ReadWriteOnce"]
 
     @needs_ray
     def test_the_version_of_ray(self) -> None:
         assert self.cluster["rayVersion"] == PINS["ray"]
 
-    def test_all_pods_have_one_image_and_the_shared_folder(self) -> None:
+    def test_all_pods_have_one_image_and_the_driver_the_sweep_s_folder(self) -> None:
         (image,) = {container["image"] for pod in self.pods for container in pod["containers"]}
         assert image in (DEPLOY / "Dockerfile").read_text()
-        for pod in self.pods:
-            (mount,) = pod["containers"][0]["volumeMounts"]
-            (volume,) = pod["volumes"]
-            assert volume["persistentVolumeClaim"]["claimName"] == self.claim["metadata"]["name"]
-            assert (mount["name"], mount["mountPath"]) == (volume["name"], "/sweeps")
+        head, *workers = self.pods
+        (mount,) = head["containers"][0]["volumeMounts"]
+        (volume,) = head["volumes"]
+        assert volume["persistentVolumeClaim"]["claimName"] == self.claim["metadata"]["name"]
+        assert (mount["name"], mount["mountPath"]) == (volume["name"], "/sweeps")
+        assert not any("volumes" in pod for pod in workers)
 
     def test_workers_have_a_gpu_bounds_and_no_password(self) -> None:
         (group,) = self.cluster["workerGroupSpecs"]
@@ -113,7 +115,7 @@ class TestKubeRay:
         script, *overrides = self.job["spec"]["entrypoint"].split()
         assert script == "start_or_resume"
         config = compose(["executor=ray", "tracking=server", *overrides, "tracking.uri=http://host:5000"])
-        assert config["executor"]["address"] == "auto"
+        assert config.executor.address == "auto"
         assert not re.search(r"[$'\"\\;&|]", self.job["spec"]["entrypoint"]), "it passes through several shells"
 
 
@@ -195,7 +197,7 @@ def test_the_slurm_job_stops_its_driver_at_the_time_limit_and_goes_on_when_it_is
     head, workers = sorted(started, key=lambda arguments: "--head" not in arguments)
     check_ray(head, workers, next(a for a in first if a.startswith("executor.address=")).partition("=")[2])
     if (shipped() / "executor" / "ray.yaml").exists():
-        assert compose(first)["executor"]["grace_seconds"] == 240
+        assert compose(first).executor.grace_seconds == 240
 
     done = subprocess.run(line, env=job, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

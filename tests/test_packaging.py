@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,17 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
     declared = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
     unfit = [str(r) for r in declared if not r.specifier.contains(pinned.get(canonicalize_name(r.name), "0"))]
     assert unfit == []
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    """A package that another happens to bring may be gone tomorrow."""
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "cnnsweep").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    names = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"cnnsweep", "pydantic_core"}
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    declared = {canonicalize_name(Requirement(line).name) for lines in groups for line in lines}
+    providers = packages_distributions()
+    unknown = {name for name in names if not {canonicalize_name(p) for p in providers.get(name, [name])} & declared}
+    assert not unknown

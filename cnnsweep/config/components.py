@@ -6,9 +6,12 @@ import importlib
 import os
 import shutil
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from cnnsweep.errors import UserError, nearest
+
+Component = TypeVar("Component")
 
 
 def locate(key: str, path: str) -> Any:
@@ -20,13 +23,30 @@ def locate(key: str, path: str) -> Any:
     module_name, _, name = str(path).rpartition(".")
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, TypeError) as error:
         raise UserError(f"{key}: cannot import '{path}' (expected package.module.name): {error}") from error
     found = getattr(module, name, None)
     if not callable(found):
         public = [n for n in vars(module) if not n.startswith("_")]
         raise UserError(f"{key}: '{module_name}' has no class or function '{name}'{nearest(name, public)}")
     return found
+
+
+def configured_by(type_: type) -> Callable[[Component], Component]:
+    """Name the type of a component's section of the config, for the class or function that is decorated."""
+
+    def decorate(component: Component) -> Component:
+        component.config_type = type_  # type: ignore[attr-defined]
+        return component
+
+    return decorate
+
+
+def config_type(group: str, target: str) -> Any:
+    """The type that belongs to a component of this package; None for one of the user's own."""
+    if not target.startswith("cnnsweep."):
+        return None
+    return getattr(locate(f"{group}._target_", target), "config_type", None)
 
 
 def program() -> str:

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cnnsweep.config.schema import COSTS, METRICS
 from cnnsweep.errors import UserError, unknown
 
 Direction = Literal["max", "min"]
+METRICS = ("val_accuracy", "val_loss", "accuracy", "loss")
+COSTS = ("parameters", "mmacs")
+"""Known of a network before it is trained; one may be an objective beside a metric."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,17 @@ class Objective:
         return cls(first, direction(first), tuple(cls(n, direction(n)) for n in names if n != first))
 
     @property
+    def sign(self) -> float:
+        """Multiplied by it, smaller values are better."""
+        return -1.0 if self.direction == "max" else 1.0
+
+    @property
     def all(self) -> tuple[Objective, ...]:
         return (self, *self.also)
 
     def point(self, values: Mapping[str, Any]) -> tuple[float, ...] | None:
         """A trial's values of all objectives, the smaller the better; None where one is missing or not finite."""
-        found = [(-1.0 if o.direction == "max" else 1.0) * float(values.get(o.metric, math.nan)) for o in self.all]
+        found = [o.sign * float(values.get(o.metric, math.nan)) for o in self.all]
         return tuple(found) if all(math.isfinite(value) for value in found) else None
 
     def better(self, value: float, than: float | None) -> bool:
@@ -54,12 +61,8 @@ class Objective:
 
     def best(self, values: Iterable[float]) -> int | None:
         """The index of the best value, the first of equals; None where there is none."""
-        found: int | None = None
-        best: float | None = None
-        for index, value in enumerate(values):
-            if self.better(value, best):
-                found, best = index, value
-        return found
+        known = {index: value for index, value in enumerate(values) if not math.isnan(value)}
+        return (max if self.direction == "max" else min)(known, key=known.__getitem__, default=None)
 
 
 def direction(name: str) -> Direction:

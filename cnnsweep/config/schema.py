@@ -1,290 +1,295 @@
-"""The types and bounds of every key of the config. Values stand in conf/, never here."""
+"""The types of the config's sections. Values stand in conf/, never here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from omegaconf import MISSING
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
-
-def key(**bounds: Any) -> Any:
-    """A key without a default. Bounds: `above`, `least`, `below`, `most` for numbers, `choices` for words.
-
-    `each`: such bounds for a whole number or a word, or for each of a list of them.
-    """
-    return field(default=MISSING, metadata=bounds)
+from cnnsweep.config import objective
+from cnnsweep.config.components import config_type
+from cnnsweep.config.validation import Float, Int, Quantity, short, validate
+from cnnsweep.errors import UserError
 
 
-BACKENDS = ("tensorflow", "jax", "torch")
-OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
-SCHEDULES = ("constant", "cosine")
-ACTIVATIONS = (
-    "celu", "elu", "exponential", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "linear", "mish",
-    "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "squareplus", "swish", "tanh",
-)  # fmt: skip
-PADDINGS = ("same", "valid")
-POOLINGS = ("max", "average", "none")
-BACKBONES = (
-    "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge", "DenseNet121", "DenseNet169",
-    "DenseNet201", "EfficientNetB0", "EfficientNetB1", "EfficientNetB2", "EfficientNetB3", "EfficientNetB4",
-    "EfficientNetB5", "EfficientNetB6", "EfficientNetB7", "EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2",
-    "EfficientNetV2B3", "EfficientNetV2L", "EfficientNetV2M", "EfficientNetV2S", "InceptionResNetV2", "InceptionV3",
-    "MobileNet", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small", "NASNetLarge", "NASNetMobile", "ResNet101",
-    "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2", "VGG16", "VGG19", "Xception",
-)  # fmt: skip
-"""The networks of keras.applications, listed here so that a wrong name is found without loading Keras."""
-SAMPLERS = ("random", "tpe", "gp", "cmaes", "qmc", "nsga2")
-VARIANTS = ("promotion", "stopping")
-METRICS = ("val_accuracy", "val_loss", "accuracy", "loss")
-COSTS = ("parameters", "mmacs")
-"""What may be an objective beside a metric: known of a network before it is trained."""
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}", name):
+        raise ValueError(f"'{short(name)}' (use letters, digits and _ . - only, 80 at most)")
+    return name
 
 
-@dataclass
-class Root:
-    name: str = key()
-    seed: int = key(least=0, most=2**32 - 1)
-    backend: str = key(choices=BACKENDS)
-    objective: Any = key()
-    limits: Any = None
-    data: Any = None
-    model: Any = None
-    space: Any = None
-    search: Any = None
-    training: Any = None
-    executor: Any = None
-    tracking: Any = None
-    budget: Any = None
-    export: Any = None
+def _check_steps(steps: object) -> object:
+    if steps != "auto" and (type(steps) is not int or steps < 1):
+        raise ValueError(f"'{steps}' (auto, or a whole number from 1)")
+    return steps
 
 
-@dataclass
-class Limits:
-    parameters: Any = key()
-    mmacs: Any = key()
-    activation_mb: Any = key()
+def _check_deterministic(value: object) -> object:
+    if value not in ("auto", True, False):
+        raise ValueError(f"'{value}' (auto, true or false)")
+    return value
 
 
-@dataclass
-class Augment:
-    flip: bool = key()
-    shift: float = key(least=0, below=1)
-    rotation: float = key(least=0, most=1)
-    zoom: float = key(least=0, below=1)
-    contrast: float = key(least=0, most=1)
+class Section(BaseModel):
+    """A group of keys: frozen, and no key beside those that are declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, coerce_numbers_to_str=True)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the section as plain nested data for JSON and YAML, with the keys of the config files."""
+        return self.model_dump(by_alias=True)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some keys changed, unchecked."""
+        return self.model_copy(update=changes)
 
 
-@dataclass
-class Data:
-    _target_: str = key()
-    dir: str | None = key()
-    limit: int | None = key(above=0)
-    validation: float = key(above=0, below=1)
-    augment: Augment = field(default_factory=Augment)
+class Augment(Section):
+    """Random changes of the training images; 0 or false: off."""
+
+    flip: bool
+    shift: Float = Field(ge=0, lt=1)
+    rotation: Float = Field(ge=0, le=1)
+    zoom: Float = Field(ge=0, lt=1)
+    contrast: Float = Field(ge=0, le=1)
+
+    @property
+    def active(self) -> int:
+        """The number of changes that are on."""
+        return sum(map(bool, (self.flip, self.shift, self.rotation, self.zoom, self.contrast)))
 
 
-@dataclass
-class Npz(Data):
-    file: str = key()
+class Component(Section):
+    """A section that configures a class or function, which `_target_` names."""
+
+    target: str = Field(alias="_target_")
+
+    @property
+    def is_custom(self) -> bool:
+        """True for a user's own component, which may have any keys."""
+        return self.model_config["extra"] == "allow"
+
+    def argument(self) -> Any:
+        """Return what the component's functions are called with: this section, a mapping for a user's own."""
+        return self.plain() if self.is_custom else self
+
+    def settings(self) -> dict[str, Any]:
+        """Return the keys that are declared by the component itself, as keyword arguments for its class."""
+        base = {name for kind in BASES for name in kind.model_fields if isinstance(self, kind)}
+        return {name: value for name, value in self.plain().items() if name not in base and name != "_target_"}
 
 
-SIZE = {"most": 2**31 - 1}
+class DataConfig(Component):
+    """Keys that every data source has."""
+
+    dir: str | None
+    limit: Int | None = Field(gt=0)
+    validation: Float = Field(gt=0, lt=1)
+    augment: Augment
 
 
-@dataclass
-class ImageFolder(Data):
-    test: float = key(above=0, below=1)
-    image_size: Any = key()
-    resize: str = key(choices=("crop", "pad", "stretch"))
-    color: str = key(choices=("rgb", "grey"))
-    skip_bad: bool = key()
-    cache: str = key()
+class ModelConfig(Component):
+    """Keys that every model family has; each names a function, or is null."""
+
+    layers: str | None = None
+    check: str | None = None
+    prepare: str | None = None
+
+    def describe(self, values: Mapping[str, object]) -> str:
+        """The network in a few characters, for lists and legends: its searched values, or the family's name."""
+        found = [v for name, v in values.items() if name.startswith("model.")]
+        texts = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in found]
+        return " ".join(texts) or self.target.rpartition(".")[2]
 
 
-@dataclass
-class Transfer:
-    """A pre-trained backbone and a head; models.transfer says what the keys mean."""
+class SearchConfig(Component):
+    """Keys that every search has."""
 
-    _target_: str = key()
-    layers: str | None = key()
-    check: str | None = key()
-    prepare: str | None = key()
-    backbone: str = key(choices=BACKBONES)
-    weights: str = key()
-    cut: str | None = key()
-    input_size: int | None = key(least=1)
-    pooling: str = key(choices=("average", "max", "flatten"))
-    dense_layers: int = key(least=0)
-    dense_units: int = key(least=1)
-    activation: str = key(choices=ACTIVATIONS)
-    dropout: float = key(least=0, below=1)
-    cache: str | None = key()
+    max_failures: Int | None = Field(ge=1)
+    start_with: Any
+    learn_from: str | None
 
 
-@dataclass
-class Cnn:
-    """Block settings are one value or a list with one a block; the bounds hold for `each`.
+class ExecutorConfig(Component):
+    """Keys that every executor has."""
 
-    Sizes below 1 are left to the arithmetic of layers, which refuses them with the table of the layers before.
-    """
-
-    _target_: str = key()
-    layers: str | None = key()
-    blocks: int = key(least=1, most=100)
-    filters: Any = key(each=SIZE)
-    kernel_size: Any = key(each=SIZE)
-    stride: Any = key(each=SIZE)
-    dilation: Any = key(each=SIZE)
-    padding: Any = key(each={"choices": PADDINGS})
-    pooling: Any = key(each={"choices": POOLINGS})
-    pool_size: Any = key(each=SIZE)
-    activation: str = key(choices=ACTIVATIONS)
-    batch_norm: bool = key()
-    head: str = key(choices=("flatten", "average"))
-    dense_units: int = key(least=0)
-    dropout: float = key(least=0, below=1)
+    trial_minutes: Float | None = Field(gt=0)
+    hang_minutes: Float | None = Field(gt=0)
+    grace_seconds: Float = Field(ge=0)
 
 
-@dataclass
-class Training:
-    epochs: int = key(least=1)
-    batch_size: int = key(least=1)
-    optimizer: str = key(choices=OPTIMIZERS)
-    learning_rate: float = key(above=0)
-    weight_decay: float = key(least=0)
-    schedule: str = key(choices=SCHEDULES)
-    patience: int | None = key(least=1)
-    steps_per_execution: Any = key()
-    deterministic: Any = key()
-    retry_smaller_batch: bool = key()
-    unfreeze: Any = key()
-    unfreeze_epochs: int = key(least=1)
-    unfreeze_learning_rate: float = key(above=0)
+BASES = (DataConfig, ModelConfig, SearchConfig, ExecutorConfig)
 
 
-@dataclass
-class Search:
-    _target_: str = key()
-    max_failures: int | None = key(least=1)
-    start_with: Any = key()
-    learn_from: str | None = key()
+class CustomData(DataConfig, extra="allow"):
+    dir: str | None = None
+    limit: Int | None = Field(None, gt=0)
+    validation: Float = Field(0.1, gt=0, lt=1)
+    augment: Augment = Augment(flip=False, shift=0, rotation=0, zoom=0, contrast=0)
 
 
-@dataclass
-class Bayesian(Search):
-    initial_points: int | None = key(least=1)
-    alpha: float = key(above=0)
-    beta: float = key(least=0)
+class CustomModel(ModelConfig, extra="allow"):
+    """A model family of the user's own."""
 
 
-@dataclass
-class Hyperband(Search):
-    factor: int = key(least=2)
-    iterations: int | None = key(least=1)
-    sampler: str = key(choices=SAMPLERS)
-    startup: int | None = key(least=1)
+class CustomSearch(SearchConfig, extra="allow"):
+    max_failures: Int | None = Field(None, ge=1)
+    start_with: Any = ()
+    learn_from: str | None = None
 
 
-@dataclass
-class Asha(Search):
-    factor: int = key(least=2)
-    min_epochs: int = key(least=1)
-    variant: str = key(choices=VARIANTS)
-    sampler: str = key(choices=SAMPLERS)
-    startup: int | None = key(least=1)
+class CustomExecutor(ExecutorConfig, extra="allow"):
+    trial_minutes: Float | None = Field(None, gt=0)
+    hang_minutes: Float | None = Field(None, gt=0)
+    grace_seconds: Float = Field(30.0, ge=0)
 
 
-@dataclass
-class Modelled(Search):
-    startup: int | None = key(least=1)
+class Training(Section):
+    """How a trial is trained."""
+
+    epochs: Int = Field(ge=1)
+    batch_size: Int = Field(ge=1)
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
+    learning_rate: Float = Field(gt=0)
+    weight_decay: Float = Field(ge=0)
+    schedule: Literal["constant", "cosine"]
+    patience: Int | None = Field(ge=1)
+    steps_per_execution: Annotated[int | str, BeforeValidator(_check_steps)]
+    deterministic: Annotated[bool | str, BeforeValidator(_check_deterministic)]
+    retry_smaller_batch: bool
+    unfreeze: str | int | float | None
+    unfreeze_epochs: Int = Field(ge=1)
+    unfreeze_learning_rate: Float = Field(gt=0)
 
 
-@dataclass
-class Evolved(Modelled):
-    population: int | None = key(least=2)
+class Limits(Section):
+    """The largest networks that may be proposed; null: no limit."""
+
+    parameters: Quantity
+    mmacs: Quantity
+    activation_mb: Quantity
 
 
-@dataclass
-class Limited:
-    """What every executor of ours knows."""
+class Tracking(Section):
+    """The MLflow store, and what is logged there."""
 
-    _target_: str = key()
-    trial_minutes: float | None = key(above=0)
-    hang_minutes: float | None = key(above=0)
-    grace_seconds: float = key(least=0)
-
-
-@dataclass
-class Inline(Limited):
-    threads: int = key(least=1)
+    uri: str | None
+    dir: str
+    experiment: str
+    tags: dict[str, Any]
+    gallery: Int = Field(ge=0)
+    report: bool
 
 
-@dataclass
-class Process(Limited):
-    device: str = key(choices=("auto", "gpu", "cpu"))
-    gpus: int | None = key(least=1)
-    workers_per_gpu: int = key(least=1)
-    workers: int | None = key(least=1)
-    threads: int | None = key(least=1)
-    trials_per_worker: int | None = key(least=1)
+class Budget(Section):
+    """The end of a sweep: the first of these limits that is reached."""
+
+    trials: Int | None = Field(ge=1)
+    minutes: Float | None = Field(gt=0)
+    epochs: Int | None = Field(ge=1)
+    finalists: Int | None = Field(ge=1)
+    replicates: Int | None = Field(ge=1)
 
 
-@dataclass
-class Ray(Limited):
-    address: str | None = key()
-    num_gpus: float | None = key(least=0, most=1)
-    num_cpus: float | None = key(above=0)
-    storage: str | None = key()
+class Export(Section):
+    """The final training of the best network."""
+
+    seeds: Int = Field(ge=1, le=100)
 
 
-@dataclass
-class Tracking:
-    uri: str | None = key()
-    dir: str = key()
-    experiment: str = key()
-    tags: dict[str, Any] = field(default_factory=dict)
-    gallery: int = key(least=0)
-    report: bool = key()
+class Config(Section):
+    """A checked config: one complete, trainable network, and how it is searched."""
+
+    name: Annotated[str, AfterValidator(_check_name)]
+    seed: int = Field(ge=0, le=2**32 - 1)
+    backend: Literal["tensorflow", "jax", "torch"]
+    objective: str | list[str]
+    limits: Limits
+    data: SerializeAsAny[DataConfig]
+    model: SerializeAsAny[ModelConfig]
+    space: dict[str, Any]
+    search: SerializeAsAny[SearchConfig]
+    training: Training
+    executor: SerializeAsAny[ExecutorConfig]
+    tracking: Tracking
+    budget: Budget
+    export: Export
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Config:
+        """Check plain nested data and return the config. Raises `UserError` for the first fault."""
+        found = {**plain, "space": plain.get("space") or {}}
+        found |= {name: check_section(name, plain[name]) for name in SECTIONS if name in plain}
+        if "objective" in plain:
+            found["objective"] = objective.read(plain["objective"])
+        config = validate("", cls, found)
+        if config.budget.trials is config.budget.minutes is config.budget.epochs is None:
+            raise UserError("budget: a sweep needs an end; set at least one of budget.trials, .minutes, .epochs")
+        return config
+
+    def with_values(self, values: Mapping[str, Any]) -> Config:
+        """Return a copy with searched keys replaced; `model.filters.2` is block 2's entry of a list.
+
+        The values are not checked again: the space was checked when it was read.
+        """
+        tree: dict[str, Any] = {}
+        for name, value in values.items():
+            *path, last = name.split(".")
+            node = tree
+            for part in path:
+                node = node.setdefault(part, {})
+            node[last] = value
+        return self.replace(**{name: _with(getattr(self, name), changes) for name, changes in tree.items()})
 
 
-@dataclass
-class Export:
-    seeds: int = key(least=1, most=100)
+def _with(section: Section, changes: dict[str, Any]) -> Section:
+    """A section with changes as a tree; the keys of a list are the numbers of its blocks."""
+    found = dict(changes)
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            before = getattr(section, name)
+            if isinstance(before, Section):
+                found[name] = _with(before, value)
+            elif isinstance(before, dict):
+                found[name] = before | value
+            else:
+                blocks = int(changes.get("blocks", getattr(section, "blocks", 0)))
+                rest = before if isinstance(before, list) else [before]
+                found[name] = [value.get(str(i), rest[min(i, len(rest)) - 1]) for i in range(1, blocks + 1)]
+    return section.replace(**found)
 
 
-@dataclass
-class Budget:
-    trials: int | None = key(least=1)
-    minutes: float | None = key(above=0)
-    epochs: int | None = key(least=1)
-    finalists: int | None = key(least=1)
-    replicates: int | None = key(least=1)
-
-
-BY_TARGET: dict[str, type] = {
-    "cnnsweep.data.npz.load": Npz,
-    "cnnsweep.data.digits.load": Data,
-    "cnnsweep.data.idx.mnist": Data,
-    "cnnsweep.data.idx.fashion_mnist": Data,
-    "cnnsweep.data.image_folder.load": ImageFolder,
-    "cnnsweep.models.cnn.build": Cnn,
-    "cnnsweep.models.transfer.build": Transfer,
-    "cnnsweep.search.random.RandomOracle": Search,
-    "cnnsweep.search.grid.GridOracle": Search,
-    "cnnsweep.search.bayesian.BayesianOracle": Bayesian,
-    "cnnsweep.search.hyperband.HyperbandOracle": Hyperband,
-    "cnnsweep.search.asha.AshaOracle": Asha,
-    "cnnsweep.search.tpe.TpeOracle": Modelled,
-    "cnnsweep.search.gp.GpOracle": Modelled,
-    "cnnsweep.search.cmaes.CmaesOracle": Evolved,
-    "cnnsweep.search.qmc.QmcOracle": Search,
-    "cnnsweep.search.nsga2.Nsga2Oracle": Evolved,
-    "cnnsweep.executors.inline.InlineExecutor": Inline,
-    "cnnsweep.executors.process.ProcessExecutor": Process,
-    "cnnsweep.executors.ray.executor.RayExecutor": Ray,
+SECTIONS: dict[str, type[Section]] = {
+    "limits": Limits,
+    "data": CustomData,
+    "model": CustomModel,
+    "search": CustomSearch,
+    "training": Training,
+    "executor": CustomExecutor,
+    "tracking": Tracking,
+    "budget": Budget,
+    "export": Export,
 }
-"""What a component's config may hold. A target that is not listed is a user's own: its keys are its own affair."""
 
-BY_GROUP: dict[str, type] = {"tracking": Tracking, "budget": Budget, "limits": Limits, "export": Export}
-EXTENSIBLE = ("data", "model", "search", "executor")
+
+def check_section(name: str, values: object) -> Section:
+    """Check one section of a config by its type, a component's by the type that belongs to its `_target_`."""
+    kind = SECTIONS[name]
+    if issubclass(kind, Component) and isinstance(values, Mapping):
+        target = values.get("_target_")
+        if not isinstance(target, str):
+            raise UserError(f"{name}: needs `_target_`, the class or function that it configures")
+        kind = config_type(name, target) or kind
+    return validate(name, kind, values)
+
+
+def check_value(config: Config, name: str, value: object) -> None:
+    """Check that a key could have this value: no searched value can have a wrong type or be out of bounds later."""
+    section, *path, last = name.split(".")
+    changed = node = getattr(config, section).plain()
+    for part in path:
+        node = node[part]
+    node[last] = value
+    check_section(section, changed)

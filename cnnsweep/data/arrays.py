@@ -1,19 +1,19 @@
-"""What a loader returns (`Arrays`) and what a sweep trains on (`Dataset`)."""
+"""Images and labels: `Arrays`, which a loader returns, their checks, and `Dataset`, on which a sweep trains."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cnnsweep.errors import UserError
 
 Array = NDArray[Any]
 
-SHOWN = 200
-"""Faults that one error lists; of more it gives the number."""
+LISTED = 200  # faults in one error; the others are counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,31 +29,31 @@ class Arrays:
     y_train: Array
     x_test: Array | None
     y_test: Array | None
-    """None, both of them: split off the training set, the share that the config's `test` says."""
+    """Both None: split off the training set, by the share `data.test`."""
     class_names: tuple[str, ...]
     """One name a class; empty: the classes are numbered."""
     source: str
-    """For people: where the arrays came from."""
+    """Where the arrays came from, for people."""
     x_val: Array | None = None
     y_val: Array | None = None
     """A validation set of the data's own; without one, it is split off the training set."""
     scale: float | None = None
-    """Multiplies x to give 0..1; None: 1 where no value is above 1, else 1/255."""
+    """Multiplied with x it gives 0..1; None: 1 where no value is above 1, else 1/255."""
     name: str | None = None
     """None: named after the loader."""
     files: Mapping[str, str] = field(default_factory=dict)
     """The file of "x_train", "y_train" …, for messages, where each has its own."""
     digest: str | None = None
-    """Stands for the content, where the loader knows it already; None: all of it is read to find one."""
+    """A digest of the content, if the loader knows one; None: it is computed."""
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that are there: "train" and, where the data has its own, "val" and "test"."""
+        """The splits that the data has: "train" and, if it has its own, "val" and "test"."""
         own = {"val": (self.x_val, self.y_val), "test": (self.x_test, self.y_test)}
         return ("train", *(split for split, halves in own.items() if any(a is not None for a in halves)))
 
-    def where(self, key: str) -> str:
-        """The place of one array, for messages."""
+    def place(self, key: str) -> str:
+        """Where one array came from, for messages."""
         return self.files.get(key, f"{self.source}: {key}")
 
 
@@ -94,10 +94,114 @@ class Dataset:
 
 
 def refuse(faults: list[str], advice: str = "") -> NoReturn:
-    """Raise one UserError that lists all faults, each of which starts with its file, and then what can be done."""
+    """Raise one UserError that lists all faults, each of which starts with its file, and then the advice."""
     last = f"\n  {advice}" if advice else ""
     if len(faults) == 1:
         raise UserError(f"data cannot be used: {faults[0]}{last}")
-    more = [f"… and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
-    lines = "".join(f"\n  {fault}" for fault in [*faults[:SHOWN], *more])
+    more = [f"… and {len(faults) - LISTED:,} more"] if len(faults) > LISTED else []
+    lines = "".join(f"\n  {fault}" for fault in [*faults[:LISTED], *more])
     raise UserError(f"data cannot be used, {len(faults):,} faults:{lines}{last}")
+
+
+def find_faults(arrays: Arrays) -> list[str]:
+    """Return every fault of the arrays; none if `load` can use them."""
+    faults = [fault for split in arrays.splits for fault in _split_faults(arrays, split)]
+    # Comparisons between splits mean something only for arrays that are sound themselves.
+    return faults or [*_mismatches(arrays), *_class_faults(arrays)]
+
+
+def count_classes(arrays: Arrays) -> int:
+    """The number of class names or, without names, one more than the largest training label."""
+    return len(arrays.class_names) or int(arrays.y_train.max()) + 1
+
+
+def find_scale(arrays: Arrays) -> float:
+    """The factor by which x becomes 0..1."""
+    if arrays.scale is not None:
+        return arrays.scale
+    return 1.0 if max(float(getattr(arrays, f"x_{s}").max()) for s in arrays.splits) <= 1 else 1 / 255
+
+
+def _split_faults(arrays: Arrays, split: str) -> Iterator[str]:
+    x, y = getattr(arrays, f"x_{split}"), getattr(arrays, f"y_{split}")
+    x_place, y_place = arrays.place(f"x_{split}"), arrays.place(f"y_{split}")
+    if x is None or y is None:
+        yield f"{x_place if x is None else y_place}: missing, though the set's other half is there"
+        return
+    yield from (f"{x_place}: {fault}" for fault in _image_faults(x, arrays.scale))
+    yield from (f"{y_place}: {fault}" for fault in _label_faults(y))
+    if x.ndim and y.ndim and len(x) != len(y):
+        yield f"{y_place}: {len(y):,} labels for {len(x):,} images in {x_place}"
+
+
+def _image_faults(x: Array, scale: float | None) -> Iterator[str]:
+    if x.ndim not in (3, 4):
+        yield f"shape {x.shape}, expected (images, height, width) or (images, height, width, channels)"
+    elif x.size == 0:
+        yield f"shape {x.shape} holds no images"
+    elif x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[2] == x.shape[3] > 4:
+        yield f"shape {x.shape} has the channels first, expected (images, height, width, channels)"
+    elif x.dtype.kind not in "buif":
+        yield f"dtype {x.dtype}, expected uint8 or float32"
+    else:
+        yield from _value_faults(x, scale)
+
+
+def _value_faults(x: Array, scale: float | None) -> Iterator[str]:
+    if x.dtype == np.uint8 and scale in (None, 1 / 255):  # cannot be wrong, and may be too large to look at
+        return
+    low, high = float(x.min()), float(x.max())
+    top = 255.0 if scale is None else 1 / scale
+    if np.isnan(low):
+        bad = np.flatnonzero(np.isnan(x).reshape(len(x), -1).any(axis=1))
+        yield f"NaN in {len(bad):,} of {len(x):,} images, first in image {bad[0]}"
+    elif low < 0 or high > top * (1 + 1e-6):
+        allowed = "0..1 or 0..255" if scale is None else f"0..{top:g}"
+        yield f"values from {low:g} to {high:g}, expected {allowed}"
+    elif scale is None and x.dtype.kind == "f" and 1 < high < 2:
+        yield f"values from {low:g} to {high:g}, which is neither 0..1 nor 0..255"
+
+
+def _label_faults(y: Array) -> Iterator[str]:
+    if y.ndim == 2 and y.shape[1] > 1:
+        yield f"shape {y.shape}, expected (images,); one-hot labels become numbers with argmax(axis=1)"
+    elif y.ndim != 1 and y.shape[1:] != (1,):
+        yield f"shape {y.shape}, expected (images,)"
+    elif y.dtype.kind not in "ui":
+        yield f"dtype {y.dtype}, expected whole numbers such as int32"
+    elif y.size and int(y.min()) < 0:
+        yield f"label {int(y.min())}, expected whole numbers from 0"
+
+
+def _mismatches(arrays: Arrays) -> Iterator[str]:
+    train = arrays.x_train
+    for split in arrays.splits[1:]:
+        place, x = arrays.place(f"x_{split}"), getattr(arrays, f"x_{split}")
+        shape, expected = ((*a.shape, 1)[1:4] for a in (x, train))
+        if shape != expected:
+            yield f"{place}: images of {shape}, the training images are {expected}"
+        if split == "test" and x.shape == train.shape and np.array_equal(x, train):
+            yield f"{place}: the test images are the training images"
+        if arrays.scale is None and (x.max() > 1) != (train.max() > 1):
+            yield f"{place}: values up to {x.max():g}, the training images' go up to {train.max():g}"
+        if (x.dtype.kind == "f") != (train.dtype.kind == "f"):
+            yield f"{place}: dtype {x.dtype}, the training images are {train.dtype}"
+
+
+def _class_faults(arrays: Arrays) -> Iterator[str]:
+    classes = count_classes(arrays)
+    if classes < 2:
+        yield f"{arrays.place('y_train')}: {classes} class, at least 2 are needed"
+        return
+    for split in arrays.splits:
+        place, found = arrays.place(f"y_{split}"), np.unique(getattr(arrays, f"y_{split}"))
+        if found[-1] >= classes:
+            yield f"{place}: label {found[-1]}, expected 0..{classes - 1} ({classes} classes)"
+        # Searched, not counted up to: a label such as 2,000,000,000 would make a list of that length.
+        kept = int((found < classes).sum())
+        if kept < classes:
+            gaps = np.flatnonzero(found[:kept] != np.arange(kept))
+            missing = int(gaps[0]) if len(gaps) else kept
+            name = f" ({arrays.class_names[missing]})" if arrays.class_names else ""
+            others = f" and of {classes - kept - 1:,} more" if classes - kept > 1 else ""
+            yield f"{place}: no image of class {missing}{name}{others}"

@@ -1,20 +1,20 @@
-"""The handwritten digits that ship with scikit-learn: 1,797 images, 8×8 grey, no download."""
+"""The handwritten digits of scikit-learn: 1,797 images, 8×8 grey, no download."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
+from cnnsweep.config.components import configured_by
+from cnnsweep.config.schema import DataConfig
 from cnnsweep.data.arrays import Arrays
-from cnnsweep.data.split import choose, shares
+from cnnsweep.data.loading import choose, shares
 
 TEST_SHARE, TEST_SEED = 0.2, 0
 
 
-def load(config: Mapping[str, Any]) -> Arrays:  # noqa: ARG001 - every loader takes the config
-    """One fifth, stratified, is the test set: the same images whatever the sweep's seed. Pixels are 0..16."""
+@configured_by(DataConfig)
+def load(config: DataConfig) -> Arrays:  # noqa: ARG001 - every loader takes the config
+    """One fifth, stratified, is the test set: the same images for every seed of a sweep. Pixels are 0..16."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -1,6 +1,6 @@
 """Decoded images on disk, keyed by the files' content and by how they are decoded.
 
-A second key, of names, sizes and times, spares reading the files again where nothing has changed.
+A second key, of names, sizes and times, spares reading files again that have not changed.
 """
 
 from __future__ import annotations
@@ -9,36 +9,68 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from cnnsweep.data.arrays import Array
-from cnnsweep.data.folder_layout import File, Layout
-from cnnsweep.data.image_decoding import BadImageError, decode
-from cnnsweep.data.mapped import Writer
+from cnnsweep.data.storage import Writer, new_folder
 from cnnsweep.errors import UserError
 
-FORMAT = 2
-"""Raised when the files or the decoding change."""
-PORTION = 8
-"""Files that a thread takes at a time."""
-AHEAD = 4
-"""Portions a thread that may wait in memory to be written."""
+FORMAT = 2  # raised when the files or the decoding change
+PORTION = 8  # files that a thread takes at a time
+AHEAD = 4  # portions a thread that may wait in memory to be written
 R = TypeVar("R")
+
+
+class ImageFile(NamedTuple):
+    """One image file and its class."""
+
+    path: Path
+    label: int
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The files of each split of a folder, sorted by class and path."""
+
+    root: Path
+    classes: tuple[str, ...]
+    splits: Mapping[str, list[ImageFile]]
+    folders: Mapping[str, Path]
+    """The folder of each split."""
+    faults: tuple[str, ...]
+    """Empty classes and classes that are not in every split; `splits` does not have them."""
+
+    def stat_key(self) -> list[tuple[object, ...]]:
+        """Changes with every change of a file that the file system knows of."""
+        stats = ((s, f, f.path.stat()) for s, files in self.splits.items() for f in files)
+        return [(s, self.relative(f.path), f.label, t.st_size, t.st_mtime_ns, t.st_ctime_ns) for s, f, t in stats]
+
+    def sizes(self) -> list[int]:
+        """The number of files, and of bytes in them."""
+        files = [file for split in self.splits.values() for file in split]
+        return [len(files), sum(file.path.stat().st_size for file in files)]
+
+    def content_key(self, decoding: Decoding, hashes: Mapping[str, list[str]]) -> str:
+        """Equal for the same files' contents, classes and decoding; `hashes` are those of each split's files."""
+        entries: list[object] = [FORMAT, astuple(decoding), self.classes]
+        for split, files in self.splits.items():
+            entries += [(split, self.relative(f.path), h) for f, h in zip(files, hashes[split], strict=True)]
+        return _hash(entries)
+
+    def relative(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How files become pixels; see `decode`."""
+    """Settings of the decoding; see `decode`."""
 
     size: tuple[int, int]
     """(height, width)"""
@@ -46,7 +78,7 @@ class Decoding:
     resize: str
 
 
-def open_decoded(cache: Path, layout: Layout, decoding: Decoding) -> tuple[Path, list[str]]:
+def open_decoded(cache: Path, images: ImageFiles, decoding: Decoding) -> tuple[Path, list[str]]:
     """Return the folder with the decoded images, and a line for each file that could not be decoded.
 
     For each split the folder holds SPLIT.npy, uint8 (images, height, width, channels), and SPLIT-labels.npy; its
@@ -56,39 +88,35 @@ def open_decoded(cache: Path, layout: Layout, decoding: Decoding) -> tuple[Path,
     root = cache.expanduser().absolute() / "images"
     try:
         (root / "index").mkdir(parents=True, exist_ok=True)
-        known = root / "index" / _hash([FORMAT, str(layout.root.resolve()), layout.stat_key(), astuple(decoding)])
+        known = root / "index" / _hash([FORMAT, str(images.root.resolve()), images.stat_key(), astuple(decoding)])
         if known.exists() and (root / known.read_text() / "manifest.json").exists():
             folder = root / known.read_text()
         else:
-            folder = _find(root, layout, decoding) or _build(root, layout, decoding)
+            folder = _find(root, images, decoding) or _build(root, images, decoding)
             _write(known, folder.name)
         return folder, json.loads((folder / "manifest.json").read_text())["skipped"]
     except OSError as error:
         raise UserError(f"data.cache '{cache}' cannot be used: {error}") from error
 
 
-def _find(root: Path, layout: Layout, decoding: Decoding) -> Path | None:
+def _find(root: Path, images: ImageFiles, decoding: Decoding) -> Path | None:
     """Look for the same content under other names or times; files are only read where their sizes fit."""
     sizes = [json.loads(manifest.read_text())["sizes"] for manifest in root.glob("*/manifest.json")]
-    if layout.sizes() not in sizes:
+    if images.sizes() not in sizes:
         return None
-    hashes = {split: list(_in_order(_hash_file, files, f"reading {split}")) for split, files in layout.splits.items()}
-    folder = root / _content_key(layout, decoding, hashes)
+    hashes = {split: list(_in_order(_hash_file, files, f"reading {split}")) for split, files in images.splits.items()}
+    folder = root / images.content_key(decoding, hashes)
     return folder if folder.exists() else None
 
 
-def _build(root: Path, layout: Layout, decoding: Decoding) -> Path:
+def _build(root: Path, images: ImageFiles, decoding: Decoding) -> Path:
     """Decode into a new folder, which appears under its name when it is complete."""
-    with tempfile.TemporaryDirectory(dir=root, prefix=".new-") as scratch:
-        new = Path(scratch) / "new"
-        new.mkdir()
+    with new_folder(root / "images") as new:
         skipped: list[str] = []
-        hashes: dict[str, list[str]] = {}
-        for split in layout.splits:
-            hashes[split] = _decode_split(new, split, layout, decoding, skipped)
-        manifest = {"skipped": skipped, "classes": layout.classes, "sizes": layout.sizes()}
+        hashes = {split: _decode_split(new, split, images, decoding, skipped) for split in images.splits}
+        manifest = {"skipped": skipped, "classes": images.classes, "sizes": images.sizes()}
         (new / "manifest.json").write_text(json.dumps(manifest))
-        folder = root / _content_key(layout, decoding, hashes)
+        folder = root / images.content_key(decoding, hashes)
         try:
             os.rename(new, folder)
         except OSError:  # another process was faster
@@ -97,25 +125,26 @@ def _build(root: Path, layout: Layout, decoding: Decoding) -> Path:
     return folder
 
 
-def _decode_split(new: Path, split: str, layout: Layout, decoding: Decoding, skipped: list[str]) -> list[str]:
+def _decode_split(new: Path, split: str, images: ImageFiles, decoding: Decoding, skipped: list[str]) -> list[str]:
     """Write one split's images and labels; returns the hash of each file."""
+    from cnnsweep.data import image_decoding
 
-    def read(file: File) -> tuple[str, Array | str]:
+    def read(file: ImageFile) -> tuple[str, Array | str]:
         try:
             raw = file.path.read_bytes()
-            return hashlib.sha256(raw).hexdigest(), decode(raw, *astuple(decoding))
-        except BadImageError as error:
+            return hashlib.sha256(raw).hexdigest(), image_decoding.decode(raw, *astuple(decoding))
+        except image_decoding.BadImageError as error:
             return hashlib.sha256(raw).hexdigest(), str(error)
         except OSError as error:
             return str(error.strerror), f"cannot be read ({error.strerror})"
 
-    files, channels = layout.splits[split], 3 if decoding.color == "rgb" else 1
+    files, channels = images.splits[split], 3 if decoding.color == "rgb" else 1
     labels, hashes = [], []
     with Writer(new / f"{split}.npy", (len(files), *decoding.size, channels), np.uint8) as writer:
         for file, (content, pixels) in zip(files, _in_order(read, files, f"decoding {split}"), strict=True):
             hashes.append(content)
             if isinstance(pixels, str):
-                skipped.append(f"{layout.relative(file.path)}: {pixels}")
+                skipped.append(f"{images.relative(file.path)}: {pixels}")
             else:
                 writer.append(pixels[np.newaxis])
                 labels.append(file.label)
@@ -123,40 +152,32 @@ def _decode_split(new: Path, split: str, layout: Layout, decoding: Decoding, ski
     return hashes
 
 
-def _hash_file(file: File) -> str:
+def _hash_file(file: ImageFile) -> str:
     try:
         return hashlib.sha256(file.path.read_bytes()).hexdigest()
     except OSError as error:
         return str(error.strerror)
 
 
-def _content_key(layout: Layout, decoding: Decoding, hashes: Mapping[str, list[str]]) -> str:
-    entries: list[Any] = [FORMAT, astuple(decoding), layout.classes]
-    for split, files in layout.splits.items():
-        entries += [(split, layout.relative(f.path), h) for f, h in zip(files, hashes[split], strict=True)]
-    return _hash(entries)
-
-
-def _in_order(function: Callable[[File], R], files: list[File], words: str) -> Iterator[R]:
+def _in_order(function: Callable[[ImageFile], R], files: list[ImageFile], text: str) -> Iterator[R]:
     """Map in parallel, a few files at a time, with a bounded number of results waiting.
 
-    Threads will do: reading, hashing and decoding leave the interpreter free. Two a core, since some wait for a disk.
+    Threads suffice: reading, hashing and decoding release the interpreter. Two a core, since some wait for a disk.
     """
+    from rich.console import Console
+    from rich.progress import track
+
     threads = 2 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     portions = [files[start : start + PORTION] for start in range(0, len(files), PORTION)]
     waiting: deque[Future[list[R]]] = deque()
+    console = Console(stderr=True)
     with ThreadPoolExecutor(threads) as pool:
-        for portion in _shown(portions, words):
+        for portion in track(portions, text, console=console, transient=True, disable=not console.is_terminal):
             waiting.append(pool.submit(lambda some: [function(file) for file in some], portion))
             if len(waiting) > AHEAD * threads:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
-
-
-def _shown(portions: list[list[File]], words: str) -> Iterable[list[File]]:
-    console = Console(stderr=True)
-    return track(portions, words, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _write(path: Path, text: str) -> None:
@@ -166,5 +187,5 @@ def _write(path: Path, text: str) -> None:
         os.replace(partial, path)
 
 
-def _hash(value: Any) -> str:
+def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

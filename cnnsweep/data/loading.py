@@ -1,4 +1,4 @@
-"""Images and labels: loaded once by the driver, checked, split, and mapped into memory by every worker.
+"""Loading of data: once, by the driver, checked and split; `open_saved` maps it into the memory of every worker.
 
 A loader is any function from the composed `data` config to `Arrays`, named by `_target_`.
 """
@@ -6,95 +6,62 @@ A loader is any function from the composed `data` config to `Arrays`, named by `
 from __future__ import annotations
 
 import hashlib
-import importlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
-from cnnsweep.data.arrays import Array, Arrays, Dataset, refuse
-from cnnsweep.data.checks import count_classes, find_faults, find_scale
-from cnnsweep.data.mapped import is_whole_file, take
-from cnnsweep.data.split import choose, shares
-from cnnsweep.data.storage import open_saved, save
-from cnnsweep.errors import UserError, nearest
+from cnnsweep.config.components import locate
+from cnnsweep.config.schema import DataConfig
+from cnnsweep.data.arrays import Array, Arrays, Dataset, count_classes, find_faults, find_scale, refuse
+from cnnsweep.data.storage import is_whole_file, open_saved, save, take
+from cnnsweep.errors import UserError
 
 __all__ = ["Arrays", "Dataset", "load", "open_saved", "save"]
 
 LIMIT, VALIDATION, TEST = 1, 2, 3
-"""Random streams: which images are used at all, which are for validation, and which for the one test."""
+"""Random streams: for choosing the images that are used, those for validation, and those for the test."""
 
 
-def load(config: Mapping[str, Any], seed: int) -> Dataset:
+def load(config: DataConfig, seed: int) -> Dataset:
     """Load, check, limit and split the data that the composed `data` config names.
 
-    The validation set is a stratified share of the training set, chosen by `seed`, where the data has none of its own;
-    so is the test set of data that comes without one.
-    Raises one UserError that lists every fault with its file.
+    Data without a validation set of its own gets a stratified share of the training set, chosen by `seed`; so does
+    data without a test set. Raises one UserError that lists every fault with its file.
     """
-    _check_options(config, seed)
-    loader = _resolve(config)
+    loader = locate("data._target_", config.target)
     try:
-        arrays = loader(config)
+        arrays = loader(config.argument())
     except OSError as error:
         raise UserError(f"data cannot be read: {error}") from error
     except UserError:
         raise
     except Exception as error:  # a loader of the user's own: --debug shows its traceback
-        raise UserError(f"data._target_ '{config['_target_']}' failed: {type(error).__name__}: {error}") from error
+        raise UserError(f"data._target_ '{config.target}' failed: {type(error).__name__}: {error}") from error
     if not isinstance(arrays, Arrays):
-        raise UserError(f"data._target_ '{config['_target_']}' returned {type(arrays).__name__}, expected Arrays")
+        raise UserError(f"data._target_ '{config.target}' returned {type(arrays).__name__}, expected Arrays")
     if faults := find_faults(arrays):
         refuse(faults)
-    return _build(arrays, config, seed)
+    return _split(arrays, config, seed)
 
 
-def _check_options(config: Mapping[str, Any], seed: int) -> None:
-    limit = config["limit"]
-    _share(config["validation"], "validation")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise UserError(f"data.limit is {limit!r}, expected a number of images or null")
-    if seed < 0:
-        raise UserError(f"seed is {seed}, expected 0 or more")
-
-
-def _resolve(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
-    """The function that `_target_` names, "package.module.function"."""
-    target = str(config["_target_"])
-    module_name, _, name = target.rpartition(".")
-    if not module_name or target.startswith("."):
-        raise UserError(f"data._target_ '{target}' is no path to a function, expected package.module.function")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(f"data._target_ '{target}': cannot import '{module_name}': {error}") from error
-    loader = getattr(module, name, None)
-    if loader is None:
-        public = [key for key in vars(module) if not key.startswith("_")]
-        raise UserError(f"data._target_ '{target}': '{module_name}' has no '{name}'{nearest(name, public)}")
-    if not callable(loader):
-        raise UserError(f"data._target_ '{target}' is a {type(loader).__name__}, expected a function")
-    return loader
-
-
-def _build(arrays: Arrays, config: Mapping[str, Any], seed: int) -> Dataset:
+def _split(arrays: Arrays, config: DataConfig, seed: int) -> Dataset:
     names = arrays.class_names or tuple(str(label) for label in range(count_classes(arrays)))
     y, rows = _labels(arrays.y_train), np.arange(len(arrays.y_train))
-    if config["limit"] is not None and config["limit"] < len(y):
-        rows = rows[_limited(arrays, y, config["limit"], seed)]
+    if config.limit is not None and config.limit < len(y):
+        rows = rows[_limited(arrays, y, config.limit, seed)]
     parts = {}
     for split, key, stream in (("test", "test", TEST), ("val", "validation", VALIDATION)):
         if split not in arrays.splits:
-            held = _held_out(arrays, y[rows], names, _share(config.get(key), key), seed, stream)
-            parts[split], rows = rows[held], rows[~held]
+            chosen = _split_off(arrays, y[rows], names, _share(config, key), seed, stream)
+            parts[split], rows = rows[chosen], rows[~chosen]
     splits = {}
     for split in ("train", "val", "test"):
-        whole, chosen = split in arrays.splits and split != "train", parts.get(split, rows)
-        x_all, y_all = (getattr(arrays, f"{a}_{split if whole else 'train'}") for a in "xy")
-        splits[f"x_{split}"] = _images(x_all if whole else take(x_all, chosen))
-        splits[f"y_{split}"] = _labels(y_all if whole else y_all[chosen])
+        own, part = split in arrays.splits and split != "train", parts.get(split, rows)
+        x_all, y_all = (getattr(arrays, f"{a}_{split if own else 'train'}") for a in "xy")
+        splits[f"x_{split}"] = _images(x_all if own else take(x_all, part))
+        splits[f"y_{split}"] = _labels(y_all if own else y_all[part])
     return Dataset(
-        name=arrays.name or _name(str(config["_target_"])),
+        name=arrays.name or _name(config.target),
         **splits,
         class_names=tuple(names),
         source=arrays.source,
@@ -103,7 +70,8 @@ def _build(arrays: Arrays, config: Mapping[str, Any], seed: int) -> Dataset:
     )
 
 
-def _share(share: Any, key: str) -> float:
+def _share(config: DataConfig, key: str) -> float:
+    share = config.plain().get(key)
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
         raise UserError(f"data.{key} is {share!r}, expected a share of the training set between 0 and 1")
     return float(share)
@@ -113,23 +81,56 @@ def _limited(arrays: Arrays, y: Array, limit: int, seed: int) -> Array:
     taken = shares(np.bincount(y), limit)
     if taken.sum() > limit:
         needed = f"at least {taken.sum()} images are needed"
-        refuse([f"{arrays.where('y_train')}: data.limit={limit} leaves a class out, {needed}"])
+        refuse([f"{arrays.place('y_train')}: data.limit={limit} leaves a class without images, {needed}"])
     return choose(y, taken, seed, LIMIT)
 
 
-def _held_out(arrays: Arrays, y: Array, names: tuple[str, ...], share: float, seed: int, stream: int) -> Array:
+def _split_off(arrays: Arrays, y: Array, names: tuple[str, ...], share: float, seed: int, stream: int) -> Array:
     counts = np.bincount(y)
     if single := [names[label] for label in np.flatnonzero(counts < 2)]:
         some = ", ".join(single[:5]) + (" …" if len(single) > 5 else "")
-        what = "validation" if stream == VALIDATION else "testing"
-        refuse([f"{arrays.where('y_train')}: one image only for class {some}: none is left for {what}"])
+        purpose = "validation" if stream == VALIDATION else "testing"
+        refuse([f"{arrays.place('y_train')}: one image only for class {some}: none remains for {purpose}"])
     taken = np.minimum(shares(counts, round(len(y) * share)), counts - 1)
     return choose(y, taken, seed, stream)
 
 
+def shares(counts: Array, total: int) -> Array:
+    """The images to take of each class for `total` in proportion: its exact share, rounded up or down.
+
+    The largest remainders are rounded up, but every class gets at least one, so that the sum may exceed `total`.
+    `counts` are all above 0, `total` is at most their sum.
+
+    >>> shares(np.array([50, 30, 20]), 11).tolist()
+    [6, 3, 2]
+    >>> shares(np.array([98, 1, 1]), 10).tolist()
+    [9, 1, 1]
+    """
+    exact = counts.astype(np.int64) * int(total)
+    taken, rest = np.divmod(exact, counts.sum(dtype=np.int64))
+    wanted = max(int(total - taken.sum()), int((taken == 0).sum()))
+    first = np.lexsort((-rest, taken > 0))[:wanted]
+    taken[first] += 1
+    return taken
+
+
+def choose(labels: Array, taken: Array, seed: int, stream: int) -> Array:
+    """A mask over `labels` (integers from 0), true for `taken[c]` randomly chosen images of each class c.
+
+    `stream` keeps the choices made with one seed independent of each other.
+    """
+    # The raw output of a bit generator is the only random stream that NumPy promises never to change.
+    keys = np.random.PCG64(np.random.SeedSequence([seed, stream])).random_raw(len(labels))
+    order = np.argsort(keys, kind="stable")
+    mask = np.zeros(len(labels), bool)
+    for label, count in enumerate(taken):
+        mask[order[labels[order] == label][:count]] = True
+    return mask
+
+
 def _images(x: Array) -> Array:
     if is_whole_file(x) and x.ndim == 4 and x.dtype in (np.uint8, np.float32):
-        return x
+        return x  # still a map
     x = x if x.ndim == 4 else x[..., np.newaxis]
     return np.ascontiguousarray(x, np.float32 if x.dtype.kind == "f" else np.uint8)
 

@@ -6,10 +6,11 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from cnnsweep.config.components import configured_by
+from cnnsweep.config.schema import DataConfig
 from cnnsweep.data.arrays import Array, Arrays, refuse
 from cnnsweep.errors import UserError, nearest
 
@@ -17,23 +18,29 @@ REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 OPTIONAL = ("x_val", "y_val", "class_names")
 
 
-def load(config: Mapping[str, Any]) -> Arrays:
-    """Read x_train, y_train, x_test, y_test and, where they are there, x_val, y_val and class_names.
+class NpzConfig(DataConfig):
+    """A .npz file."""
+
+    file: str
+
+
+@configured_by(NpzConfig)
+def load(config: NpzConfig) -> Arrays:
+    """Read x_train, y_train, x_test, y_test and, if they are there, x_val, y_val and class_names.
 
     Raises one UserError that names the file and every missing, unreadable or pickled array.
     """
-    path = _path(config["file"])
+    path = _path(config.file)
     arrays = read_npz(path, REQUIRED, OPTIONAL)
     names = arrays.get("class_names")
     if names is not None and (names.dtype.kind != "U" or names.ndim != 1 or not names.size):
         refuse([f"{path}: class_names is {names.dtype} {names.shape}, expected a list of texts"])
-    labels = () if names is None else tuple(names.tolist())
     return Arrays(
         x_train=arrays["x_train"],
         y_train=arrays["y_train"],
         x_test=arrays["x_test"],
         y_test=arrays["y_test"],
-        class_names=labels,
+        class_names=() if names is None else tuple(names.tolist()),
         source=str(path),
         x_val=arrays.get("x_val"),
         y_val=arrays.get("y_val"),
@@ -51,18 +58,18 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...] = 
                 refuse([f"{path}: a single array, expected a .npz file with {', '.join(required)}"])
             faults = [_missing(path, key, archive.files) for key in required if key not in archive.files]
             present = [key for key in (*required, *optional) if key in archive.files]
-            arrays = {key: _read(archive, key) for key in present}
+            found = {key: _read(archive, key) for key in present}
     except UserError:
         raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         refuse([f"{path}: not a readable .npz file ({error})"])
-    faults += [f"{path}: {key} cannot be read ({array})" for key, array in arrays.items() if isinstance(array, str)]
+    faults += [f"{path}: {key} cannot be read ({fault})" for key, fault in found.items() if isinstance(fault, str)]
     if faults:
         refuse(faults)
-    return {key: array for key, array in arrays.items() if not isinstance(array, str)}
+    return {key: array for key, array in found.items() if not isinstance(array, str)}
 
 
-def _read(archive: Mapping[str, Any], key: str) -> Array | str:
+def _read(archive: Mapping[str, object], key: str) -> Array | str:
     """One array, or why it cannot be read."""
     try:
         array = archive[key]
@@ -71,14 +78,14 @@ def _read(archive: Mapping[str, Any], key: str) -> Array | str:
     return array if isinstance(array, np.ndarray) else "no .npy file"
 
 
-def _path(value: object) -> Path:
-    if value in (None, "", "???"):
+def _path(setting: str) -> Path:
+    if not setting:
         raise UserError("data.file is not set: data.file=PATH.npz, a file with " + ", ".join(REQUIRED))
-    path = Path(str(value)).expanduser()
+    path = Path(setting).expanduser()
     if not path.is_file():
-        beside = [other.name for other in path.parent.glob("*.npz")] if path.parent.is_dir() else []
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"data.file '{path}' {what}{nearest(path.name, beside)}")
+        fault = "is a folder" if path.is_dir() else "does not exist"
+        beside = (other.name for other in path.parent.glob("*.npz"))
+        raise UserError(f"data.file '{path}' {fault}{nearest(path.name, beside)}")
     return path
 
 

@@ -1,52 +1,76 @@
-"""A data set as a folder of .npy files that any number of workers map into memory at once."""
+"""Data sets on disk: .npy files that are written piece by piece, mapped into memory and read in batches."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+import mmap
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING
 
-from cnnsweep.data.arrays import Dataset
-from cnnsweep.data.mapped import open_map, put
+import numpy as np
+
+from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.errors import UserError
 
+if TYPE_CHECKING:
+    import keras
+
 ARRAYS = ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test")
-FACTS = ("name", "class_names", "source", "digest", "scale")
+DESCRIPTION = ("name", "class_names", "source", "digest", "scale")
+PIECE = 32 * 2**20  # bytes that are copied at a time
 
 
 def save(dataset: Dataset, folder: Path) -> None:
-    """Write the data set to `folder`, in one step; nothing is written where it is there already.
+    """Write the data set to `folder`, in one step; a folder that holds it already is left as it is.
 
     Raises UserError where the folder cannot be written.
     """
     if _holds(folder, dataset):
         return
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-            new = Path(scratch) / "new"
-            new.mkdir()
+        with new_folder(folder) as new:
             for key in ARRAYS:
-                put(getattr(dataset, key), new / f"{key}.npy")
-            facts = {key: getattr(dataset, key) for key in FACTS}
-            (new / "dataset.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
-            _put(new, folder, dataset)
+                save_array(getattr(dataset, key), new / f"{key}.npy")
+            write_description(dataset, new)
+            _replace(folder, new, dataset)
     except OSError as error:
         raise UserError(f"cannot write the data to {folder}: {error}") from error
 
 
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder`, to be filled and renamed to it; without that it is removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        new = Path(scratch) / "new"
+        new.mkdir()
+        yield new
+
+
+def write_description(dataset: Dataset, folder: Path) -> None:
+    """Write dataset.json, all of a data set but its arrays."""
+    description = {key: getattr(dataset, key) for key in DESCRIPTION}
+    (folder / "dataset.json").write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
 def open_saved(folder: Path) -> Dataset:
-    """Open what `save` wrote, in milliseconds: the arrays are read-only maps of the files.
+    """Open a saved data set, in milliseconds: the arrays are read-only maps of the files.
 
     Raises UserError where the folder holds no complete data set.
     """
     try:
-        facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        arrays: Any = {key: open_map(folder / f"{key}.npy") for key in ARRAYS}
-        facts["class_names"] = tuple(facts["class_names"])
-        return Dataset(**facts, **arrays)
+        description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        description["class_names"] = tuple(description["class_names"])
+        description |= {key: open_map(folder / f"{key}.npy") for key in ARRAYS}
+        return Dataset(**description)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} holds no complete data set: {error}") from error
 
@@ -56,17 +80,108 @@ def _holds(folder: Path, dataset: Dataset) -> bool:
         saved = open_saved(folder)
     except UserError:
         return False
-    return all(getattr(saved, key) == getattr(dataset, key) for key in FACTS)
+    return all(getattr(saved, key) == getattr(dataset, key) for key in DESCRIPTION)
 
 
-def _put(new: Path, folder: Path, dataset: Dataset) -> None:
-    """Move `new` to `folder`, whatever is there; another process may be doing the same."""
+def _replace(folder: Path, new: Path, dataset: Dataset) -> None:
+    """Move `new` to `folder` in place of an earlier one; another process may be doing the same."""
     try:
         os.rename(new, folder)
-        return
     except OSError:
-        if _holds(folder, dataset):
-            return
-    old = new.with_name("old")
-    os.rename(folder, old)
-    os.rename(new, folder)
+        if not _holds(folder, dataset):
+            os.rename(folder, new.with_name("old"))
+            os.rename(new, folder)
+
+
+class Writer:
+    """A .npy file that grows by rows, up to `shape[0]`; closing it writes how many there are."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
+        self.rows = 0
+        self._shape, self._dtype = shape, np.dtype(dtype)
+        self._file = path.open("wb")
+        self._write_header(shape[0])
+
+    def append(self, rows: Array) -> None:
+        """Write rows of the file's shape and type."""
+        if rows.shape[1:] != self._shape[1:] or self.rows + len(rows) > self._shape[0]:
+            raise ValueError(f"rows of shape {rows.shape} after {self.rows} do not fit {self._shape}")
+        self._file.write(np.ascontiguousarray(rows, self._dtype).data)
+        self.rows += len(rows)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # NumPy leaves room in the header for any number of rows, so the second one is as long as the first.
+        self._file.seek(0)
+        self._write_header(self.rows)
+        self._file.close()
+
+    def _write_header(self, rows: int) -> None:
+        descr = np.lib.format.dtype_to_descr(self._dtype)
+        header = {"descr": descr, "fortran_order": False, "shape": (rows, *self._shape[1:])}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+
+def open_map(path: Path) -> Array:
+    """Map a .npy file, read-only; an empty array, which cannot be mapped, is read."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:
+        return np.load(path, allow_pickle=False)
+
+
+def is_whole_file(array: Array) -> bool:
+    """Whether an array is the map of a whole .npy file, rather than a part of it or an array in memory."""
+    return isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
+
+
+def take(array: Array, rows: Array) -> Array:
+    """`array[rows]` (row numbers); of a mapped file it is written beside it, once, and mapped as well."""
+    if not is_whole_file(array):
+        return array[rows]
+    if len(rows) == len(array) and np.array_equal(rows, np.arange(len(array))):
+        return array
+    source = _file_of(array)
+    name = hashlib.sha256(np.ascontiguousarray(rows, "<i8").data).hexdigest()[:16]
+    path = source.with_name(f"{source.stem}-{name}.npy")
+    if not path.exists():
+        partial = path.with_suffix(f".{os.getpid()}")
+        with Writer(partial, (len(rows), *array.shape[1:]), array.dtype) as writer:
+            each = max(1, PIECE // max(1, array[:1].nbytes))
+            for start in range(0, len(rows), each):
+                writer.append(array[rows[start : start + each]])
+        os.replace(partial, path)
+    return open_map(path)
+
+
+def save_array(array: Array, path: Path) -> None:
+    """Save an array as a .npy file; the map of such a file is linked rather than copied."""
+    if not is_whole_file(array):
+        np.save(path, array, allow_pickle=False)
+        return
+    try:
+        os.link(_file_of(array), path)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(_file_of(array), path)
+
+
+def _file_of(array: Array) -> Path:
+    assert isinstance(array, np.memmap)
+    return Path(str(array.filename))
+
+
+def read_in_batches(x: Array, y: Array, size: int, order: Array) -> keras.utils.PyDataset:
+    """The rows of mapped arrays in the given order, `size` at a time, each batch read when it is needed."""
+    import keras
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return math.ceil(len(order) / size)
+
+        def __getitem__(self, index: int) -> tuple[Array, Array]:
+            rows = order[index * size : (index + 1) * size]
+            return np.asarray(x[rows]), np.asarray(y[rows])
+
+    return Batches()

@@ -1,20 +1,20 @@
-"""What this machine has to train on: visible GPUs (asked of the driver's NVML library) and usable cores."""
+"""The devices of this machine: visible GPUs (from the driver's NVML library) and usable cores."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pynvml
 
-from cnnsweep.errors import UserError, unknown
-
-DEVICES = ("auto", "gpu", "cpu")
+from cnnsweep.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Gpu:
     """A GPU, or a slice of one where it is partitioned (MIG)."""
 
     visible: str
-    """What CUDA_VISIBLE_DEVICES must hold for a process to see this one only."""
+    """The value of CUDA_VISIBLE_DEVICES with which a process sees this one only."""
     name: str
 
 
@@ -33,33 +33,29 @@ def visible_gpus() -> list[Gpu]:
     except pynvml.NVMLError:
         return []
     try:
-        return leave_visible(_all_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+        gpus = [gpu for handle in handles for gpu in _slices(handle) or [_gpu(handle)]]
+        return _visible_by(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
     finally:
         pynvml.nvmlShutdown()
 
 
-def leave_visible(gpus: Sequence[Gpu], setting: str | None) -> list[Gpu]:
+def _visible_by(gpus: Sequence[Gpu], setting: str | None) -> list[Gpu]:
     """Return what CUDA shows for this CUDA_VISIBLE_DEVICES: the first entry that names none ends the list.
 
     An index stays an index for the workers, because CUDA may count in another order than NVML.
-
-    >>> two = [Gpu("GPU-a1", "H200"), Gpu("GPU-b2", "H200")]
-    >>> [gpu.visible for gpu in leave_visible(two, None)]
-    ['GPU-a1', 'GPU-b2']
-    >>> [gpu.visible for gpu in leave_visible(two, "GPU-b,0,-1,1")]
-    ['GPU-b2', '0']
     """
     if setting is None:
         return list(gpus)
     chosen: list[Gpu] = []
     for entry in (part.strip() for part in setting.split(",")):
-        if entry.isdigit() and int(entry) < len(gpus):
-            chosen.append(Gpu(entry, gpus[int(entry)].name))
-            continue
-        named = [gpu for gpu in gpus if entry.startswith(("GPU-", "MIG-")) and gpu.visible.startswith(entry)]
+        if entry.isdigit():
+            named = [Gpu(entry, gpu.name) for gpu in gpus[int(entry) : int(entry) + 1]]
+        else:
+            named = [gpu for gpu in gpus if entry.startswith(("GPU-", "MIG-")) and gpu.visible.startswith(entry)]
         if len(named) != 1:
             break
-        chosen.append(named[0])
+        chosen += named
     return chosen
 
 
@@ -68,16 +64,12 @@ def chosen_gpus(device: str, count: int | None, backend: str) -> list[Gpu]:
 
     Raises UserError where a GPU is asked for that is not there, or that the backend cannot use.
     """
-    if device not in DEVICES:
-        raise unknown("executor.device", device, DEVICES)
     if device == "cpu" or (device == "auto" and count == 0):
         return []
-    if count is not None and count < 1:
-        raise UserError(f"executor.gpus={count}: give 1 or more, or null for all")
     gpus = visible_gpus()
     if len(gpus) < (count or int(device == "gpu")):
         asked = f"executor.device={device}" if count is None else f"executor.gpus={count}"
-        raise UserError(f"{asked}, but {_what_is_there(gpus)}. executor=cpu trains on the cores.")
+        raise UserError(f"{asked}, but {_describe(gpus)}. executor=cpu trains on the cores.")
     if gpus and backend == "tensorflow" and not _tensorflow_can_use_cuda():
         message = "this TensorFlow has no CUDA libraries: install cnnsweep[gpu] to train on the GPU"
         if device == "gpu" or count:
@@ -89,8 +81,7 @@ def chosen_gpus(device: str, count: int | None, backend: str) -> list[Gpu]:
 
 def cores() -> int:
     """Return how many cores this process may use: its affinity, and a container's quota if it has one."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on every platform
-    usable = len(affinity(0)) if affinity else os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     quota = _cgroup_quota(Path("/sys/fs/cgroup"))
     return usable if quota is None else max(1, min(usable, int(quota)))
 
@@ -107,24 +98,13 @@ def _cgroup_quota(root: Path) -> float | None:
         return None
 
 
-def _all_gpus() -> list[Gpu]:
-    gpus: list[Gpu] = []
-    for index in range(pynvml.nvmlDeviceGetCount()):
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        gpus += _slices(handle) or [_gpu(handle)]
-    return gpus
-
-
 def _slices(handle: object) -> list[Gpu]:
     """The MIG slices of a partitioned GPU: CUDA shows those, and a process can use one."""
     found = []
-    try:
-        if pynvml.nvmlDeviceGetMigMode(handle)[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
-            return []
-        for index in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-            found.append(_gpu(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)))
-    except pynvml.NVMLError:  # no support for partitions, or an index without one
-        pass
+    with contextlib.suppress(pynvml.NVMLError):  # no support for partitions, or an index without one
+        if pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE:
+            for index in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+                found.append(_gpu(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)))
     return found
 
 
@@ -132,24 +112,19 @@ def _gpu(handle: object) -> Gpu:
     return Gpu(pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle))
 
 
-def _what_is_there(gpus: Sequence[Gpu]) -> str:
+def _describe(gpus: Sequence[Gpu]) -> str:
     setting = os.environ.get("CUDA_VISIBLE_DEVICES")
     within = "" if setting is None else f" with CUDA_VISIBLE_DEVICES={setting!r}"
-    if not gpus:
-        return f"no GPU is visible{within}"
     names = ", ".join(gpu.name for gpu in gpus)
-    return f"only {len(gpus)} {'is' if len(gpus) == 1 else 'are'} visible{within}: {names}"
+    count = f"only {len(gpus)} {'is' if len(gpus) == 1 else 'are'}"
+    return f"{count} visible{within}: {names}" if gpus else f"no GPU is visible{within}"
 
 
 def _tensorflow_can_use_cuda() -> bool:
-    """Told without importing TensorFlow: its CUDA builds need cuDNN, from pip or from the system."""
-    try:
+    """Found without importing TensorFlow: its CUDA builds need cuDNN, from pip or from the system."""
+    with contextlib.suppress(ModuleNotFoundError):
         if importlib.util.find_spec("nvidia.cudnn"):
             return True
-    except ModuleNotFoundError:
-        pass
-    try:
-        ctypes.CDLL("libcudnn.so.9")
-    except OSError:
-        return False
-    return True
+    with contextlib.suppress(OSError):
+        return bool(ctypes.CDLL("libcudnn.so.9"))
+    return False

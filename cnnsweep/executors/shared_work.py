@@ -1,116 +1,115 @@
-"""An executor for trials that share work: it is done once, as a job of its own, before the first that needs it."""
+"""An executor for trials that share work, which is done once, as a job of its own, before the first of them."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 from cnnsweep.executors.base import Event, Executor, Job
 from cnnsweep.trial import Step, TrialSpec
 
 Prepare = Callable[[TrialSpec], Step | TrialSpec]
-"""What a trial still needs; or, once that is there, the trial as it is to be run."""
+"""Returns the work that a trial still needs, or the trial as it is to be run once that work is done."""
 
 
-@dataclass(frozen=True)
-class _Held:
+class _WaitingTrial(NamedTuple):
     job: Job
-    spec: TrialSpec
-    step: Step
+    argument: object
+    key: str
+    """Of the work that it waits for."""
 
 
-class Preparing:
-    """Passes everything on to another executor, and holds trials back until what they need is there.
+class SharedWorkExecutor(Executor):
+    """Passes jobs on to another executor, and delays trials until the work that they share is done.
 
-    `say` is called with a line when shared work ends; `notes` has a line for each worker that waits or prepares.
+    `say` is called with a line when shared work ends; `notes` has a line for each worker that waits or does it.
     """
 
-    def __init__(self, executor: Executor, prepare: Prepare) -> None:
-        self.say: Callable[[str], None] = lambda _: None
+    def __init__(self, executor: Executor, prepare: Prepare, say: Callable[[str], None] = lambda _: None) -> None:
+        self.say = say
         self.notes: dict[str, str] = {}
         self._executor, self._prepare = executor, prepare
-        self._held: dict[str, _Held] = {}
-        self._working: dict[str, str] = {}
-        """The worker that does the work of each key."""
+        self._trials: dict[str, _WaitingTrial] = {}  # by worker
+        self._keys: dict[str, str] = {}  # of the work that each worker does
         self._events: deque[Event] = deque()
 
     @property
     def workers(self) -> Sequence[str]:
         return self._executor.workers
 
-    def submit(self, worker: str, job: Job, argument: Any) -> None:
+    def submit(self, worker: str, job: Job, argument: object) -> None:
         """Start a job, or the shared work that it needs first."""
         ready = self._prepare(argument) if isinstance(argument, TrialSpec) else argument
         if not isinstance(ready, Step):
             self._executor.submit(worker, job, ready)
             return
-        self._held[worker] = _Held(job, argument, ready)
+        self._trials[worker] = _WaitingTrial(job, argument, ready.key)
         self.notes[worker] = "waits for features"
-        if ready.key not in self._working:
-            self._working[ready.key] = worker
+        if ready.key not in self._keys.values():
+            self._keys[worker] = ready.key
             self._executor.submit(worker, ready.job, ready.argument)
 
     def wait(self, timeout: float | None = None) -> Event | None:
-        """Return the next event of a trial; those of shared work are dealt with here."""
+        """Return the next event of a job; those of shared work are handled here."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._events:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             event = self._executor.wait(left)
-            if event is None or event.worker not in self._working.values():
+            if event is None or event.worker not in self._keys:
                 return event
-            self._take(event)
-            if left == 0 and not self._events:
-                return None
-        return self._events.popleft()
+            self._handle(event)
+            if left == 0:
+                break
+        return self._events.popleft() if self._events else None
 
     def kill(self, worker: str, reason: str) -> None:
-        """End the worker's job; a trial that is held back is lost at once, and another may take its work over."""
-        if worker not in self._held:
+        """End the worker's job. A trial that waits is lost at once; another waiting trial takes its work over."""
+        if worker not in self._trials:
             self._executor.kill(worker, reason)
             return
-        if worker in self._working.values():
+        if worker in self._keys:
             self._executor.kill(worker, reason)
             while (event := self._executor.wait()) is not None:
                 if event.worker == worker and event.kind != "report":
                     break
-                self._events.append(event)
+                if event.worker in self._keys:
+                    self._handle(event)
+                else:
+                    self._events.append(event)
         self._lose(worker, reason)
         self._release(worker)
 
     def close(self) -> None:
-        """Stop whatever runs."""
-        self._held.clear()
+        self._trials.clear()
         self._executor.close()
 
-    def _take(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         worker = event.worker
         if event.kind == "report":
             self.notes[worker] = str(event.value)
             event.answer(True)
             return
-        key = self._held[worker].step.key
         if event.kind == "lost":
-            for waiting in [s for s, held in self._held.items() if held.step.key == key]:
+            for waiting in self._waiting_for(self._keys[worker]):
                 self._lose(waiting, str(event.value))
         else:
             self.say(str(event.value))
         self._release(worker)
 
     def _lose(self, worker: str, reason: str) -> None:
-        del self._held[worker]
+        del self._trials[worker]
         self.notes.pop(worker, None)
         self._events.append(Event(worker, "lost", reason))
 
     def _release(self, worker: str) -> None:
-        """Let the trials go on that waited for this worker's work; the first starts it again if it was not done."""
-        key = next((k for k, s in self._working.items() if s == worker), None)
-        if key is None:
-            return
-        del self._working[key]
-        for worker, held in [(s, h) for s, h in self._held.items() if h.step.key == key]:
-            del self._held[worker]
-            self.notes.pop(worker, None)
-            self.submit(worker, held.job, held.spec)
+        """Submit the trials that waited for this worker's work again: the first restarts it if it was not done."""
+        key = self._keys.pop(worker, None)
+        for waiting in self._waiting_for(key):
+            trial = self._trials.pop(waiting)
+            self.notes.pop(waiting, None)
+            self.submit(waiting, trial.job, trial.argument)
+
+    def _waiting_for(self, key: str | None) -> list[str]:
+        return [worker for worker, trial in self._trials.items() if trial.key == key]

@@ -1,50 +1,68 @@
-"""The worker's side: a process that gets jobs through a pipe, runs them, and ends when its driver does."""
+"""The worker's side: a process that gets jobs through a pipe, runs them, and ends when its driver does.
+
+As the first import of a fork server it also prepares that server: see `_prepare_fork_server`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import importlib
+import json
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from typing import Any, NoReturn
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 from cnnsweep.executors.base import Job
 
 _SET_PARENT_DEATH_SIGNAL = 1
 _OUT_OF_MEMORY = ("OOM", "out of memory", "RESOURCE_EXHAUSTED")
-SERVER_VARIABLE = "CNNSWEEP_FORK_SERVER"
-"""Tells the fork server what to do, as JSON: the arguments of `warm.prepare`."""
+_HINTS = {
+    "SIGKILL": ": often the kernel's out-of-memory killer",
+    "SIGSEGV": ": native code crashed",
+    "SIGABRT": ": native code gave up",
+    "SIGBUS": ": native code crashed, or shared memory is full",
+}
+SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+"""The environment of workers that share a GPU: its memory is taken as it is needed."""
+_SERVER = "CNNSWEEP_FORK_SERVER"
+"""Set for a fork server alone: the arguments of `_prepare_fork_server`, as JSON."""
+_environment_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker process puts in place before its first job."""
+    """The settings of a worker process, put in place before its first job."""
 
     backend: str
-    environment: Mapping[str, str]
+    gpu: str
+    """The one that CUDA shows to it; "" for none."""
+    shares_gpu: bool
     threads: int | None
     """None leaves the number to the framework."""
-    gpu: bool
     log: str
     """Where its stdout and stderr go."""
     forked: bool
-    """Whether a fork server started it."""
+    """True where a fork server started it."""
 
 
 def work(pipe: Connection, setup: Setup) -> None:
     """Run jobs from the pipe until it closes: (job, argument) and answers come in, (kind, value) go out."""
-    become_background(setup.log)
+    _become_background(setup.log)
     if setup.forked:
-        end_with_parent()
+        _end_with_parent()
     threading.Thread(target=_end_with_driver, daemon=True).start()
     fault = _configure(setup)
     while True:
@@ -53,13 +71,96 @@ def work(pipe: Connection, setup: Setup) -> None:
         except (EOFError, ConnectionError):
             _leave()
         except Exception as error:  # the job's module cannot be imported here, say
-            _tell(pipe, ("lost", fault or _told(error)))
+            _send(pipe, ("lost", fault or _log_error(error)))
             continue
-        _tell(pipe, ("lost", fault) if fault else _run(pipe, job, argument))
+        _send(pipe, ("lost", fault) if fault else _run(pipe, job, argument))
 
 
-def become_background(log: str) -> None:
-    """Leave signals and the terminal to the driver: all output goes to the log, else nowhere."""
+def in_one_line(error: BaseException) -> str:
+    """Return the error's type and its most informative line, without TensorFlow's preamble.
+
+    >>> in_one_line(ValueError("no such file\\nmore"))
+    'ValueError: no such file'
+    >>> in_one_line(MemoryError())
+    'MemoryError'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    skipped = ("Graph execution error", "Detected at node", "<stack traces", "File ")
+    informative = [line for line in lines if not line.startswith(skipped)] or lines
+    memory = [line for line in informative if any(word in line for word in _OUT_OF_MEMORY)]
+    return ": ".join([type(error).__name__, *(memory or informative)[:1]])[:400]
+
+
+def kernel_kills() -> int:
+    """Return how many processes the kernel has killed to free memory, in this container or on this machine."""
+    for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
+        with contextlib.suppress(OSError, ValueError):
+            counts = dict(line.split() for line in Path(path).read_text().splitlines())
+            if "oom_kill" in counts:
+                return int(counts["oom_kill"])
+    return 0
+
+
+def exit_reason(code: int | None, memory: bool = False) -> str:
+    """Return the meaning of a process' exit code; `memory`: the kernel has just killed a process to free memory.
+
+    >>> exit_reason(3), exit_reason(-9)
+    ('exited with code 3', "killed by SIGKILL (signal 9): often the kernel's out-of-memory killer")
+    """
+    if code is None or code >= 0:
+        return f"exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # a real-time signal
+        return f"killed by signal {-code}"
+    if memory and name == "SIGKILL":
+        return "killed by SIGKILL (signal 9): out of memory, the kernel counts one more such kill"
+    return f"killed by {name} (signal {-code}){_HINTS.get(name, '')}"
+
+
+def ensure_fork_server(backend: str, log: str, modules: Sequence[str]) -> None:
+    """Start the process of which workers are forked, with `modules` imported, unless it runs."""
+    # The kernel watches the thread that starts the server, and only the main one is sure to outlive it.
+    driver = os.getpid() if threading.current_thread() is threading.main_thread() else None
+    root = Path(__file__).parents[2]
+    checkout = [] if root.name in ("site-packages", "dist-packages") else [str(root)]
+    with _environment_lock:
+        before = dict(os.environ)
+        changes = {
+            _SERVER: json.dumps({"log": log, "modules": [*modules], "driver": driver}),
+            "KERAS_BACKEND": backend,
+            "TF_CPP_MIN_LOG_LEVEL": before.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+            "OPENBLAS_NUM_THREADS": "1",  # more would not survive a fork
+            "PYTHONPATH": os.pathsep.join([*checkout, *filter(None, [before.get("PYTHONPATH")])]),
+        }
+        os.environ.update(changes)
+        forkserver.set_forkserver_preload([__name__])
+        try:
+            forkserver.ensure_running()
+        finally:
+            for name in changes:
+                os.environ.pop(name)
+            os.environ.update((name, before[name]) for name in changes if name in before)
+
+
+def _prepare_fork_server(log: str, modules: Sequence[str], driver: int | None) -> None:
+    """Prepare this process as the fork server: no output, ended with `driver` (a process id), `modules` imported."""
+    _become_background(log)
+    if driver is not None:
+        _end_with_parent()
+        if os.getppid() != driver:
+            os._exit(0)
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception:  # the worker will meet it again, and report it as its job's reason
+            traceback.print_exc()
+    gc.collect()
+    gc.freeze()  # a collection in a worker would touch, and so copy, all pages it shares with its siblings
+
+
+def _become_background(log: str) -> None:
+    """Leave signals and the terminal to the driver: all output goes to the log, or nowhere."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a cluster signals the whole group; the driver decides
     try:
@@ -72,92 +173,10 @@ def become_background(log: str) -> None:
     faulthandler.enable(file=2)
 
 
-def end_with_parent() -> None:
+def _end_with_parent() -> None:
     """Have the kernel (Linux) kill this process when its parent ends, even if native code holds the GIL."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-
-
-def in_one_line(error: BaseException) -> str:
-    """Return the type and the line that says what happened, without TensorFlow's preamble.
-
-    >>> in_one_line(ValueError("no such file\\nmore"))
-    'ValueError: no such file'
-    >>> in_one_line(MemoryError())
-    'MemoryError'
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    skipped = ("Graph execution error", "Detected at node", "<stack traces", "File ")
-    telling = [line for line in lines if not line.startswith(skipped)] or lines
-    memory = [line for line in telling if any(word in line for word in _OUT_OF_MEMORY)]
-    return ": ".join([type(error).__name__, *(memory or telling)[:1]])[:400]
-
-
-def _configure(setup: Setup) -> str | None:
-    """Load the framework as set up; return why that failed, which is then each job's reason."""
-    os.environ.update(setup.environment)
-    os.environ["KERAS_BACKEND"] = setup.backend
-    try:
-        keras = importlib.import_module("keras")
-        if keras.backend.backend() != setup.backend:
-            raise RuntimeError(f"Keras was loaded with {keras.backend.backend()}, not {setup.backend}")
-        framework: Any = importlib.import_module(setup.backend)
-        if setup.threads and setup.backend == "tensorflow":
-            framework.config.threading.set_intra_op_parallelism_threads(setup.threads)
-            framework.config.threading.set_inter_op_parallelism_threads(1)
-        if setup.threads and setup.backend == "torch":
-            framework.set_num_threads(setup.threads)
-        if setup.gpu and not _sees_gpu(setup.backend, framework):
-            seen = os.environ["CUDA_VISIBLE_DEVICES"]
-            raise RuntimeError(f"{setup.backend} sees no GPU (CUDA_VISIBLE_DEVICES={seen})")
-    except Exception as error:
-        return _told(error)
-    return None
-
-
-def _sees_gpu(backend: str, framework: Any) -> bool:
-    if backend == "tensorflow":
-        return bool(framework.config.list_physical_devices("GPU"))
-    if backend == "torch":
-        return bool(framework.cuda.is_available())
-    return framework.default_backend() != "cpu"
-
-
-def _run(pipe: Connection, job: Job, argument: Any) -> tuple[str, Any]:
-    try:
-        steps = job(argument)
-        report = next(steps)
-        while True:
-            _tell(pipe, ("report", report))
-            report = steps.send(_answer(pipe))
-    except StopIteration as end:
-        return "result", end.value
-    except BaseException as error:  # SystemExit too: a job must not end the worker unsaid
-        return "lost", _told(error)
-
-
-def _told(error: BaseException) -> str:
-    with contextlib.suppress(OSError):  # the log's disk may be full
-        traceback.print_exception(error)
-    return in_one_line(error)
-
-
-def _tell(pipe: Connection, message: tuple[str, Any]) -> None:
-    try:
-        pipe.send(message)
-    except ConnectionError:
-        _leave()
-    except Exception as error:  # it does not pickle, and nothing of it was sent
-        if message[0] == "report":
-            raise
-        pipe.send(("lost", _told(error)))
-
-
-def _answer(pipe: Connection) -> bool:
-    try:
-        return bool(pipe.recv())
-    except (EOFError, ConnectionError):
-        _leave()
 
 
 def _end_with_driver() -> None:
@@ -167,9 +186,91 @@ def _end_with_driver() -> None:
         os._exit(1)
 
 
+def _configure(setup: Setup) -> str | None:
+    """Load the framework with these settings; return why that failed, which is then each job's reason."""
+    os.environ.update(_environment(setup))
+    try:
+        keras = importlib.import_module("keras")
+        if keras.backend.backend() != setup.backend:
+            raise RuntimeError(f"Keras was loaded with {keras.backend.backend()}, not {setup.backend}")
+        framework: ModuleType = importlib.import_module(setup.backend)
+        if setup.threads and setup.backend == "tensorflow":
+            framework.config.threading.set_intra_op_parallelism_threads(setup.threads)
+            framework.config.threading.set_inter_op_parallelism_threads(1)
+        if setup.threads and setup.backend == "torch":
+            framework.set_num_threads(setup.threads)
+        if setup.gpu and not _sees_gpu(setup.backend, framework):
+            raise RuntimeError(f"{setup.backend} sees no GPU (CUDA_VISIBLE_DEVICES={setup.gpu})")
+    except Exception as error:
+        return _log_error(error)
+    return None
+
+
+def _environment(setup: Setup) -> dict[str, str]:
+    settings = {"KERAS_BACKEND": setup.backend, "CUDA_VISIBLE_DEVICES": setup.gpu}
+    settings["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not setup.gpu:
+        settings["JAX_PLATFORMS"] = "cpu"
+    elif setup.shares_gpu:
+        settings |= SHARED_GPU
+    if setup.threads:
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC")  # NPROC: XLA's pool
+        settings |= dict.fromkeys(names, str(setup.threads))
+    return settings
+
+
+def _sees_gpu(backend: str, framework: ModuleType) -> bool:
+    if backend == "tensorflow":
+        return bool(framework.config.list_physical_devices("GPU"))
+    if backend == "torch":
+        return bool(framework.cuda.is_available())
+    return bool(framework.default_backend() != "cpu")
+
+
+def _run(pipe: Connection, job: Job, argument: object) -> tuple[str, object]:
+    try:
+        steps = job(argument)
+        report = next(steps)
+        while True:
+            _send(pipe, ("report", report))
+            report = steps.send(_answer(pipe))
+    except StopIteration as end:
+        return "result", end.value
+    except BaseException as error:  # SystemExit too: a job must not end the worker without a reason
+        return "lost", _log_error(error)
+
+
+def _log_error(error: BaseException) -> str:
+    with contextlib.suppress(OSError):  # the log's disk may be full
+        traceback.print_exception(error)
+    return in_one_line(error)
+
+
+def _send(pipe: Connection, message: tuple[str, object]) -> None:
+    try:
+        pipe.send(message)
+    except ConnectionError:
+        _leave()
+    except Exception as error:  # it cannot be pickled, and none of it was sent
+        if message[0] == "report":
+            raise
+        pipe.send(("lost", _log_error(error)))
+
+
+def _answer(pipe: Connection) -> bool:
+    try:
+        return bool(pipe.recv())
+    except (EOFError, ConnectionError):
+        _leave()
+
+
 def _leave() -> NoReturn:
     """End without the frameworks' shutdown, which can take seconds or hang."""
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(0)
+
+
+if _SERVER in os.environ:
+    _prepare_fork_server(**json.loads(os.environ.pop(_SERVER)))

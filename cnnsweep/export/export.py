@@ -1,42 +1,37 @@
-"""Taking the best network home: trained again on all training data, tested once, registered, written to a folder."""
+"""Export of the best network: trained again on all training data, tested once, registered, written to a folder."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import math
 import shutil
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
-from rich.console import Console
 
-from cnnsweep.api import results_in, tracking_of
-from cnnsweep.config.compose import compose
-from cnnsweep.data import loading as datasets
+from cnnsweep.config.schema import Config
+from cnnsweep.data import loading, storage
+from cnnsweep.data.arrays import Dataset
 from cnnsweep.errors import UserError
-from cnnsweep.executors.batch import run_all
-from cnnsweep.export import model_card as card
-from cnnsweep.search_space import problem
-from cnnsweep.statistics import wilson
-from cnnsweep.sweep.session import log_to, make_executor, new_id
-from cnnsweep.sweep.single import Known, now
+from cnnsweep.executors.base import run_all
+from cnnsweep.export.model_card import ModelCard, spread
+from cnnsweep.sweep.catalog import new_id
+from cnnsweep.sweep.session import log_to, make_executor
 from cnnsweep.tracking.credentials import redact
-from cnnsweep.tracking.frames import Results
+from cnnsweep.tracking.frames import Results, read_results
 from cnnsweep.tracking.reader import open_reader
-from cnnsweep.tracking.run_updates import Write
-from cnnsweep.tracking.run_writer import Runs
+from cnnsweep.tracking.run_writer import SingleRun
 from cnnsweep.tracking.store import connect
-from cnnsweep.tracking.stored_trial import Chosen, chosen
-from cnnsweep.training.refit import RefitSpec, refit, whole
-from cnnsweep.trial import EpochReport, TrialSpec
+from cnnsweep.tracking.stored_trials import StoredTrial, find_trial
+from cnnsweep.training.evaluate import FinalSpec, Refit, refit, with_validation
+from cnnsweep.trial import EpochReport, TrialSpec, trial_seed
 
 ALIAS = "champion"
+WRITTEN = ("config.yaml", "README.md", "example.py")
 
 
 @dataclass(frozen=True)
@@ -45,89 +40,58 @@ class Exported:
 
     folder: Path
     """With model.keras, labels.json, config.yaml, README.md (the model card), example.py and mlflow_model/."""
-    accuracies: tuple[float, ...]
-    """On the test set, by seed; the model is that of the first seed."""
-    interval: tuple[float, float]
-    """95%, of the first."""
-    images: int
+    card: ModelCard
     run: str
-    name: str
-    """In the MLflow registry."""
     version: str
-    uri: str
+    """In the MLflow registry, where it has the sweep's name."""
 
-
-def command(arguments: Sequence[str]) -> int:
-    """Export: `export [SWEEP] [--trial N] [--out DIR] [export.seeds=3] [executor=... data.dir=... tracking...]`."""
-    parser = argparse.ArgumentParser(prog="cnnsweep export", description="Train the winner for good and register it.")
-    parser.add_argument("words", nargs="*", metavar="SWEEP", help="id or name; by default the latest sweep")
-    parser.add_argument("--trial", type=int, help="the trial's number; by default the best")
-    parser.add_argument("--out", type=Path, help="the folder to write to")
-    options = parser.parse_intermixed_args(list(arguments))
-    names = [word for word in options.words if "=" not in word]
-    if len(names) > 1:
-        raise UserError(f"export takes one sweep, not {', '.join(names)}")
-    console = Console(highlight=False, soft_wrap=True)
-    overrides = [word for word in options.words if "=" in word]
-    made = export(names[0] if names else None, options.trial, options.out, overrides, console)
-    low, high = made.interval
-    console.print(
-        f"test accuracy {made.accuracies[0]:.4f} (95% interval {low:.4f} to {high:.4f}; {made.images:,} images)"
-    )
-    console.print(f"over {len(made.accuracies)} seeds: {card.spread(made.accuracies)}")
-    console.print(f"model: {made.folder / 'model.keras'}")
-    console.print(f"card:  {made.folder / 'README.md'}")
-    console.print(f"MLflow registry: {made.name}, version {made.version}, alias {ALIAS}; run {made.run}")
-    console.print(
-        f"serve: MLFLOW_TRACKING_URI={made.uri} mlflow models serve -m models:/{made.name}@{ALIAS} --env-manager local"
-    )
-    console.print(f"try:   python -m cnnsweep predict {made.folder} IMAGE.png")
-    return 0
+    def describe(self) -> str:
+        """Its accuracy and its places, in lines."""
+        card, name, (low, high) = self.card, self.card.stored.config.name, self.card.interval
+        return (
+            f"test accuracy {card.accuracies[0]:.4f} (95% interval {low:.4f} to {high:.4f}; {card.images:,} images)\n"
+            f"over {len(card.accuracies)} seeds: {spread(card.accuracies)}\n"
+            f"model: {self.folder / 'model.keras'}\n"
+            f"card:  {self.folder / 'README.md'}\n"
+            f"MLflow registry: {name}, version {self.version}, alias {ALIAS}; run {self.run}\n"
+            f"serve: MLFLOW_TRACKING_URI={redact(card.stored.uri)} mlflow models serve -m models:/{name}@{ALIAS} "
+            "--env-manager local"
+        )
 
 
 def export(
-    sweep: str | None, trial: int | None, out: Path | None, overrides: Sequence[str], console: Console
+    sweep: str | None,
+    trial: int | None,
+    out: Path | None,
+    config: Config,
+    overrides: Sequence[str],
+    say: Callable[[str], None],
 ) -> Exported:
     """Train a trial's configuration on training plus validation images with several seeds, test, register, write.
 
-    Trained are as many epochs as the trial's best had: without validation images there is nothing to stop by.
+    It is trained for as many epochs as the trial's best had: without validation images there is no early stopping.
+    `config` is the one of the overrides, which replace what the trial's own config says.
     Raises UserError where there is no such sweep or trial, or its training fails.
     """
-    results = results_in(open_reader(tracking_of(overrides)), sweep)
+    results = read_results(open_reader(config.tracking), sweep)
     results.expect_finished()
     row = _row(results, trial)
-    pick = chosen(str(row["run_id"]), overrides)
-    seeds = compose(list(overrides))["export"]["seeds"]
-    epochs = int(row["best_epoch"])
-    console.print(
-        f"training {pick.name} of {pick.sweep} for {epochs} epochs on training and validation images, {seeds} seeds"
+    stored = find_trial(str(row["run_id"]), config, overrides)
+    seeds, epochs = config.export.seeds, int(row["best_epoch"])
+    say(
+        f"training {stored.name} of {stored.sweep} for {epochs} epochs on training and validation images, {seeds} seeds"
     )
-    root = Path(pick.config["tracking"]["dir"]).absolute()
-    with contextlib.ExitStack() as stack:
-        home = root / "exports" / new_id(pick.config["tracking"], str(pick.config["name"]), "exports")
-        folder = out.absolute() if out else home
-        _writable(folder)
-        stack.enter_context(log_to(home / "log.txt"))
-        executor = make_executor(pick.config, home / "log.txt", root)
-        stack.callback(executor.close)
-        data = datasets.load(pick.config["data"], pick.config["seed"])
-        datasets.save(whole(data), home / "data")
-        specs = _specs(pick, epochs, seeds, home, folder)
-        ends = run_all(executor, [(refit, spec) for spec in specs], lambda i, r: _say(console, i, r, epochs))
-        for end in ends:
-            if end.kind != "result":
-                raise UserError(f"the training failed: {end.value} (log: {home / 'log.txt'})")
-        measured = [dict(end.value) for end in ends]
-        facts = _facts(results, row, pick, data, measured, epochs)
-        _write(folder, pick, facts)
-        run = _log(pick, results, facts, folder)
-        version = _register(pick, run, facts)
-        for scratch in ("data", "trials"):
-            shutil.rmtree(home / scratch, ignore_errors=True)
-    accuracies = tuple(m["test_accuracy"] for m in measured)
-    return Exported(
-        folder, accuracies, facts.interval, sum(facts.images), run, pick.config["name"], version, redact(pick.uri)
-    )
+    root = Path(stored.config.tracking.dir).absolute()
+    home = root / "exports" / new_id(stored.config.tracking, stored.config.name, "exports")
+    folder = out.absolute() if out else home
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: '{folder}' cannot be written ({error.strerror})") from error
+    card = ModelCard(results, row, stored, *_train(stored, epochs, seeds, home, folder, say))
+    _write(folder, card)
+    run = _log(card, folder)
+    return Exported(folder, card, run, _register(run, card))
 
 
 def _row(results: Results, trial: int | None) -> pd.Series:
@@ -136,135 +100,103 @@ def _row(results: Results, trial: int | None) -> pd.Series:
     trials = results.trials
     found = trials[trials["trial"] == trial]
     if found.empty:
-        raise UserError(
-            f"sweep {results.sweep.id} has no trial {trial} (it has {trials['trial'].min()} to {trials['trial'].max()})"
-        )
+        numbers = f"{trials['trial'].min()} to {trials['trial'].max()}"
+        raise UserError(f"sweep {results.sweep.id} has no trial {trial} (it has {numbers})")
     row = found.iloc[0]
     if row["status"] == "failed" or pd.isna(row.get(results.best_column)):
         raise UserError(f"trial {trial} of {results.sweep.id} is {row['status']} and has no result to train for")
     return row
 
 
-def _specs(pick: Chosen, epochs: int, seeds: int, home: Path, folder: Path) -> list[RefitSpec]:
-    config = {**pick.config, "training": {**pick.config["training"], "patience": None}}
-    made = []
-    for index in range(seeds):
-        # The first is the trial's own; which model is kept is settled before any is tested.
-        seed = pick.seed if index == 0 else problem.trial_seed(pick.seed, index)
-        trial = TrialSpec(index + 1, {}, config, seed, home / "trials" / f"{index + 1:03d}", home / "data", epochs)
-        made.append(RefitSpec(trial, folder if index == 0 else None))
-    return made
+def _train(
+    stored: StoredTrial, epochs: int, seeds: int, home: Path, folder: Path, say: Callable[[str], None]
+) -> tuple[Dataset, list[Refit]]:
+    """Train and test one network a seed; the first seed's model is written to `folder`."""
+
+    def on_report(index: int, report: EpochReport) -> bool:
+        loss, accuracy = report.metrics["loss"], report.metrics["accuracy"]
+        say(f"seed {index + 1}  epoch {report.epoch:>3}/{epochs}  loss {loss:.4f}  accuracy {accuracy:.4f}")
+        return True
+
+    config = stored.config.replace(training=stored.config.training.replace(patience=None))
+    log = home / "log.txt"
+    with log_to(log), contextlib.closing(make_executor(stored.config, log)) as executor:
+        data = loading.load(stored.config.data, stored.config.seed)
+        storage.save(with_validation(data), home / "data")
+        specs = []
+        for index in range(seeds):
+            # The first is the trial's own; which model is kept is settled before any is tested.
+            seed = stored.seed if index == 0 else trial_seed(stored.seed, index)
+            scratch = home / "trials" / f"{index + 1:03d}"
+            trial = TrialSpec(index + 1, {}, config, seed, scratch, home / "data", epochs)
+            specs.append(FinalSpec(trial, folder if index == 0 else None))
+        ends = run_all(executor, [(refit, spec) for spec in specs], on_report)
+    for end in ends:
+        if end.kind != "result":
+            raise UserError(f"the training failed: {end.value} (log: {log})")
+    for name in ("data", "trials"):
+        shutil.rmtree(home / name, ignore_errors=True)
+    return data, [end.value for end in ends]
 
 
-def _say(console: Console, index: int, report: EpochReport, epochs: int) -> bool:
-    metrics = report.metrics
-    told = f"loss {metrics['loss']:.4f}  accuracy {metrics['accuracy']:.4f}"
-    console.print(f"seed {index + 1}  epoch {report.epoch:>3}/{epochs}  {told}")
-    return True
+def _write(folder: Path, card: ModelCard) -> None:
+    config = {key: value for key, value in card.stored.config.plain().items() if key != "tracking"}
+    text = yaml.safe_dump(redact(config), sort_keys=False, allow_unicode=True)
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(card.text(), encoding="utf-8")
+    (folder / "example.py").write_text(card.example(), encoding="utf-8")
 
 
-def _facts(
-    results: Results,
-    row: pd.Series,
-    pick: Chosen,
-    data: datasets.Dataset,
-    measured: Sequence[Mapping[str, Any]],
-    epochs: int,
-) -> card.Facts:
-    first = measured[0]
-    images = int(sum(first["images"]))
-    return card.Facts(
-        name=str(pick.config["name"]),
-        sweep=pick.sweep,
-        trial=str(row["name"]),
-        run=pick.run,
-        config=pick.config,
-        values={key: row[key] for key in results.keys if pd.notna(row[key])},
-        data=data,
-        epochs=epochs,
-        trials={str(s): int(n) for s, n in results.trials["status"].value_counts().items()},
-        search=str(results.parent("params", "search") or ""),
-        objective=results.objective.metric,
-        objective_value=float(row[results.best_column]),
-        accuracies=tuple(float(m["test_accuracy"]) for m in measured),
-        losses=tuple(float(m["test_loss"]) for m in measured),
-        interval=wilson(float(first["test_accuracy"]), images),
-        right=tuple(first["right"]),
-        images=tuple(first["images"]),
-        parameters=int(first["parameters"]),
-        mmacs=None if pd.isna(row["mmacs"]) else float(row["mmacs"]),
-    )
-
-
-def _writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out: '{folder}' cannot be written ({error.strerror})") from error
-
-
-def _write(folder: Path, pick: Chosen, facts: card.Facts) -> None:
-    config = redact({key: value for key, value in pick.config.items() if key != "tracking"})
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    (folder / "README.md").write_text(card.text(facts), encoding="utf-8")
-    (folder / "example.py").write_text(card.example(facts), encoding="utf-8")
-
-
-def _log(pick: Chosen, results: Results, facts: card.Facts, folder: Path) -> str:
+def _log(card: ModelCard, folder: Path) -> str:
     """Write the export's own run, its model included; return the run's id."""
-    known, began = Known(), now()
-    runs = Runs(pick.uri, pick.config["tracking"]["experiment"], known)
-    runs.doubtful = False
-    runs.open()
-    low, high = facts.interval
-    points = {
-        "test_accuracy": facts.accuracies[0],
-        "test_loss": facts.losses[0],
+    stored = card.stored
+    run = SingleRun(stored.uri, stored.config.tracking.experiment)
+    by_seed = [("seed_test_accuracy", value, run.began, index) for index, value in enumerate(card.accuracies, start=1)]
+    metrics = [(key, value, run.began, 0) for key, value in _metrics(card).items() if not math.isnan(value)]
+    run.send(
+        name=f"export · {card.row['name']}",
+        params=stored.values,
+        metrics=[*metrics, *by_seed],
+        tags={
+            "cnnsweep.kind": "export",
+            "cnnsweep.of_sweep": stored.sweep,
+            "cnnsweep.from": stored.run,
+            "cnnsweep.status": "completed",
+            "cnnsweep.final": str(run.began),
+            "mlflow.parentRunId": card.results.sweep.run,
+        },
+        texts={name: (folder / name).read_text(encoding="utf-8") for name in WRITTEN},
+        model=folder / "mlflow_model",
+        status="FINISHED",
+    )
+    return run.id
+
+
+def _metrics(card: ModelCard) -> dict[str, float]:
+    first, (low, high) = card.measured[0], card.interval
+    values = {
+        "test_accuracy": first["test_accuracy"],
+        "test_loss": first["test_loss"],
         "test_accuracy_low": low,
         "test_accuracy_high": high,
-        "test_accuracy_mean": statistics.fmean(facts.accuracies),
-        "parameters": float(facts.parameters),
-        "epochs": float(facts.epochs),
+        "test_accuracy_mean": statistics.fmean(card.accuracies),
+        "parameters": float(first["parameters"]),
+        "epochs": float(card.row["best_epoch"]),
     }
-    if len(facts.accuracies) > 1:
-        points["test_accuracy_std"] = statistics.stdev(facts.accuracies)
-    by_seed = [("seed_test_accuracy", value, began, index) for index, value in enumerate(facts.accuracies, start=1)]
-    tags = {
-        "cnnsweep.kind": "export",
-        "cnnsweep.of_sweep": pick.sweep,
-        "cnnsweep.from": pick.run,
-        "cnnsweep.status": "completed",
-        "cnnsweep.final": str(began),
-        "mlflow.parentRunId": results.sweep.run,
-    }
-    texts = {name: (folder / name).read_text(encoding="utf-8") for name in ("config.yaml", "README.md", "example.py")}
-    params = {str(key): str(value) for key, value in pick.values.items()}
-    metrics = [(key, value, began, 0) for key, value in points.items() if not math.isnan(value)]
-    runs.send(
-        Write(
-            None,
-            began,
-            now(),
-            f"export · {facts.trial}",
-            params,
-            [*metrics, *by_seed],
-            tags,
-            texts,
-            model=folder / "mlflow_model",
-            status="FINISHED",
-        )
-    )
-    return known.runs[None]
+    if len(card.accuracies) > 1:
+        values["test_accuracy_std"] = statistics.stdev(card.accuracies)
+    return values
 
 
-def _register(pick: Chosen, run: str, facts: card.Facts) -> str:
+def _register(run: str, card: ModelCard) -> str:
     """Register the logged model under the sweep's name, as the champion; return its version."""
     from mlflow.exceptions import MlflowException
 
-    client, name = connect(pick.uri), str(pick.config["name"])
+    uri, name = card.stored.uri, card.stored.config.name
+    client = connect(uri)
     source = client.get_run(run).data.tags["cnnsweep.model_uri"]
     model = client.get_logged_model(source.rpartition("/")[2])
-    if not pick.uri.startswith(("http://", "https://")):
+    if not uri.startswith(("http://", "https://")):
         # Without a server MLflow would look the model up in the store of its global URI, not in this one.
         source = model.artifact_location
     try:
@@ -272,10 +204,10 @@ def _register(pick: Chosen, run: str, facts: card.Facts) -> str:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise UserError(f"the model cannot be registered: {str(error).splitlines()[0]}") from error
-    low, high = facts.interval
-    description = (
-        f"{facts.trial} of {pick.sweep}: test accuracy {facts.accuracies[0]:.4f} (95%: {low:.4f} to {high:.4f})"
+    low, high = card.interval
+    result = f"test accuracy {card.accuracies[0]:.4f} (95%: {low:.4f} to {high:.4f})"
+    version = client.create_model_version(
+        name, source, run, description=f"{card.row['name']} of {card.stored.sweep}: {result}", model_id=model.model_id
     )
-    version = client.create_model_version(name, source, run, description=description, model_id=model.model_id)
     client.set_registered_model_alias(name, ALIAS, version.version)
     return str(version.version)

@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.sweep.session import framework_noise_to
 
+if TYPE_CHECKING:
+    import keras
+
 TOP = 3
 
 
-def command(arguments: Sequence[str]) -> int:
-    """Predict: `predict MODEL IMAGE ...`; MODEL is an exported folder or a .keras file."""
-    parser = argparse.ArgumentParser(prog="cnnsweep predict", description="Print the classes of images.")
-    parser.add_argument("model", type=Path, help="a folder that export wrote, or a .keras file")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG, JPEG, BMP ... of the model's size")
-    options = parser.parse_args(list(arguments))
-    labels = read_labels(options.model)
-    shape = None if labels is None else tuple(labels["input_shape"])
+@dataclass(frozen=True)
+class Labels:
+    """The content of a model's labels.json."""
+
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    scale: float
+    """Multiplying pixels of the training data by this gives 0 to 1."""
+
+
+def classify(where: Path, paths: Sequence[Path]) -> list[list[tuple[str, float]]]:
+    """Return the most probable classes of each image file, with their probabilities.
+
+    `where` is an exported folder or a .keras file. Raises UserError for a model or an image that cannot be used.
+    """
+    labels = read_labels(where)
     # Before the seconds that loading the model takes, where the size is known.
-    early = None if labels is None else [read_image(path, shape, labels["scale"]) for path in options.images]
+    images = None if labels is None else [read_image(path, labels.input_shape, labels.scale) for path in paths]
     with framework_noise_to(Path(os.devnull)):
-        model = load(options.model)
-        shape = tuple(model.input_shape[1:])
-        scale = 1 / 255 if labels is None else labels["scale"]
-        images = early or [read_image(path, shape, scale) for path in options.images]
+        model = load(where)
+        if images is None:
+            images = [read_image(path, model.input_shape[1:], 1 / 255) for path in paths]
         probabilities = np.asarray(model.predict(np.stack(images), verbose=0))
-    names = labels["classes"] if labels else [str(i) for i in range(probabilities.shape[1])]
-    for path, row in zip(options.images, probabilities, strict=True):
-        best = np.argsort(-row)[:TOP]
-        print(f"{path}: " + "  ".join(f"{names[i]} {row[i]:.4f}" for i in best))
-    return 0
+    names = labels.classes if labels else [str(i) for i in range(probabilities.shape[1])]
+    return [[(names[i], float(row[i])) for i in np.argsort(-row)[:TOP]] for row in probabilities]
 
 
-def load(where: Path) -> Any:
+def load(where: Path) -> keras.Model:
     """Load the network of an exported folder or a .keras file, without running code from the file (Keras' safe mode).
 
     Raises UserError where there is none or it cannot be loaded.
@@ -64,60 +71,56 @@ def model_file(where: Path) -> Path:
                 return path
         raise UserError(f"'{where}' holds no model.keras; name a folder that export wrote, or a .keras file")
     if not where.is_file():
-        beside = [p.name for p in where.parent.iterdir()] if where.parent.is_dir() else []
-        raise UserError(f"there is no model at '{where}'{nearest(where.name, beside)}")
+        raise UserError(f"there is no model at '{where}'{_nearest_file(where)}")
     if where.suffix != ".keras":
         raise UserError(f"'{where}' is no .keras file; name a folder that export wrote, or a .keras file")
     return where
 
 
-def read_labels(where: Path) -> Mapping[str, Any] | None:
-    """What stands in labels.json beside the model: classes, input_shape, scale; None where there is no such file."""
+def read_labels(where: Path) -> Labels | None:
+    """The labels.json beside the model; None where there is no such file."""
     from cnnsweep.training.evaluate import LABELS
 
     path = model_file(where).parent / LABELS
     if not path.is_file():
         return None
     try:
-        labels = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "classes": list(labels["classes"]),
-            "input_shape": list(labels["input_shape"]),
-            "scale": float(labels["scale"]),
-        }
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Labels(tuple(content["classes"]), tuple(content["input_shape"]), float(content["scale"]))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{path}' cannot be read: {error}") from error
 
 
-def read_image(path: Path, shape: Sequence[int] | None, scale: float) -> np.ndarray:
+def read_image(path: Path, shape: Sequence[int], scale: float) -> np.ndarray:
     """Read an image file as the model takes it: float32 (height, width, channels), in the range of the training data.
 
-    Grey or colour becomes what the model takes. Raises UserError where it is no image or of another size.
+    Grey and colour are converted as needed. Raises UserError where it is no image or of another size.
     """
     from PIL import Image, UnidentifiedImageError
 
-    if shape is None or len(shape) != 3:
-        raise UserError(f"the model takes inputs of the shape {shape}, not images")
+    if len(shape) != 3:
+        raise UserError(f"the model takes inputs of the shape {tuple(shape)}, not images")
     height, width, channels = shape
     try:
         with Image.open(path) as image:
-            if image.size != (width, height):
-                found, wanted = f"{image.width}×{image.height}", f"{width}×{height}"
-                raise UserError(
-                    f"'{path}' has {found} pixels (width×height); the model takes {wanted}: "
-                    "crop or resize it as the training images were"
-                )
-            flat = image.convert("RGBA")
-            ground = Image.new("RGBA", flat.size, (0, 0, 0, 255))
-            pixels = Image.alpha_composite(ground, flat).convert("L" if channels == 1 else "RGB")
-            array = np.asarray(pixels, "float32")
+            size = image.size
+            flat = image.convert("RGBA") if size == (width, height) else None
     except UnidentifiedImageError:
         raise UserError(f"'{path}' is no image that can be read (PNG, JPEG, BMP, GIF, TIFF, WebP)") from None
     except FileNotFoundError:
-        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UserError(f"there is no image '{path}'{nearest(path.name, beside)}") from None
+        raise UserError(f"there is no image '{path}'{_nearest_file(path)}") from None
     except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"'{path}' cannot be read as an image: {error}") from error
+    if flat is None:
+        raise UserError(
+            f"'{path}' has {size[0]}×{size[1]} pixels (width×height); the model takes {width}×{height}: "
+            "crop or resize it as the training images were"
+        )
+    black = Image.new("RGBA", flat.size, (0, 0, 0, 255))
+    pixels = Image.alpha_composite(black, flat).convert("L" if channels == 1 else "RGB")
+    array = np.asarray(pixels, "float32")
     return (array if channels == 3 else array[..., None]) / (255 * scale)
+
+
+def _nearest_file(path: Path) -> str:
+    return nearest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])

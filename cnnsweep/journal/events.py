@@ -7,9 +7,8 @@ In the order in which they can come: a `SweepStarted`, then for each trial a `Tr
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeAlias
 
 from cnnsweep.trial import Status
@@ -82,7 +81,7 @@ class EpochEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialEnded(Event):
-    """A trial ended, for good or until it is promoted or resumed."""
+    """A trial ended, finally or until it is promoted or resumed."""
 
     name = "end"
     trial: int
@@ -162,29 +161,23 @@ class SweepResumed(Event):
     host: str = ""
 
 
-EVENTS: Mapping[str, type[Event]] = {
-    kind.name: kind
-    for kind in (
-        SweepStarted, TrialStarted, EpochEnded, TrialEnded, ReplicateEnded, WinnerChosen, BestTested, GalleryDrawn,
-        SweepStopped, SweepResumed,
-    )
-}  # fmt: skip
+EVENTS: Mapping[str, type[Event]] = {kind.name: kind for kind in Event.__subclasses__()}
+_OPTIONAL = ("retry", "front", "earlier")
+"""Fields that are not written where they are None or empty."""
 _KEYS = {"sweep": "name", "title": "name"}
 """Fields that have another key in the journal."""
+_FIELDS = {kind: {_KEYS.get(f.name, f.name): f.name for f in fields(kind)} for kind in EVENTS.values()}
+"""The fields of each event by their keys in the journal."""
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """Return an event as the journal writes it; fields that are None or empty by default are left out.
+    """Return an event as the journal writes it.
 
     >>> to_json(EpochEnded(trial=1, epoch=2, metrics={"loss": 0.5}, time=3.0))
     {'event': 'epoch', 'time': 3.0, 'trial': 1, 'epoch': 2, 'metrics': {'loss': 0.5}}
     """
-    found = {"event": event.name, "time": event.time}
-    for item in dataclasses.fields(event):
-        value = getattr(event, item.name)
-        if item.name != "time" and not (item.name in ("retry", "front", "earlier") and not value):
-            found[_KEYS.get(item.name, item.name)] = value
-    return found
+    values = {key: getattr(event, name) for key, name in _FIELDS[type(event)].items()}
+    return {"event": event.name, **{k: v for k, v in values.items() if k not in _OPTIONAL or v}}
 
 
 def from_json(line: Mapping[str, Any]) -> Event:
@@ -192,9 +185,7 @@ def from_json(line: Mapping[str, Any]) -> Event:
     kind = EVENTS.get(line.get("event", ""))
     if kind is None:
         raise ValueError(f"unknown event '{line.get('event')}' (one of: {', '.join(EVENTS)})")
-    fields = [item.name for item in dataclasses.fields(kind)]
-    names = {_KEYS[name]: name for name in fields if name in _KEYS}
     try:
-        return kind(**{names.get(key, key): value for key, value in line.items() if key != "event"})
+        return kind(**{_FIELDS[kind].get(key, key): value for key, value in line.items() if key != "event"})
     except TypeError as error:
         raise ValueError(str(error)) from error

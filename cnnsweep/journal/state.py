@@ -1,4 +1,4 @@
-"""The sweep so far, one entry a trial: derived from the journal's events alone, so a replay gives the same."""
+"""The state of a sweep and of its trials, derived from the journal's events alone: a replay gives the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnsweep.config.objective import Objective, front
-from cnnsweep.ranking import Ranking
+from cnnsweep.journal.events import (
+    BestTested,
+    EpochEnded,
+    Event,
+    ReplicateEnded,
+    SweepResumed,
+    SweepStarted,
+    SweepStopped,
+    TrialEnded,
+    TrialStarted,
+    WinnerChosen,
+)
+from cnnsweep.statistics import Ranking
 from cnnsweep.trial import Status
 
 RESUMED = 0
@@ -42,36 +54,36 @@ class TrialState:
     """It ran out of memory once and was started again with a smaller batch."""
 
     def best(self, objective: Objective) -> float | None:
+        """The objective's best value over all epochs."""
         index = self.best_epoch(objective)
         return None if index is None else self.curve[index - 1][objective.metric]
-
-    def point(self, objective: Objective) -> tuple[float, ...] | None:
-        """Its values of all objectives, of the epoch that is best by the first."""
-        index = self.best_epoch(objective)
-        return None if index is None else objective.point({**self.summary, **self.curve[index - 1]})
-
-    def counts(self, status: str, objective: Objective) -> bool:
-        """Whether the search is told that it succeeded: it did not fail and has a value since it was last proposed."""
-        return status != "failed" and len(self.curve) > self.since and self.best(objective) is not None
 
     def best_epoch(self, objective: Objective) -> int | None:
         """Counted from 1."""
         index = objective.best(m[objective.metric] for m in self.curve)
         return None if index is None else index + 1
 
+    def point(self, objective: Objective) -> tuple[float, ...] | None:
+        """Its values of all objectives, of the epoch that is best by the first."""
+        index = self.best_epoch(objective)
+        return None if index is None else objective.point({**self.summary, **self.curve[index - 1]})
+
+    def succeeded(self, status: Status, objective: Objective) -> bool:
+        """Whether it counts as a success for the search: not failed, with a value since it was last proposed."""
+        return status != "failed" and len(self.curve) > self.since and self.best(objective) is not None
+
 
 @dataclass
 class SweepState:
-    """All trials by number, and what the sweep as a whole has come to."""
+    """All trials by number, and the results of the sweep as a whole."""
 
     objective: Objective
-    entries: dict[int, TrialState] = field(default_factory=dict)
+    trials: dict[int, TrialState] = field(default_factory=dict)
     ended: list[int] = field(default_factory=list)
     """Numbers in the order in which trials ended; a promoted one stands there again."""
-    final: Mapping[str, Any] | None = None
-    stop: Mapping[str, Any] | None = None
-    winner: Mapping[str, Any] | None = None
-    """What the replicates of the finalists came to, by trial: mean, std and count."""
+    final: BestTested | None = None
+    stop: SweepStopped | None = None
+    winner: WinnerChosen | None = None
     began: float = 0.0
     """When it began, in seconds since 1970, moved forward by the time in which it was not running."""
     last: float = 0.0
@@ -80,133 +92,128 @@ class SweepState:
     """Epochs trained so far, summed over all trials."""
     counts: Counter[str] = field(default_factory=Counter)
     """How many trials have each status."""
-    _ranking: Ranking[int] = field(default_factory=Ranking)
-    _by_proposal: dict[str, int] = field(default_factory=dict)
+    ranking: Ranking[int] = field(default_factory=Ranking)
+    """Trials that did not fail and have a value, by their own training."""
+    by_proposal: dict[str, int] = field(default_factory=dict)
+    """The trial that each proposal began or continued."""
 
-    def apply(self, event: Mapping[str, Any]) -> None:
+    def apply(self, event: Event) -> None:
         """Take in one event of the journal."""
-        match event["event"]:
-            case "sweep":
-                self.began = event["time"]
-            case "trial":
+        match event:
+            case SweepStarted():
+                self.began = event.time
+            case TrialStarted():
                 self._start(event)
-            case "epoch":
-                entry = self.entries[event["trial"]]
-                before = len(entry.curve)
-                del entry.curve[event["epoch"] - 1 :]
-                entry.curve.append(event["metrics"])
-                self.epochs += len(entry.curve) - before
-                self._place(entry)
-            case "end":
-                entry = self.entries[event["trial"]]
-                self._turn(entry, event["status"])
-                entry.reason, entry.summary = event["reason"], event["summary"]
-                entry.seconds += event["time"] - entry.started
-                self.ended.append(entry.number)
-            case "replicate":
-                self.entries[event["trial"]].replicates[event["replicate"]] = event["value"]
-            case "winner":
+            case EpochEnded():
+                self._add_epoch(event)
+            case TrialEnded():
+                trial = self.trials[event.trial]
+                self._set_status(trial, event.status)
+                trial.reason, trial.summary = event.reason, event.summary
+                trial.seconds += event.time - trial.started
+                self.ended.append(trial.number)
+            case ReplicateEnded():
+                self.trials[event.trial].replicates[event.replicate] = event.value
+            case WinnerChosen():
                 self.winner = event
-            case "final":
+            case BestTested():
                 self.final = event
-            case "stop":
+            case SweepStopped():
                 self.stop = event
-            case "resume":
-                self._resume(event["time"])
-        self.last = event["time"]
+            case SweepResumed():
+                self._resume(event.time)
+        self.last = event.time
+
+    def _start(self, event: TrialStarted) -> None:
+        trial = self.trials.get(event.trial)
+        if trial is None:
+            trial = TrialState(event.trial, event.title, event.values, event.proposal, event.epochs)
+            self.trials[trial.number] = trial
+            self.counts[trial.status] += 1
+        if trial.proposal != event.proposal:
+            trial.since = len(trial.curve)
+        self._set_status(trial, "running")
+        self.by_proposal[event.proposal] = trial.number
+        trial.reason, trial.proposal, trial.target = None, event.proposal, event.epochs
+        trial.started, trial.worker, trial.summary = event.time, event.worker, event.network
+        trial.values, trial.retried = event.values, trial.retried or event.retry is not None
+
+    def _add_epoch(self, event: EpochEnded) -> None:
+        trial = self.trials[event.trial]
+        before = len(trial.curve)
+        del trial.curve[event.epoch - 1 :]
+        trial.curve.append(event.metrics)
+        self.epochs += len(trial.curve) - before
+        self._rank(trial)
 
     def _resume(self, now: float) -> None:
         self.began += now - self.last
         self.stop = self.winner = None
         self.ended.append(RESUMED)
-        for entry in self.entries.values():
-            if entry.status == "running":
-                entry.seconds += self.last - entry.started
-                self._turn(entry, "interrupted")
-            if entry.status == "interrupted":
-                entry.started = now
+        for trial in self.trials.values():
+            if trial.status == "running":
+                trial.seconds += self.last - trial.started
+                self._set_status(trial, "interrupted")
+            if trial.status == "interrupted":
+                trial.started = now
 
-    def _start(self, event: Mapping[str, Any]) -> None:
-        entry = self.entries.get(event["trial"])
-        if entry is None:
-            entry = TrialState(event["trial"], event["name"], event["values"], event["proposal"], event["epochs"])
-            self.entries[entry.number] = entry
-            self.counts[entry.status] += 1
-        if entry.proposal != event["proposal"]:
-            entry.since = len(entry.curve)
-        self._turn(entry, "running")
-        self._by_proposal[event["proposal"]] = entry.number
-        entry.reason, entry.proposal, entry.target = None, event["proposal"], event["epochs"]
-        entry.started, entry.worker = event["time"], event.get("worker", "")
-        entry.summary = event.get("network", {})
-        entry.values, entry.retried = event["values"], entry.retried or "retry" in event
-
-    def _turn(self, entry: TrialState, status: Status) -> None:
-        self.counts[entry.status] -= 1
+    def _set_status(self, trial: TrialState, status: Status) -> None:
+        self.counts[trial.status] -= 1
         self.counts[status] += 1
-        entry.status = status
-        self._place(entry)
+        trial.status = status
+        self._rank(trial)
 
-    def _place(self, entry: TrialState) -> None:
-        value = entry.best(self.objective) if entry.status != "failed" else None
-        self._ranking.put(entry.number, None if value is None else self._sign * value)
-
-    @property
-    def _sign(self) -> int:
-        return -1 if self.objective.direction == "max" else 1
+    def _rank(self, trial: TrialState) -> None:
+        value = trial.best(self.objective) if trial.status != "failed" else None
+        self.ranking.put(trial.number, None if value is None else self.objective.sign * value)
 
     def ranked(self, count: int | None = None) -> list[TrialState]:
-        """Trials with a value, the best first, `count` at most; those that failed are left out.
+        """Trials with a value that did not fail, the best first, `count` at most.
 
         Trials with replicates come first, by their mean: it says more than one training.
         """
         if self.winner is None:
-            return [self.entries[number] for number in self._ranking.first(count)]
-        means = {int(n): self._sign * told["mean"] for n, told in self.winner["results"].items()}
-        finalists = sorted((n for n in means if n in self._ranking), key=lambda n: (means[n], n))
-        others = [n for n in self._ranking.first() if n not in means]
-        return [self.entries[number] for number in [*finalists, *others][:count]]
+            return [self.trials[number] for number in self.ranking.first(count)]
+        means = {int(n): self.objective.sign * found["mean"] for n, found in self.winner.results.items()}
+        finalists = sorted((n for n in means if n in self.ranking), key=lambda n: (means[n], n))
+        others = [n for n in self.ranking.first() if n not in means]
+        return [self.trials[number] for number in [*finalists, *others][:count]]
 
-    def best_of(self, numbers: Iterable[int], count: int) -> list[int]:
-        """The best of some trials by their own training; those that failed or have no value are left out."""
-        return self._ranking.first_of(numbers, count)
-
-    def number_of(self, proposal: str) -> int:
-        """The trial that a proposal began or continued."""
-        return self._by_proposal[proposal]
-
-    def spread(self, entry: TrialState) -> Mapping[str, float] | None:
+    def spread(self, trial: TrialState) -> Mapping[str, float] | None:
         """Mean, standard deviation and count of a finalist's replicates."""
-        return self.winner["results"].get(str(entry.number)) if self.winner else None
+        return self.winner.results.get(str(trial.number)) if self.winner else None
 
     def front(self) -> list[TrialState]:
         """The Pareto front of the trials that ended well, the best by the first objective first."""
         if not self.objective.also:
             return []
-        ended = [e for e in self.ranked() if e.status in ("completed", "pruned")]
-        points = [(e, point) for e in ended if (point := e.point(self.objective)) is not None]
+        ended = [t for t in self.ranked() if t.status in ("completed", "pruned")]
+        points = [(t, point) for t in ended if (point := t.point(self.objective)) is not None]
         return [points[index][0] for index in front([point for _, point in points])]
 
     def with_status(self, *statuses: Status) -> list[TrialState]:
-        return [e for e in self.entries.values() if e.status in statuses]
+        """Trials with one of these statuses, by number."""
+        return [t for t in self.trials.values() if t.status in statuses]
 
     def failures_in_a_row(self) -> int:
+        """How many trials failed one after another up to now."""
         count = 0
         for number in reversed(self.ended):
-            if number == RESUMED or self.entries[number].status != "failed":
+            if number == RESUMED or self.trials[number].status != "failed":
                 break
             count += 1
         return count
 
     def reasons(self, count: int) -> str:
         """Why the last `count` trials failed, each reason once: "3 × loss is nan in epoch 1; killed by SIGKILL"."""
-        reasons = Counter(self.entries[n].reason or "for no known reason" for n in self.ended[-count:])
+        reasons = Counter(self.trials[n].reason or "for no known reason" for n in self.ended[-count:])
         several = [f"{times} × {reason}" if times > 1 else reason for reason, times in reasons.most_common(3)]
         return "; ".join(several) + (" …" if len(reasons) > 3 else "")
 
 
-def replay(events: Iterable[Mapping[str, Any]], objective: Objective) -> SweepState:
-    ledger = SweepState(objective)
+def replay(events: Iterable[Event], objective: Objective) -> SweepState:
+    """Return the state after these events."""
+    state = SweepState(objective)
     for event in events:
-        ledger.apply(event)
-    return ledger
+        state.apply(event)
+    return state

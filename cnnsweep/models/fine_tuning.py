@@ -1,28 +1,36 @@
-"""Training the end of a frozen backbone as well, after the head has been trained: which layers, and from when."""
+"""Fine-tuning: after the head, the last layers of a frozen backbone are trained as well."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from cnnsweep.config.schema import Training
 from cnnsweep.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import keras
+
+Setting = str | int | float | None
+"""`training.unfreeze`: none, a layer, a share of the layers above 0 and up to 1, or a number of blocks ("2 blocks")."""
 
 PATTERNS = (
     r"^(.*?block_?\d+[a-z]?)(?:_|$)",  # VGG, ResNet, DenseNet, EfficientNet, MobileNetV2, Xception, ConvNeXt
     r"^conv_(?:dw|pw|pad)_(\d+)(?:_|$)",  # MobileNet
     r"^(?:expanded_conv)_(\d+)(?:_|$)",  # MobileNetV3
 )
-"""How the networks of keras.applications name the layers of one block."""
+"""Names of the layers of one block in the networks of keras.applications."""
 JOINS = ("Add", "Concatenate")
 
 
-def total_epochs(training: Mapping[str, Any]) -> int:
-    """Epochs of a whole trial: those for the head, and those after the unfreezing."""
-    return training["epochs"] + (0 if is_off(training["unfreeze"]) else training["unfreeze_epochs"])
+def total_epochs(training: Training) -> int:
+    """Epochs of a whole trial: those of the head, and those of fine-tuning."""
+    return training.epochs + (0 if is_off(training.unfreeze) else training.unfreeze_epochs)
 
 
-def is_off(setting: Any) -> bool:
+def is_off(setting: Setting) -> bool:
     """
     >>> [is_off(setting) for setting in (None, "none", 0, "0.3", "2 blocks")]
     [True, True, True, False, False]
@@ -30,30 +38,25 @@ def is_off(setting: Any) -> bool:
     return setting is None or str(setting) in ("none", "") or _number(setting) == 0
 
 
-def unfreezes_at(training: Mapping[str, Any], epoch: int) -> bool:
-    """Whether the backbone's end is to be trained from this epoch (counted from 1) on."""
-    return not is_off(training["unfreeze"]) and epoch == training["epochs"] + 1
+def head_epochs(training: Training) -> float:
+    """The epochs before fine-tuning; infinite without it."""
+    return math.inf if is_off(training.unfreeze) else training.epochs
 
 
-def is_unfrozen(training: Mapping[str, Any], done: int) -> bool:
-    """Whether the last of `done` epochs trained the backbone's end."""
-    return not is_off(training["unfreeze"]) and done > training["epochs"]
-
-
-def out_of_patience(training: Mapping[str, Any], best: int | None, done: int) -> bool:
+def out_of_patience(training: Training, best: int | None, done: int) -> bool:
     """Whether early stopping ends the trial after `done` epochs; `best` is an index from 0.
 
-    A head that is to be fine-tuned is always given all its epochs, so that the unfreezing comes when it is due.
+    A head that is fine-tuned later always gets all its epochs, so that fine-tuning begins on time.
     """
-    patience, head = training["patience"], 0 if is_off(training["unfreeze"]) else training["epochs"]
-    return bool(patience) and best is not None and done - 1 - max(best, head - 1) >= patience
+    patience, head = training.patience, 0 if is_off(training.unfreeze) else training.epochs
+    return patience is not None and best is not None and done - 1 - max(best, head - 1) >= patience
 
 
-def unfreeze(model: Any, setting: Any) -> None:
-    """Make the layers that `training.unfreeze` names trainable; the model is to be compiled anew.
+def unfreeze(model: keras.Model, setting: Setting) -> None:
+    """Make the layers that `training.unfreeze` names trainable; the model must then be compiled again.
 
-    Batch normalisation stays as it is, in inference mode. Raises UserError for a model without a backbone, and for
-    layers that are not there.
+    Batch normalisation stays frozen, in inference mode. Raises UserError for a model without a backbone, and for
+    layers that it does not have.
     """
     if "backbone" not in [layer.name for layer in model.layers]:
         raise UserError(f"training.unfreeze={setting}: {model.name} has no backbone; it needs model=transfer")
@@ -64,18 +67,17 @@ def unfreeze(model: Any, setting: Any) -> None:
         layer.trainable = id(layer) in chosen
 
 
-def chosen_layers(backbone: Any, setting: Any) -> list[Any]:
-    """The layers with weights of their own that `training.unfreeze` names, batch normalisation left out."""
-    layers = backbone.layers
-    first = _first(layers, setting)
-    chosen = [la for la in layers[first:] if la.weights and type(la).__name__ != "BatchNormalization"]
+def chosen_layers(backbone: keras.Model, setting: Setting) -> list[keras.layers.Layer]:
+    """The layers with weights that `training.unfreeze` names, without batch normalisation."""
+    candidates = backbone.layers[_first(backbone.layers, setting) :]
+    chosen = [la for la in candidates if la.weights and type(la).__name__ != "BatchNormalization"]
     if not chosen:
         raise UserError(f"training.unfreeze: '{setting}' holds no layer to train")
     return chosen
 
 
-def blocks(layers: list[Any]) -> list[int]:
-    """Where each block begins, as an index of the layers, the first block first."""
+def blocks(layers: Sequence[keras.layers.Layer]) -> list[int]:
+    """The index of each block's first layer, in order."""
     for pattern in PATTERNS:
         found = [(i, m[1]) for i, layer in enumerate(layers) if (m := re.match(pattern, layer.name))]
         starts = {name: i for i, name in reversed(found)}
@@ -85,10 +87,10 @@ def blocks(layers: list[Any]) -> list[int]:
     return [0, *(i + 1 for i in joins if i + 1 < len(layers))]
 
 
-def _first(layers: list[Any], setting: Any) -> int:
+def _first(layers: Sequence[keras.layers.Layer], setting: Setting) -> int:
     names = [layer.name for layer in layers]
-    if setting in names:
-        return names.index(setting)
+    if str(setting) in names:
+        return names.index(str(setting))
     share, count = _number(setting), re.fullmatch(r"\s*(\d+)\s*blocks?\s*", str(setting))
     if share is not None and 0 < share <= 1:
         return len(layers) - max(1, round(share * len(layers)))
@@ -103,8 +105,8 @@ def _first(layers: list[Any], setting: Any) -> int:
     )
 
 
-def _number(setting: Any) -> float | None:
+def _number(setting: Setting) -> float | None:
     try:
-        return float(setting)
-    except (TypeError, ValueError):
+        return None if setting is None else float(setting)
+    except ValueError:
         return None

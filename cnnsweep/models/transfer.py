@@ -1,16 +1,26 @@
-"""A pre-trained backbone and a head of our own, as one Keras model that takes images, or the head alone."""
+"""A pre-trained backbone and a new head, as one Keras model that takes images, or the head alone."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import sys
+import warnings
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cnnsweep.errors import UserError
-from cnnsweep.models.backbone import build_backbone, preprocessing
-from cnnsweep.models.cnn import check_activation, layer_seed
+import numpy as np
+from pydantic import Field
+
+from cnnsweep.config.components import configured_by
+from cnnsweep.config.schema import Config, ModelConfig
+from cnnsweep.config.validation import Float, Int, words
+from cnnsweep.data.mnist import cache_folders, stall_limit
+from cnnsweep.errors import UserError, nearest
+from cnnsweep.models.cnn import ACTIVATIONS, layer_seed, typed
 from cnnsweep.models.fine_tuning import chosen_layers, is_off
-from cnnsweep.search_space import space as spaces
+from cnnsweep.search_space.parsing import parse_space
+from cnnsweep.search_space.space import Space
 from cnnsweep.trial import Inspection
 
 if TYPE_CHECKING:
@@ -18,20 +28,54 @@ if TYPE_CHECKING:
 
 STRUCTURE = ("model.backbone", "model.weights", "model.cut", "model.input_size", "training.unfreeze")
 """The keys that decide whether there is such a network at all; all others concern the head."""
+BACKBONES = (
+    "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge", "DenseNet121", "DenseNet169",
+    "DenseNet201", "EfficientNetB0", "EfficientNetB1", "EfficientNetB2", "EfficientNetB3", "EfficientNetB4",
+    "EfficientNetB5", "EfficientNetB6", "EfficientNetB7", "EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2",
+    "EfficientNetV2B3", "EfficientNetV2L", "EfficientNetV2M", "EfficientNetV2S", "InceptionResNetV2", "InceptionV3",
+    "MobileNet", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small", "NASNetLarge", "NASNetMobile", "ResNet101",
+    "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2", "VGG16", "VGG19", "Xception",
+)  # fmt: skip
+"""The networks of keras.applications, listed here so that a wrong name is found without loading Keras."""
+
+RANDOM_SEED = 0
+"""Seed of a backbone with `weights: none`: the same for all trials, since they share its features."""
 
 
-@dataclass(frozen=True)
-class Facts:
-    """A backbone as it was built."""
+class TransferConfig(ModelConfig):
+    """A backbone and a head."""
 
-    maps: tuple[int, int, int]
-    """(height, width, channels) of its output."""
-    parameters: int
-    layers: int
+    backbone: Annotated[str, words(*BACKBONES)]
+    weights: str
+    cut: str | None
+    input_size: Int | None = Field(ge=1)
+    pooling: Literal["average", "max", "flatten"]
+    dense_layers: Int = Field(ge=0)
+    dense_units: Int = Field(ge=1)
+    activation: Annotated[str, words(*ACTIVATIONS)]
+    dropout: Float = Field(ge=0, lt=1)
+    cache: str | None
+
+    @property
+    def backbone_name(self) -> str:
+        """The backbone with its cut: "MobileNet at conv_pw_12_relu"."""
+        return f"{self.backbone} at {self.cut}" if self.cut else self.backbone
+
+    def describe(self, values: Mapping[str, object]) -> str:
+        """The network in a few characters: "MobileNet average 128"; its cut too if that is searched."""
+        cut = self.cut if "model.cut" in values else None
+        head = "-".join([str(self.dense_units)] * self.dense_layers) or "no dense"
+        return " ".join(part for part in (self.backbone, cut, self.pooling, head) if part)
 
 
+def settings(config: Config) -> TransferConfig:
+    """The model of a config with model=transfer, or of a user's own model with the same keys."""
+    return typed(TransferConfig, config.model.argument())
+
+
+@configured_by(TransferConfig)
 def build(
-    model: Mapping[str, Any],
+    model: TransferConfig | Mapping[str, object],
     input_shape: Sequence[int],
     classes: int,
     scale: float = 1 / 255,
@@ -42,22 +86,23 @@ def build(
     """Build the whole uncompiled model of a `model` config, its backbone frozen and in inference mode.
 
     Images of `input_shape` go in, whose values times `scale` are 0..1; float32 class probabilities come out. The
-    parts are the layers "backbone", "pooling" and "head". Raises UserError for what does not fit together.
+    parts are the layers "backbone", "pooling" and "head". Raises UserError for settings that do not fit together.
     """
     import keras
 
+    model = typed(TransferConfig, model)
     images = outputs = keras.Input(tuple(input_shape), name="image")
     for layer in augment:
         outputs = layer(outputs)
     maps = backbone_maps(model, outputs, scale)
-    features = pooled(maps, model["pooling"])
+    features = pooled(maps, model.pooling)
     head = build_head(model, features.shape[1:], classes, seed=seed)
     keras.utils.set_random_seed(seed)  # a random backbone has set its own
     return keras.Model(images, head(features), name="transfer")
 
 
 def build_head(
-    model: Mapping[str, Any], input_shape: Sequence[int], classes: int, *, seed: int, **_: Any
+    model: TransferConfig | Mapping[str, object], input_shape: Sequence[int], classes: int, *, seed: int, **_: object
 ) -> keras.Model:
     """Build the part after the pooling: features (height, width, channels) in, probabilities out.
 
@@ -66,19 +111,18 @@ def build_head(
     import keras
     from keras import layers
 
-    check_activation(model["activation"])
-
-    def dense(units: int, name: str, activation: str, **settings: Any) -> Any:
+    def dense(units: int, name: str, activation: str, dtype: str | None = None) -> keras.layers.Layer:
         start = keras.initializers.GlorotUniform(layer_seed(seed, name))
-        return layers.Dense(units, activation=activation, kernel_initializer=start, name=name, **settings)
+        return layers.Dense(units, activation=activation, kernel_initializer=start, name=name, dtype=dtype)
 
-    def drop(number: int) -> list[Any]:
-        name, rate = f"dropout{number}", model["dropout"]
-        return [layers.Dropout(rate, seed=layer_seed(seed, name), name=name)] if rate else []
-
-    stack = [layers.Flatten(name="flatten"), *drop(0)]
-    for number in range(1, model["dense_layers"] + 1):
-        stack += [dense(model["dense_units"], f"dense{number}", model["activation"]), *drop(number)]
+    model = typed(TransferConfig, model)
+    stack = [layers.Flatten(name="flatten")]
+    for number in range(model.dense_layers + 1):
+        if number:
+            stack.append(dense(model.dense_units, f"dense{number}", model.activation))
+        if model.dropout:
+            name = f"dropout{number}"
+            stack.append(layers.Dropout(model.dropout, seed=layer_seed(seed, name), name=name))
     stack.append(dense(classes, "classifier", "softmax", dtype="float32"))
     features = outputs = keras.Input(tuple(input_shape), name="features")
     for layer in stack:
@@ -86,8 +130,8 @@ def build_head(
     return keras.Model(features, outputs, name="head")
 
 
-def backbone_maps(model: Mapping[str, Any], images: Any, scale: float) -> Any:
-    """Send images (a Keras tensor) through resizing, preprocessing and the frozen backbone; returns its maps."""
+def backbone_maps(model: TransferConfig, images: keras.KerasTensor, scale: float) -> keras.KerasTensor:
+    """Send images through resizing, preprocessing and the frozen backbone; returns its maps."""
     from keras import layers
 
     *shape, channels = images.shape[1:]
@@ -100,15 +144,15 @@ def backbone_maps(model: Mapping[str, Any], images: Any, scale: float) -> Any:
         images = layers.Resizing(*size, name="resize")(images)
     if channels == 1:
         images = layers.Concatenate(name="grey_to_rgb")([images, images, images])
-    for layer in preprocessing(model["backbone"]):
+    for layer in preprocessing(model.backbone):
         images = layer(images)
     backbone = build_backbone(model, size)
     backbone.trainable = False
     return backbone(images, training=False)
 
 
-def pooled(maps: Any, kind: str) -> Any:
-    """Reduce feature maps (a Keras tensor) to what the head gets: 1×1×channels, or the maps as they are."""
+def pooled(maps: keras.KerasTensor, kind: str) -> keras.KerasTensor:
+    """Reduce feature maps to the head's input: 1×1×channels, or the maps as they are."""
     from keras import layers
 
     if kind == "flatten":
@@ -117,14 +161,108 @@ def pooled(maps: Any, kind: str) -> Any:
     return pool(keepdims=True, name=f"{kind}_pooling")(maps)
 
 
-def input_size(model: Mapping[str, Any], input_shape: Sequence[int]) -> tuple[int, int]:
-    """(height, width) of what the backbone gets."""
-    side = model["input_size"]
+def build_backbone(model: TransferConfig, size: tuple[int, int]) -> keras.Model:
+    """Build a `model` config's backbone with its weights up to its cut, for RGB images of `size` (height, width).
+
+    Values 0..255 go in after `preprocessing`; the output of the layer `cut` comes out. Raises UserError for an unknown
+    layer, images that are too small, and weights that are missing or do not fit.
+    """
+    import keras
+
+    whole, cut = _application(model, size), model.cut
+    names = [layer.name for layer in whole.layers]
+    if cut is not None and cut not in names:
+        raise UserError(f"model.cut: {model.backbone} has no layer '{cut}'{nearest(cut, names)} "
+                        f"(its last layers: {', '.join(names[-6:])})")  # fmt: skip
+    output = whole.output if cut is None else whole.get_layer(cut).output
+    if len(output.shape) != 4:
+        raise UserError(f"model.cut: '{cut}' of {model.backbone} gives no feature maps, but {output.shape[1:]}")
+    return keras.Model(whole.input, output, name="backbone")
+
+
+def preprocessing(name: str) -> list[keras.layers.Layer]:
+    """Layers with the effect of the application's own `preprocess_input` on RGB values 0..255.
+
+    They are Keras' own layers, so that a saved model does not need this package; the function's effect is found by
+    applying it to single pixels.
+    """
+    import keras
+    from keras import layers, ops
+
+    function = sys.modules[getattr(keras.applications, name).__module__].preprocess_input
+    offset = _apply(function, np.zeros(3))
+    matrix = np.stack([_apply(function, 255 * unit) - offset for unit in np.eye(3)]) / 255
+    made: list[keras.layers.Layer | Callable[[keras.KerasTensor], keras.KerasTensor]] = []
+    if np.array_equal(matrix != 0, np.fliplr(np.eye(3)) != 0):
+        made.append(lambda images: ops.flip(images, axis=-1))
+        matrix = np.fliplr(matrix)
+    elif not np.array_equal(matrix != 0, np.eye(3) != 0):
+        raise UserError(f"model.backbone: the preprocessing of {name} mixes channels, which a layer here cannot do")
+    if not np.allclose(matrix, np.eye(3), atol=1e-6) or offset.any():
+        scale, shift = (np.asarray(v, float).round(12).tolist() for v in (matrix.diagonal(), offset))
+        made.append(layers.Rescaling(scale, shift, name="preprocessing"))
+    return made
+
+
+def _apply(function: Callable[[np.ndarray], np.ndarray], pixel: np.ndarray) -> np.ndarray:
+    # A copy each time: some of these functions work in place.
+    return np.asarray(function(pixel.astype("float64").reshape(1, 1, 1, 3).copy()))[0, 0, 0]
+
+
+def _application(model: TransferConfig, size: tuple[int, int]) -> keras.Model:
+    import keras
+
+    name, weights = model.backbone, model.weights
+    if weights == "none":
+        keras.utils.set_random_seed(RANDOM_SEED)
+    ready_made = "imagenet" if weights == "imagenet" else None
+    try:
+        with stall_limit(), warnings.catch_warnings():
+            if ready_made:
+                warnings.simplefilter("ignore")  # that the weights were made for 224×224
+            make = getattr(keras.applications, name)
+            built = make(include_top=False, weights=ready_made, input_shape=(*size, 3))
+    except ValueError as error:
+        raise UserError(f"model.input_size: {name} cannot take {size[0]}×{size[1]} images: {error}") from error
+    except Exception as error:  # Keras raises a bare Exception for a failed download
+        if not ready_made:
+            raise
+        address = next((w.rstrip(":") for w in str(error).split() if w.startswith("http")), "")
+        place = cache_folders()[0].parent / "models" / (address.rpartition("/")[2] or "…")
+        raise UserError(
+            f"model.weights=imagenet: {name}'s weights are not in Keras' cache and cannot be downloaded "
+            f"({str(error).rpartition('-- ')[2]}). Download {address or 'them'} elsewhere and place the file at "
+            f"{place}, or name a file with model.weights=FILE; model.weights=none starts from random weights"
+        ) from error
+    if weights not in ("imagenet", "none"):
+        _load(built, name, weights)
+    return built
+
+
+def _load(built: keras.Model, name: str, weights: str) -> None:
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        beside = (p.name for p in path.parent.glob("*") if p.is_file())
+        raise UserError(
+            f"model.weights: '{weights}' is neither imagenet nor none nor a file{nearest(path.name, beside)}"
+        )
+    try:
+        built.load_weights(path)
+    except Exception as error:  # h5py and Keras raise errors of many types
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"model.weights: '{weights}' does not fit {name} without its classifier (include_top=False): {first}"
+        ) from error
+
+
+def input_size(model: TransferConfig, input_shape: Sequence[int]) -> tuple[int, int]:
+    """(height, width) of the backbone's input."""
+    side = model.input_size
     return (side, side) if side else (int(input_shape[0]), int(input_shape[1]))
 
 
 def check(inspection: Inspection) -> Generator[None, bool, list[str]]:
-    """A job: build every backbone that the sweep may use and return what is wrong, one line a fault."""
+    """A job: build every backbone that the sweep may use and return its faults, a line each."""
     faults: dict[str, None] = {}
     for config in structures(inspection.config):
         try:
@@ -135,20 +273,21 @@ def check(inspection: Inspection) -> Generator[None, bool, list[str]]:
     yield
 
 
-def inspect(config: Mapping[str, Any], input_shape: tuple[int, int, int]) -> Facts:
-    """Build the backbone of one configuration. Raises UserError where that, or its unfreezing, is not possible."""
-    backbone = build_backbone(config["model"], input_size(config["model"], input_shape))
-    if not is_off(config["training"]["unfreeze"]):
-        chosen_layers(backbone, config["training"]["unfreeze"])
+def inspect(config: Config, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Build the backbone of one configuration and return (height, width, channels) of its output.
+
+    Raises UserError where that, or its unfreezing, is not possible.
+    """
+    model = settings(config)
+    backbone = build_backbone(model, input_size(model, input_shape))
+    if not is_off(config.training.unfreeze):
+        chosen_layers(backbone, config.training.unfreeze)
     height, width, channels = backbone.output.shape[1:]
-    return Facts((height, width, channels), backbone.count_params(), len(backbone.layers))
+    return height, width, channels
 
 
-def structures(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def structures(config: Config) -> list[Config]:
     """The configurations of a sweep that differ in more than their heads, one of each."""
-    chosen = []
-    for p in spaces.read(config).parameters:
-        if p.name in STRUCTURE:
-            when = tuple((name, allowed) for name, allowed in p.when if name in STRUCTURE)
-            chosen.append(spaces.Parameter(p.name, p.choices, p.low, p.high, p.step, p.log, p.integer, when))
-    return [spaces.apply(config, values) for values in spaces.Space(tuple(chosen)).enumerate()]
+    chosen = [p for p in parse_space(config).parameters if p.name in STRUCTURE]
+    chosen = [replace(p, when=tuple(c for c in p.when if c[0] in STRUCTURE)) for p in chosen]
+    return [config.with_values(values) for values in Space(tuple(chosen)).enumerate()]

@@ -1,161 +1,154 @@
-"""A few seconds of real training on every worker at once, from which the prices of a forecast are fitted."""
+"""Calibration: a few seconds of real training on every worker at once, to which the cost model is fitted."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cnnsweep.data.loading import Dataset, open_saved
-from cnnsweep.executors.base import Executor
-from cnnsweep.search_space.problem import Problem, trial_seed
-from cnnsweep.search_space.space import Values, apply
+from cnnsweep.executors.base import Executor, run_all
+from cnnsweep.search_space.problem import Problem
+from cnnsweep.search_space.space import Values
 from cnnsweep.training.cost_model import Forecaster, amounts_of
 from cnnsweep.training.train import build_model, run_epoch
-from cnnsweep.trial import TrialSpec
+from cnnsweep.trial import TrialSpec, trial_seed
 
 COUNT = 8
+"""Configurations to measure."""
 SECONDS = 0.5
-"""How long a measured epoch should take: long enough to tell, short enough to wait for."""
+"""Of a measured epoch: long enough to measure, short enough to wait for."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A configuration to measure, and on how many images."""
+    """A configuration to measure, and on how many training and validation images."""
 
     spec: TrialSpec
     images: tuple[int, int]
 
 
-def job(sample: Sample) -> Generator[Any, bool, dict[str, Any]]:
-    """Train two short epochs; an executor's job. Returns their seconds, by the clock and of the CPU, and bytes held."""
-    data = _part(open_saved(sample.spec.data), *sample.images)
-    model = build_model(sample.spec.config, data, sample.spec.seed, sample.spec.builder)
-    seconds, busy = [], []
-    for epoch in (1, 2):
-        before = time.process_time()
-        seconds.append(run_epoch(model, data, sample.spec, epoch)["epoch_seconds"])
-        busy.append(time.process_time() - before)
-    return {"epochs": seconds, "cpu": busy, "memory": _memory()}
-    yield  # a job is a generator; this one has nothing to report on the way
+@dataclass(frozen=True)
+class Timing:
+    """The measurements of a sample."""
+
+    epochs: list[float]
+    """Seconds of each epoch, by the clock."""
+    cpu: list[float]
+    """Seconds of CPU time in each epoch."""
+    start: float
+    """Seconds before the first epoch."""
+    memory: float
+    """Bytes that the worker holds."""
 
 
 @dataclass
 class Calibration:
-    """What was measured."""
+    """A cost model fitted to this machine; by default to a typical one."""
 
-    forecaster: Forecaster
+    forecaster: Forecaster = dataclasses.field(default_factory=Forecaster)
+    workers: Sequence[str] = ("cpu0",)
     ready: float = 0.0
-    """Seconds until the workers took their first job."""
+    """Seconds until the first trial can start."""
+    final: float = 0.0
+    """Seconds at the end in addition to the test of the best network."""
     memory: float = 0.0
     """Bytes that the largest worker held."""
     seconds: float = 0.0
     configurations: int = 0
 
 
-def calibrate(
-    problem: Problem, executor: Executor, data: Path, count: int = COUNT, builder: str | None = None
-) -> Calibration:
-    """Measure `count` configurations spread over the space's costs, all workers busy, on the data saved in `data`.
+def measure_sample(sample: Sample) -> Generator[object, bool, Timing]:
+    """Train two short epochs; an executor's job."""
+    began = time.monotonic()
+    data = _part(open_saved(sample.spec.data), *sample.images)
+    model = build_model(sample.spec.config, data, sample.spec.seed, sample.spec.builder)
+    start, seconds, busy = time.monotonic() - began, [], []
+    for epoch in (1, 2):
+        before = time.process_time()
+        seconds.append(run_epoch(model, data, sample.spec, epoch)["epoch_seconds"])
+        busy.append(time.process_time() - before)
+    return Timing(seconds, busy, start, _memory())
+    yield  # a job is a generator; this one has nothing to report on the way
+
+
+def calibrate(problem: Problem, executor: Executor, data: Path, builder: str | None = None) -> Calibration:
+    """Measure configurations spread over the space's costs, all workers busy, on the data saved in `data`.
 
     `builder` is that of a `TrialSpec`.
     """
     began = time.monotonic()
-    result = Calibration(Forecaster())
-    for worker in executor.workers:
-        executor.submit(worker, _nothing, None)
-    for _ in executor.workers:
-        executor.wait()
-    result.ready = time.monotonic() - began
-    chosen = spread(problem, count)
+    run_all(executor, [(_nothing, None)] * len(executor.workers))
+    result = Calibration(workers=list(executor.workers), ready=time.monotonic() - began)
+    chosen = choose(problem, COUNT)
     while 0 < len(chosen) < len(executor.workers):
         chosen *= 2
-    waiting = [_sample(problem, values, open_saved(data), data, result.forecaster, builder) for values in chosen]
-    measured = _measure(executor, waiting)
+    dataset = open_saved(data)
+    samples = [_sample(problem, values, dataset, data, builder) for values in chosen]
+    ends = zip(samples, run_all(executor, [(measure_sample, sample) for sample in samples]), strict=True)
+    measured: list[tuple[Sample, Timing]] = [(sample, end.value) for sample, end in ends if end.kind == "result"]
     on_cpu = executor.workers[0].startswith(("cpu", "inline"))
-    clock = [w / c for _, told, _ in measured for w, c in zip(told["epochs"], told["cpu"], strict=True) if c > 0.05]
-    for sample, told, wall in measured:
+    paces = [wall / cpu for _, t in measured for wall, cpu in zip(t.epochs, t.cpu, strict=True) if cpu > 0.05]
+    for sample, timing in measured:
         # A busy machine disturbs the clock more than the CPU's own count, which is then put to the clock's pace.
-        pace = float(np.median(clock)) if on_cpu and clock else None
-        seconds = [c * pace for c in told["cpu"]] if pace else told["epochs"]
-        _learn(result.forecaster, problem, sample, seconds, wall - sum(told["epochs"]))
-        result.memory = max(result.memory, told["memory"])
+        pace = float(np.median(paces)) if on_cpu and paces else None
+        network = problem.validate(sample.spec.values).network
+        for number, taken in enumerate([cpu * pace for cpu in timing.cpu] if pace else timing.epochs):
+            amounts = amounts_of(network, sample.spec.config, *sample.images, first=number == 0)
+            result.forecaster.learn(amounts, taken)
+        result.forecaster.starts.append(timing.start)
+        result.memory = max(result.memory, timing.memory)
     result.configurations, result.seconds = len(measured), time.monotonic() - began
     return result
 
 
-def _measure(executor: Executor, waiting: list[Sample]) -> list[tuple[Sample, dict[str, Any], float]]:
-    """Run the samples on all workers; those that fail are left out."""
-    running: dict[str, tuple[Sample, float]] = {}
-    measured: list[tuple[Sample, dict[str, Any], float]] = []
-    while waiting or running:
-        for worker in executor.workers:
-            if waiting and worker not in running:
-                running[worker] = waiting.pop(), time.monotonic()
-                executor.submit(worker, job, running[worker][0])
-        event = executor.wait()
-        if event is None:
-            break
-        sample, began = running.pop(event.worker)
-        if event.kind == "result":
-            measured.append((sample, event.value, time.monotonic() - began))
-    return measured
-
-
-def spread(problem: Problem, count: int) -> list[Values]:
-    """Valid configurations from the cheapest to the dearest of a hundred, the dearest first."""
-    rng = np.random.default_rng([problem.config["seed"], 77])
-    prior = Forecaster()
-    found: dict[Any, tuple[float, Values]] = {}
+def choose(problem: Problem, count: int) -> list[Values]:
+    """Valid configurations from the cheapest to the most expensive of a hundred, the most expensive first."""
+    rng = np.random.default_rng([problem.config.seed, 77])
+    typical = Forecaster()
+    found: dict[Hashable, tuple[float, Values]] = {}
     for _ in range(3_000):
         values = problem.space.draw(rng)
-        verdict = problem.judge(values)
-        if verdict.fault is None:
-            amounts = amounts_of(verdict.network, apply(problem.config, values), 1_000, 0)
-            found[verdict.signature] = prior.epoch(amounts), values
+        validity = problem.validate(values)
+        if validity.fault is None:
+            amounts = amounts_of(validity.network, problem.config.with_values(values), 1_000, 0)
+            found[validity.signature] = typical.epoch(amounts), values
         if len(found) >= 100:
             break
     ranked = sorted(found.values(), key=lambda f: -f[0])
     places = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
-    return [ranked[place][1] for place in places][::-1]
+    return [ranked[place][1] for place in places]
 
 
-def _sample(
-    problem: Problem, values: Values, dataset: Dataset, data: Path, prior: Forecaster, builder: str | None
-) -> Sample:
-    config = apply(problem.config, values)
-    network, size = problem.judge(values).network, config["training"]["batch_size"]
-    one = prior.epoch(amounts_of(network, config, 1_000, 0)) / 1_000
+def _sample(problem: Problem, values: Values, dataset: Dataset, data: Path, builder: str | None) -> Sample:
+    config, network = problem.config.with_values(values), problem.validate(values).network
+    size = config.training.batch_size
+    seconds = Forecaster().epoch(amounts_of(network, config, 1_000, 0)) / 1_000
     # Of a network without geometry nothing is known beforehand, so it gets few images.
-    most = int(SECONDS / one) // size * size if network or builder else 0
-    images = min(len(dataset.x_train), max(2 * size, most))
+    at_most = int(SECONDS / seconds) // size * size if network or builder else 0
+    images = min(len(dataset.x_train), max(2 * size, at_most))
     validation = min(len(dataset.x_val), max(1, images // 8))
-    spec = TrialSpec(0, values, config, trial_seed(config["seed"], 0), data.parent, data, 3, builder=builder)
+    spec = TrialSpec(0, values, config, trial_seed(config.seed, 0), data.parent, data, 3, builder=builder)
     return Sample(spec, (images, validation))
 
 
-def _learn(forecaster: Forecaster, problem: Problem, sample: Sample, seconds: Sequence[float], start: float) -> None:
-    network = problem.judge(sample.spec.values).network
-    for number, taken in enumerate(seconds):
-        amounts = amounts_of(network, sample.spec.config, *sample.images, first=number == 0)
-        forecaster.learn(amounts, taken)
-    forecaster.starts.append(max(0.0, start))
-
-
-def _nothing(_: None) -> Generator[Any, bool, None]:
+def _nothing(_: None) -> Generator[object, bool, None]:
     return None
     yield
 
 
 def _part(data: Dataset, images: int, validation: int) -> Dataset:
-    train: Mapping[str, Any] = {"x_train": data.x_train[:images], "y_train": data.y_train[:images]}
-    held: Mapping[str, Any] = {"x_val": data.x_val[:validation], "y_val": data.y_val[:validation]}
-    return dataclasses.replace(data, **train, **held)
+    return dataclasses.replace(
+        data,
+        x_train=data.x_train[:images],
+        y_train=data.y_train[:images],
+        x_val=data.x_val[:validation],
+        y_val=data.y_val[:validation],
+    )
 
 
 def _memory() -> float:

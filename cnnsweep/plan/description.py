@@ -1,162 +1,224 @@
-"""What a sweep would try and cost, found out without training: the numbers behind `python -m cnnsweep plan`."""
+"""The space and the search of a sweep in numbers, without training: its size, its networks and what it will spend."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from cnnsweep.data.loading import Dataset
+from cnnsweep.geometry.layers import Shape
 from cnnsweep.geometry.network import Network
-from cnnsweep.plan.simulation import Simulated
-from cnnsweep.search_space.counting import Lattice, TooLarge, lattice, listed
-from cnnsweep.search_space.distinct_networks import distinct, networks
-from cnnsweep.search_space.problem import Problem, short_name
-from cnnsweep.search_space.space import Values, apply
+from cnnsweep.plan.simulation import Simulation
+from cnnsweep.search_space.counting import NO_LIMIT, UNITS, ValidConfigurations, list_valid
+from cnnsweep.search_space.distinct_networks import count_distinct, count_networks
+from cnnsweep.search_space.problem import Problem
+from cnnsweep.search_space.space import Values
+from cnnsweep.search_space.stages import Uncountable
 from cnnsweep.statistics import wilson
 
 DRAWN = 1_000
 """Configurations drawn for the spread and the median, where they are too many to list."""
 BINS = 10
-SLOTS = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 1}
+OPTIMIZER_VALUES = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 1}
 """Numbers that an optimizer keeps for each weight."""
-
-
-def describe_space(problem: Problem) -> dict[str, Any]:
-    """Count the space, and measure the networks in it: `counts`, `networks`, `spread` and `dense`."""
-    found, counts = count(problem)
-    drawn = draw(problem, found)
-    measured = [(values, _network(problem, values)) for values in drawn]
-    ranked = sorted([(v, n) for v, n in measured if n], key=lambda m: (m[1].parameters, m[1].mult_adds))
-    report: dict[str, Any] = {"counts": counts, "networks": {}, "spread": {}, "drawn": len(drawn)}
-    if not ranked:
-        return report
-    shown = {"smallest": ranked[0][0], "median": ranked[len(ranked) // 2][0], "largest": ranked[-1][0]}
-    if found is not None:
-        shown |= {
-            "smallest": found.extreme("parameters", largest=False),
-            "largest": found.extreme("parameters", largest=True),
-        }
-    kinds = shown if problem.space.parameters else {"network": ranked[0][0]}
-    report["networks"] = {kind: _described(problem, values) for kind, values in kinds.items()}
-    for name in ("parameters", "mmacs", "activation_mb"):
-        report["spread"][name] = spread([getattr(network, name) for _, network in ranked])
-    return report
-
-
-def count(problem: Problem) -> tuple[Lattice | None, dict[str, Any]]:
-    """The lattice, where there is one, and how many configurations, valid ones and different networks there are.
-
-    Exact where `exact` is true; else `valid` is an estimate from random draws, with its 95% interval.
-    """
-    space = problem.space
-    endless = {p.name: p.describe() for p in space.parameters if p.grid is None}
-    counts: dict[str, Any] = {"configurations": space.size, "continuous": endless, "exact": False}
-    try:
-        found = lattice(problem, ["parameters"])
-        if found is not None:
-            counts |= {"valid": found.valid, "exact": space.size < 2**62}
-            with contextlib.suppress(TooLarge):
-                counts |= {"trials": distinct(found), "networks": networks(found)}
-            return found, counts
-    except TooLarge:
-        pass
-    rng = np.random.default_rng(0)
-    fine = sum(problem.judge(space.draw(rng)).fault is None for _ in range(4 * DRAWN))
-    low, high = wilson(fine / (4 * DRAWN), 4 * DRAWN)
-    interval = [round(low * space.size), round(high * space.size)]
-    return None, counts | {"valid": round(fine / (4 * DRAWN) * space.size), "interval": interval}
-
-
-def draw(problem: Problem, found: Lattice | None) -> list[Values]:
-    """All valid configurations of a small space, else some drawn uniformly."""
-    every = listed(problem, 4 * DRAWN)
-    if every is not None:
-        return every
-    rng = np.random.default_rng([problem.config["seed"], 7])
-    drawn: list[Values] = []
-    for _ in range(20 * DRAWN):
-        values = problem.space.draw(rng)
-        if problem.judge(values).fault is None:
-            drawn.append(values)
-        if len(drawn) == DRAWN or not problem.space.parameters:
-            return drawn
-    rare = [found.draw(rng) for _ in range(DRAWN // 5)] if found is not None else []
-    return [values for values in rare if values is not None] or drawn
-
-
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """A histogram in steps of equal ratio, and quantiles."""
-    numbers = np.array(values, float)
-    low, high = max(numbers.min(), 1e-9), max(numbers.max(), 1e-9)
-    edges = np.geomspace(low, high, BINS + 1) if high > low else np.array([low, high])
-    counts, _ = np.histogram(np.clip(numbers, low, high), edges) if high > low else ([len(numbers)], edges)
-    quantiles = {f"{q}%": float(np.percentile(numbers, q)) for q in (0, 5, 25, 50, 75, 95, 100)}
-    return {"edges": edges.tolist(), "counts": [int(c) for c in counts], "quantiles": quantiles}
-
-
-def describe_search(simulated: Simulated, problem: Problem, data: Dataset) -> dict[str, Any]:
-    """What the search will spend: trials, epochs, images, and disk for checkpoints and the data's copy."""
-    runs, trials = simulated.runs, {run.number: run for run in simulated.runs}
-    epochs = sum(run.epochs for run in runs)
-    seconds = [run.seconds for run in runs]
-    optimizers = [apply(problem.config, run.values)["training"]["optimizer"] for run in trials.values()]
-    sizes = [_network(problem, run.values) for run in trials.values()]
-    weights = [
-        network.parameters * (1 + SLOTS.get(optimizer, 2))
-        for network, optimizer in zip(sizes, optimizers, strict=True)
-        if network
-    ]
-    arrays = (data.x_train, data.y_train, data.x_val, data.y_val, data.x_test, data.y_test)
-    return {
-        "trials": len(trials),
-        "runs": len(runs),
-        "epochs": epochs,
-        "images": epochs * len(data.x_train),
-        "ends": simulated.reason,
-        "trial_seconds": {q: float(np.quantile(seconds, p)) for q, p in QUANTILES.items()} if seconds else {},
-        # The last and the best checkpoint of each trial, and MLflow's artifacts (a plot, tables).
-        "disk_mb": (sum(2 * 4 * w for w in weights) + sum(a.nbytes for a in arrays)) / 1e6 + 0.1 * len(trials),
-    }
-
-
 QUANTILES = {"shortest": 0.0, "median": 0.5, "longest": 1.0}
 
 
-def _network(problem: Problem, values: Mapping[str, Any]) -> Network | None:
-    return problem.judge(values).network
+@dataclass(frozen=True)
+class Counts:
+    """The size of a space; an endless range counts as one value."""
+
+    configurations: int
+    continuous: dict[str, str]
+    """The endless ranges, in words."""
+    exact: bool
+    valid: int | float
+    """Within geometry and limits; estimated from random draws where there is an `interval`."""
+    trials: int | float | None = None
+    """Different networks and ways to train them; None where they could not be counted."""
+    networks: int | float | None = None
+    interval: tuple[int, int] | None = None
+    """The 95% interval of an estimate."""
 
 
-def _described(problem: Problem, values: Values) -> dict[str, Any]:
-    network = _network(problem, values)
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer of a described network."""
+
+    name: str
+    kind: str
+    output_shape: Shape
+    parameters: int
+    mult_adds: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True)
+class DenseEquivalent:
+    """The weights of the first convolution, and those of a dense layer between the same numbers."""
+
+    layer: str = ""
+    output_shape: Shape = ()
+    weights: int = 0
+    dense_weights: int = 0
+
+
+@dataclass(frozen=True)
+class NetworkDescription:
+    """One network of a space."""
+
+    name: str
+    values: Values
+    parameters: int
+    mmacs: float
+    activation_mb: float
+    input_shape: Shape
+    layers: tuple[LayerRow, ...]
+    dense_equivalent: DenseEquivalent
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A histogram in steps of equal ratio, and quantiles."""
+
+    edges: list[float]
+    counts: list[int]
+    quantiles: dict[str, float]
+
+
+@dataclass(frozen=True)
+class SpaceDescription:
+    """A space and its networks; without geometry it has counts only."""
+
+    counts: Counts
+    networks: dict[str, NetworkDescription]
+    """The smallest, the median and the largest, or the only one."""
+    spread: dict[str, Spread]
+    drawn: int
+    """Configurations from which the spread and the median are taken."""
+
+
+@dataclass(frozen=True)
+class SearchDescription:
+    """The amounts that a search will spend."""
+
+    trials: int
+    runs: int
+    epochs: int
+    images: int
+    ends: str
+    trial_seconds: dict[str, float]
+    disk_mb: float
+    """For checkpoints and the data's copy."""
+    assumed: str | None = None
+    """The machine that is assumed where none was measured."""
+
+
+def describe_space(problem: Problem) -> SpaceDescription:
+    """Count the space, and measure the networks in it."""
+    valid, counts = _count(problem)
+    drawn = _draw(problem, valid)
+    measured = [(values, network) for values in drawn if (network := problem.validate(values).network)]
+    if not measured:
+        return SpaceDescription(counts, {}, {}, len(drawn))
+    ranked = sorted(measured, key=lambda m: (m[1].parameters, m[1].mult_adds))
+    shown = {"smallest": ranked[0][0], "median": ranked[len(ranked) // 2][0], "largest": ranked[-1][0]}
+    if not problem.space.parameters:
+        shown = {"network": ranked[0][0]}
+    elif valid is not None:
+        shown |= {kind: valid.extreme("parameters", kind == "largest") for kind in ("smallest", "largest")}
+    networks = {kind: _describe_network(problem, values) for kind, values in shown.items()}
+    spread = {name: _spread([network.sizes[name] for _, network in ranked]) for name in UNITS}
+    return SpaceDescription(counts, networks, spread, len(drawn))
+
+
+def _count(problem: Problem) -> tuple[ValidConfigurations | None, Counts]:
+    """The valid configurations, where they can be counted, and the size of the space."""
+    space = problem.space
+    endless = {p.name: p.describe() for p in space.parameters if p.grid is None}
+    with contextlib.suppress(Uncountable):
+        found = ValidConfigurations(problem, also="parameters")
+        counts = Counts(space.size, endless, space.size < NO_LIMIT, found.total)
+        with contextlib.suppress(Uncountable):
+            counts = replace(counts, trials=count_distinct(found), networks=count_networks(found))
+        return found, counts
+    rng = np.random.default_rng(0)
+    share = sum(problem.validate(space.draw(rng)).fault is None for _ in range(4 * DRAWN)) / (4 * DRAWN)
+    low, high = wilson(share, 4 * DRAWN)
+    interval = round(low * space.size), round(high * space.size)
+    return None, Counts(space.size, endless, False, round(share * space.size), interval=interval)
+
+
+def _draw(problem: Problem, valid: ValidConfigurations | None) -> list[Values]:
+    """All valid configurations of a small space, else some drawn uniformly."""
+    every = list_valid(problem, 4 * DRAWN)
+    if every is not None:
+        return every
+    rng = np.random.default_rng([problem.config.seed, 7])
+    drawn: list[Values] = []
+    for _ in range(20 * DRAWN):
+        values = problem.space.draw(rng)
+        if problem.validate(values).fault is None:
+            drawn.append(values)
+        if len(drawn) == DRAWN or not problem.space.parameters:
+            return drawn
+    rare = [valid.draw(rng) for _ in range(DRAWN // 5)] if valid is not None else []
+    return [values for values in rare if values is not None] or drawn
+
+
+def describe_search(simulated: Simulation, problem: Problem, data: Dataset) -> SearchDescription:
+    """The trials, epochs, images and disk that a simulated search spends."""
+    trials = {run.number: run.values for run in simulated.runs}
+    epochs = sum(run.epochs for run in simulated.runs)
+    seconds = [run.seconds for run in simulated.runs]
+    weights = 0
+    for values in trials.values():
+        if network := problem.validate(values).network:
+            optimizer = problem.config.with_values(values).training.optimizer
+            weights += network.parameters * (1 + OPTIMIZER_VALUES[optimizer])
+    arrays = (data.x_train, data.y_train, data.x_val, data.y_val, data.x_test, data.y_test)
+    return SearchDescription(
+        trials=len(trials),
+        runs=len(simulated.runs),
+        epochs=epochs,
+        images=epochs * len(data.x_train),
+        ends=simulated.reason,
+        trial_seconds={name: float(np.quantile(seconds, q)) for name, q in QUANTILES.items()} if seconds else {},
+        # The last and the best checkpoint of each trial, and MLflow's artifacts (a plot, tables).
+        disk_mb=(2 * 4 * weights + sum(array.nbytes for array in arrays)) / 1e6 + 0.1 * len(trials),
+    )
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    numbers = np.array(values, float)
+    low, high = max(numbers.min(), 1e-9), max(numbers.max(), 1e-9)
+    edges = np.geomspace(low, high, BINS + 1) if high > low else np.array([low, high])
+    counts = np.histogram(np.clip(numbers, low, high), edges)[0].tolist() if high > low else [len(numbers)]
+    quantiles = {f"{q}%": float(np.percentile(numbers, q)) for q in (0, 5, 25, 50, 75, 95, 100)}
+    return Spread(edges.tolist(), counts, quantiles)
+
+
+def _describe_network(problem: Problem, values: Values) -> NetworkDescription:
+    network = problem.validate(values).network
     assert network is not None
-    model = apply({"model": problem.config["model"]}, {k: v for k, v in values.items() if k.startswith("model.")})
-    first = next((row for row in network.layers if row.layer.kind == "conv"), None)
-    outputs = int(np.prod(first.output_shape)) if first else 0
-    return {
-        "name": short_name(0, model["model"], values).partition(" · ")[2],
-        "values": values,
-        "parameters": network.parameters,
-        "mmacs": network.mmacs,
-        "activation_mb": network.activation_mb,
-        "input_shape": list(network.input_shape),
-        "layers": [
-            {
-                "name": row.layer.name,
-                "kind": row.layer.kind,
-                "output_shape": list(row.output_shape),
-                "parameters": row.parameters,
-                "mult_adds": row.mult_adds,
-                "activation_bytes": row.activation_bytes,
-            }
-            for row in network.layers
-        ],
-        "dense_equivalent": {
-            "layer": first.layer.name if first else "",
-            "output_shape": list(first.output_shape) if first else [],
-            "weights": first.parameters if first else 0,
-            "dense_weights": network.dense_equivalent(outputs),
-        },
-    }
+    sizes: Any = network.sizes
+    return NetworkDescription(
+        name=problem.config.with_values(values).model.describe(values),
+        values=values,
+        **sizes,
+        input_shape=network.input_shape,
+        layers=tuple(LayerRow(row.layer.name, row.layer.kind, *row[1:]) for row in network.layers),
+        dense_equivalent=_dense(network),
+    )
+
+
+def _dense(network: Network) -> DenseEquivalent:
+    for row in network.layers:
+        if row.layer.kind == "conv":
+            weights = int(np.prod(network.input_shape)) * int(np.prod(row.output_shape))
+            return DenseEquivalent(row.layer.name, row.output_shape, row.parameters, weights)
+    return DenseEquivalent()

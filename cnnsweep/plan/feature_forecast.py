@@ -1,34 +1,35 @@
-"""What a sweep's frozen features will take, on disk and in time, before anything is computed."""
+"""Forecast of a sweep's frozen features: their size on disk and the time to compute them."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from cnnsweep.config.schema import Config
 from cnnsweep.data import loading as datasets
-from cnnsweep.data.loading import Dataset
+from cnnsweep.data.arrays import Dataset
+from cnnsweep.errors import UserError
+from cnnsweep.executors.base import Executor, run_all
 from cnnsweep.models import transfer
 from cnnsweep.models.fine_tuning import is_off
-from cnnsweep.search_space import space as spaces
+from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.training.feature_cache import (
     FeatureSpec,
-    feature_folder,
     make_network,
-    poolings,
+    missing_folders,
     use_all_cores,
     uses_features,
-    with_pooling,
 )
 
 IMAGES = 16
-"""That are sent through a backbone to see how long it takes."""
-MADE_UP = 32 * 2**20
-"""Bytes of made-up features, at most."""
+"""Sent through a backbone to time it."""
+RANDOM_BYTES = 32 * 2**20
+"""Of random features, at most."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,22 @@ class Kind:
     """One of the backbones that a sweep may try: network, weights, cut and size."""
 
     name: str
-    config: Mapping[str, Any]
+    config: Config
     missing: tuple[str, ...]
     """Poolings whose features are not on disk; empty as well where none are used."""
     bytes: int
-    """That those will take: features of the training and validation images."""
+    """Of those features, for the training and validation images."""
     cached: bool
     """Else every image is sent through the whole network in every epoch."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Which trials will use features, and what is to be computed."""
+    """The features that a sweep will compute, and the trials that use them."""
 
     kinds: tuple[Kind, ...]
     augments: bool
-    """Whether augmentation is searched: trials that have some go through the whole network."""
+    """Augmentation is searched; trials that have some go through the whole network."""
 
     @property
     def bytes(self) -> int:
@@ -74,55 +75,69 @@ class Forecast:
         return f"{kind.name}: features computed once, {kind.bytes / 1e6:,.1f} MB on disk, used by {trials}"
 
 
-def forecast(config: Mapping[str, Any], data: Dataset) -> Forecast:
-    """Say what features a sweep of this checked config will compute. Loads Keras and builds each backbone.
+def forecast(config: Config, data: Dataset) -> Forecast:
+    """Return the features that a sweep of this config will compute. Loads Keras and builds each backbone.
 
     Raises UserError where a backbone cannot be built.
     """
-    augments = [p for p in spaces.read(config).parameters if p.name.startswith("data.augment.")]
+    augments = [p for p in parse_space(config).parameters if p.name.startswith("data.augment.")]
     always = any(not p.when and (p.grid is None or all(p.grid)) for p in augments)
     still = dict.fromkeys((p.name.rpartition(".")[2] for p in augments), 0) if not always else {}
     kinds = [_kind(one, still, data, possible=not always) for one in transfer.structures(config)]
     return Forecast(tuple(kinds), bool(augments))
 
 
-def _kind(config: dict[str, Any], still: Mapping[str, Any], data: Dataset, possible: bool) -> Kind:
-    model, unfreeze = config["model"], config["training"]["unfreeze"]
-    height, width, channels = transfer.inspect(config, data.input_shape).maps
-    name = f"{model['backbone']}{' at ' + model['cut'] if model['cut'] else ''}"
-    augment = {**config["data"]["augment"], **still}
-    if not possible or not uses_features({**config, "data": {**config["data"], "augment": augment}}):
+def _kind(config: Config, still: Mapping[str, float], data: Dataset, possible: bool) -> Kind:
+    name, unfreeze = transfer.settings(config).backbone_name, config.training.unfreeze
+    height, width, channels = transfer.inspect(config, data.input_shape)
+    augment = config.data.augment.replace(**still)
+    if not possible or not uses_features(config.replace(data=config.data.replace(augment=augment))):
         tuned = "" if is_off(unfreeze) else f", unfreezing {unfreeze}"
         return Kind(name + tuned, config, (), 0, cached=False)
-    facts = {"digest": data.digest, "scale": data.scale}
-    missing, size = [], 0
-    for kind in poolings(config):
-        if not (feature_folder(with_pooling(config, kind), facts, data.input_shape) / "features.json").exists():
-            missing.append(kind)
-            values = channels * (height * width if kind == "flatten" else 1)
-            size += 4 * values * (len(data.x_train) + len(data.x_val))
-    return Kind(name, config, tuple(missing), size, cached=True)
+    missing = tuple(missing_folders(config, data))
+    values = sum(channels * (height * width if kind == "flatten" else 1) for kind in missing)
+    return Kind(name, config, missing, 4 * values * (len(data.x_train) + len(data.x_val)), cached=True)
 
 
-def rehearse(spec: FeatureSpec) -> Generator[None, bool, dict[str, Any]]:
-    """A job: send a few images through a backbone; returns the `seconds` that one took and the features' `shape`."""
+def measure(found: Forecast, data: Dataset, executor: Executor, scratch: Path) -> tuple[float, float]:
+    """Return the seconds for the features before the first trial, and those for the final test.
+
+    Leaves random features of the slowest backbone's shape in the folder `features`: enough to time a head's training.
+    """
+    shared = slowest = 0.0
+    for kind in found.kinds:  # one at a time, since each takes all cores
+        (end,) = run_all(executor, [(time_backbone, FeatureSpec(kind.config, scratch / "data", {}))])
+        if end.kind != "result":
+            raise UserError(f"{kind.name} cannot be tried: {end.value}")
+        seconds, shape = end.value
+        shared += seconds * (len(data.x_train) + len(data.x_val)) if kind.missing else 0.0
+        if seconds > slowest:
+            slowest = seconds
+            shutil.rmtree(scratch / "features", ignore_errors=True)
+            _save_random_features(data, shape, scratch / "features")
+    return shared, slowest * len(data.x_test)
+
+
+def time_backbone(spec: FeatureSpec) -> Generator[object, bool, tuple[float, tuple[int, ...]]]:
+    """A job: send a few images through a backbone; returns the seconds for one of them and the features' shape."""
     use_all_cores()
     data = datasets.open_saved(spec.data)
-    network = make_network(spec.config, data, [spec.config["model"]["pooling"]])
+    network = make_network(spec.config, data, [transfer.settings(spec.config).pooling])
     batch = np.asarray(data.x_train[:IMAGES])
     network.predict_on_batch(batch)
     began = time.perf_counter()
     network.predict_on_batch(batch)
-    return {"seconds": (time.perf_counter() - began) / len(batch), "shape": network.outputs[0].shape[1:]}
+    return (time.perf_counter() - began) / len(batch), tuple(network.outputs[0].shape[1:])
     yield  # a job is a generator; this one has nothing to report on the way
 
 
-def make_up(data: Dataset, shape: tuple[int, ...], folder: Path) -> None:
-    """Save random features of this shape with the labels of the images: enough to time the training of a head."""
-    most = max(256, MADE_UP // (4 * int(np.prod(shape))))
+def _save_random_features(data: Dataset, shape: tuple[int, ...], folder: Path) -> None:
+    count = max(256, RANDOM_BYTES // (4 * int(np.prod(shape))))
     rng = np.random.default_rng(0)
-    arrays: dict[str, Any] = {}
-    for split in ("train", "val", "test"):
-        labels = getattr(data, f"y_{split}")[:most]
-        arrays |= {f"x_{split}": rng.random((len(labels), *shape), np.float32), f"y_{split}": labels}
-    datasets.save(replace(data, **arrays, digest="made up", scale=1.0), folder)
+
+    def features(labels: np.ndarray) -> np.ndarray:
+        return rng.random((len(labels), *shape), np.float32)
+
+    train, val, test = data.y_train[:count], data.y_val[:count], data.y_test[:count]
+    made = replace(data, x_train=features(train), y_train=train, x_val=features(val), y_val=val, x_test=features(test))
+    datasets.save(replace(made, y_test=test, digest="random features", scale=1.0), folder)

@@ -1,142 +1,159 @@
-"""Making a plan: the data, the space, the search played through, and a calibration of a few seconds."""
+"""The plan of a sweep: its space, its search on a virtual clock, and a forecast from a few seconds of measuring."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cnnsweep.config.objective import Objective
+from cnnsweep.config.schema import Config
 from cnnsweep.data import loading as datasets
 from cnnsweep.data.loading import Dataset
 from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Executor
-from cnnsweep.plan import feature_forecast as feature_plan
+from cnnsweep.plan import feature_forecast
 from cnnsweep.plan.calibration import Calibration, calibrate
-from cnnsweep.plan.description import describe_search, describe_space
-from cnnsweep.plan.simulation import Simulated, Simulation
-from cnnsweep.search import search as searches
-from cnnsweep.search_space import problem
-from cnnsweep.search_space.problem import Problem
-from cnnsweep.search_space.space import apply
+from cnnsweep.plan.description import SearchDescription, SpaceDescription, describe_search, describe_space
+from cnnsweep.plan.simulation import Simulation
+from cnnsweep.search.registry import build
+from cnnsweep.search_space.problem import Problem, make_problem
 from cnnsweep.sweep import session
-from cnnsweep.training.cost_model import Forecaster, amounts_of
-from cnnsweep.training.feature_cache import HEAD, FeatureSpec
-from cnnsweep.training.pricing import FILE, machine
+from cnnsweep.training.cost_model import FILE, amounts_of, machine
+from cnnsweep.training.feature_cache import HEAD
 
 
-def plan(config: Mapping[str, Any], watcher: session.Watcher, forecast: bool = True) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Features:
+    """The frozen features that a transfer sweep will compute."""
+
+    lines: list[str]
+    """One for each backbone, in words."""
+    mb: float
+    seconds: float | None = None
+    """Before the first trial; None where nothing was measured."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The time, memory and disk that a sweep will take on this machine."""
+
+    workers: int
+    seconds: float
+    """From the first trial's start to the end of the evaluation."""
+    search_seconds: float
+    trial_seconds: dict[str, float]
+    memory_mb: float
+    disk_mb: float
+    measured: dict[str, float]
+    """The number of `configurations` from which it is made, and the `seconds` that they took."""
+    at: str
+
+
+@dataclass(frozen=True)
+class Plan(SpaceDescription):
+    """All that is known of a sweep before it is run."""
+
+    name: str
+    input_shape: tuple[int, int, int]
+    search: SearchDescription
+    features: Features | None = None
+    forecast: Forecast | None = None
+
+
+def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Plan:
     """Return all that is known of a sweep before it is run; with `forecast` after a few seconds of measuring.
 
     Raises `UserError` like the sweep itself. Keeps the measurements in `tracking.dir` for the sweeps to come.
     """
-    root = Path(config["tracking"]["dir"]).absolute()
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cnnsweep-plan-")))
         executor = None
         if forecast:
-            executor = session.make_executor(config, scratch / "log.txt", scratch)
+            executor = session.make_executor(config, scratch / "log.txt")
             stack.callback(executor.close)
-        data = datasets.load(config["data"], config["seed"])
+        data = datasets.load(config.data, config.seed)
         watcher.say(data.describe())
-        posed = problem.pose(config, data.input_shape, data.classes)
-        report = {"name": config["name"], "input_shape": list(data.input_shape), **describe_space(posed)}
+        problem = make_problem(config, data.input_shape, data.classes)
+        space = vars(describe_space(problem))
         with session.framework_noise_to(scratch / "log.txt"):
-            search = searches.build(config, posed, Objective.of(config["objective"]))
-            frozen = feature_plan.forecast(config, data) if "backbone" in config["model"] else None
-        if frozen:
-            report["features"] = {"lines": frozen.describe(), "mb": frozen.bytes / 1e6}
+            search = build(config, problem, Objective.of(config.objective))
+            frozen = feature_forecast.forecast(config, data) if "backbone" in config.model.plain() else None
+        features = Features(frozen.describe(), frozen.bytes / 1e6) if frozen else None
+        measured = Calibration()
+        if executor is not None:
+            workers = executor.workers
+            watcher.say(f"measuring a few configurations on {len(workers)} workers: {', '.join(workers)}")
+            measured, seconds = _measure(problem, data, frozen, executor, scratch)
+            features = features and replace(features, seconds=seconds)
+        images = len(data.x_train), len(data.x_val)
+        simulated = Simulation(problem, search, measured.workers, measured.forecaster, images).run(measured.ready)
+        spent, expected = describe_search(simulated, problem, data), None
         if executor is None:
-            spent, _ = _schedule(posed, data, search, Calibration(Forecaster()), ("cpu0",))
-            return report | {"search": spent | {"assumed": "one core of a typical machine"}}
-        watcher.say(f"measuring a few configurations on {len(executor.workers)} workers: {', '.join(executor.workers)}")
-        datasets.save(data, scratch / "data")
-        if frozen and frozen.all_cached:
-            shared, final = _features(frozen, data, executor, scratch)
-            measured = calibrate(posed, executor, scratch / "features", builder=HEAD)
+            spent = replace(spent, assumed="one core of a typical machine")
         else:
-            shared = final = 0.0
-            measured = calibrate(posed, executor, scratch / "data")
-        if not frozen:
-            _keep(measured.forecaster, root, machine(config, len(executor.workers)))
-        measured.ready += shared
-        spent, simulated = _schedule(posed, data, search, measured, executor.workers)
-        spent["disk_mb"] += frozen.bytes / 1e6 if frozen else 0.0
-        told = _forecast(posed, data, simulated, measured, executor, spent)
-        told["seconds"] += final
-        if frozen:
-            report["features"]["seconds"] = shared
-        report |= {"search": spent, "forecast": told}
-        return report
+            spent = replace(spent, disk_mb=spent.disk_mb + (features.mb if features else 0.0))
+            expected = _forecast(problem, data, simulated, measured, spent)
+        return Plan(**space, name=config.name, input_shape=data.input_shape, search=spent, features=features,
+                    forecast=expected)  # fmt: skip
 
 
-def _features(frozen: feature_plan.Forecast, data: Dataset, executor: Executor, scratch: Path) -> tuple[float, float]:
-    """Seconds that the features and the last look at the test images will take; makes features up for measuring."""
-    shared = slowest = 0.0
-    for kind in frozen.kinds:
-        executor.submit(executor.workers[0], feature_plan.rehearse, FeatureSpec(kind.config, scratch / "data", {}))
-        while (event := executor.wait()) is None:
-            pass
-        if event.kind != "result":
-            raise UserError(f"{kind.name} cannot be tried: {event.value}")
-        seconds = event.value["seconds"]
-        shared += seconds * (len(data.x_train) + len(data.x_val)) if kind.missing else 0.0
-        if seconds > slowest:
-            slowest = seconds
-            shutil.rmtree(scratch / "features", ignore_errors=True)
-            feature_plan.make_up(data, event.value["shape"], scratch / "features")
-    return shared, slowest * len(data.x_test)
+def _measure(
+    problem: Problem, data: Dataset, frozen: feature_forecast.Forecast | None, executor: Executor, scratch: Path
+) -> tuple[Calibration, float]:
+    """A calibration, and the seconds for frozen features before the first trial."""
+    datasets.save(data, scratch / "data")
+    seconds = final = 0.0
+    if frozen and frozen.all_cached:
+        seconds, final = feature_forecast.measure(frozen, data, executor, scratch)
+        measured = calibrate(problem, executor, scratch / "features", builder=HEAD)
+    else:
+        measured = calibrate(problem, executor, scratch / "data")
+    if not frozen:
+        root = Path(problem.config.tracking.dir).absolute()
+        with contextlib.suppress(OSError):
+            root.mkdir(parents=True, exist_ok=True)
+            measured.forecaster.save(root / FILE, machine(problem.config, len(executor.workers)))
+    return replace(measured, ready=measured.ready + seconds, final=final), seconds
 
 
-def write(report: Mapping[str, Any], path: Path) -> None:
+def write(made: Plan, path: Path) -> None:
     """Write a plan as JSON. Raises `UserError` where the file cannot be written."""
+    text = json.dumps(_present(asdict(made)), indent=1, ensure_ascii=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"--json: '{path}' cannot be written ({error.strerror})") from error
 
 
-def _schedule(
-    posed: Problem, data: Dataset, search: searches.Search, measured: Calibration, workers: Any
-) -> tuple[dict[str, Any], Simulated]:
-    images = len(data.x_train), len(data.x_val)
-    simulated = Simulation(posed, search, workers, measured.forecaster, images).run(measured.ready)
-    return describe_search(simulated, posed, data), simulated
+def _present(tree: Any) -> Any:
+    """Without the keys of nested mappings that are None."""
+    if not isinstance(tree, dict):
+        return tree
+    return {name: _present(value) for name, value in tree.items() if value is not None}
 
 
 def _forecast(
-    posed: Problem,
-    data: Dataset,
-    simulated: Simulated,
-    measured: Calibration,
-    executor: Executor,
-    spent: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Wall time from the first trial's start to the evaluation's end, memory, disk."""
+    problem: Problem, data: Dataset, simulated: Simulation, measured: Calibration, spent: SearchDescription
+) -> Forecast:
     import psutil
 
-    network = posed.judge(simulated.runs[-1].values).network if simulated.runs else None
-    config = apply(posed.config, simulated.runs[-1].values) if simulated.runs else posed.config
-    final = measured.forecaster.trial(amounts_of(network, config, 0, len(data.x_test)), 1)
-    return {
-        "workers": len(executor.workers),
-        "seconds": simulated.seconds + final,
-        "search_seconds": simulated.seconds,
-        "trial_seconds": spent["trial_seconds"],
-        "memory_mb": (psutil.Process().memory_info().rss + len(executor.workers) * measured.memory) / 1e6,
-        "disk_mb": spent["disk_mb"],
-        "measured": {"configurations": measured.configurations, "seconds": round(measured.seconds, 1)},
-        "at": time.strftime("%Y-%m-%d %H:%M"),
-    }
-
-
-def _keep(forecaster: Forecaster, root: Path, machine: str) -> None:
-    with contextlib.suppress(OSError):
-        root.mkdir(parents=True, exist_ok=True)
-        forecaster.save(root / FILE, machine)
+    values = simulated.runs[-1].values if simulated.runs else {}
+    network = problem.validate(values).network if simulated.runs else None
+    test = amounts_of(network, problem.config.with_values(values), 0, len(data.x_test))
+    workers = len(measured.workers)
+    return Forecast(
+        workers=workers,
+        seconds=simulated.seconds + measured.forecaster.trial(test, 1) + measured.final,
+        search_seconds=simulated.seconds,
+        trial_seconds=spent.trial_seconds,
+        memory_mb=(psutil.Process().memory_info().rss + workers * measured.memory) / 1e6,
+        disk_mb=spent.disk_mb,
+        measured={"configurations": measured.configurations, "seconds": round(measured.seconds, 1)},
+        at=time.strftime("%Y-%m-%d %H:%M"),
+    )

@@ -1,152 +1,184 @@
-"""The schedule of a sweep played through with the real search, forecast times and made-up results."""
+"""Sweeps on a virtual clock: the loop of a real one, an executor without training, forecast times, made-up results."""
 
 from __future__ import annotations
 
+import functools
 import heapq
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+import itertools
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
-from cnnsweep.models.fine_tuning import total_epochs
-from cnnsweep.search.search import Proposal, Search
+from cnnsweep.executors.base import Event, Executor, Job
+from cnnsweep.journal import events
+from cnnsweep.journal.journal import FORMAT, SomeEvent
+from cnnsweep.journal.state import SweepState
+from cnnsweep.search.oracle import Oracle
 from cnnsweep.search_space.problem import Problem
-from cnnsweep.search_space.space import apply
-from cnnsweep.sweep.budget import used_up
+from cnnsweep.sweep import loop
+from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.training.cost_model import Forecaster, amounts_of
+from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 MOST_RUNS = 3_000
 
 
 @dataclass(frozen=True)
+class After:
+    """What a job for a `VirtualExecutor` yields: a report, and the seconds that its work takes."""
+
+    seconds: float
+    report: Any
+
+
+class VirtualExecutor(Executor):
+    """Runs jobs in this process; their reports come when the seconds that they say have passed on its own clock."""
+
+    workers: Sequence[str] = ()
+
+    def __init__(self, workers: Sequence[str]) -> None:
+        self.workers = tuple(workers)
+        self.time = 0.0
+        """Seconds since the clock started."""
+        self._due: list[tuple[float, int, Event]] = []
+        self._order = itertools.count()
+        self._steps: dict[str, Generator[After, Any, Any]] = {}
+        self._ready: dict[str, bool | None] = {}
+        """Workers that go on at the next `wait`, with the answer to their last report; None for a new job."""
+
+    def now(self) -> float:
+        """The time of its clock, for the sweep's loop and its journal."""
+        return self.time
+
+    def submit(self, worker: str, job: Job, argument: Any) -> None:
+        self._steps[worker], self._ready[worker] = job(argument), None
+
+    def wait(self, timeout: float | None = None) -> Event | None:
+        """Move the clock to the next event and return it, or by `timeout` seconds."""
+        for worker, answer in self._ready.items():
+            self._advance(worker, answer)
+        self._ready.clear()
+        limit = self.time + (math.inf if timeout is None else timeout)
+        if self._due and self._due[0][0] <= limit:
+            self.time, _, event = heapq.heappop(self._due)
+            return event
+        self.time = limit if math.isfinite(limit) else self.time
+        return None
+
+    def kill(self, worker: str, reason: str) -> None:
+        """End the worker's job as "lost"."""
+        if self._steps.pop(worker, None) is not None:
+            self._ready.pop(worker, None)
+            self._due = [due for due in self._due if due[2].worker != worker]
+            heapq.heapify(self._due)
+            self._push(0.0, Event(worker, "lost", reason))
+
+    def close(self) -> None:
+        self._steps.clear()
+        self._ready.clear()
+        self._due.clear()
+
+    def _advance(self, worker: str, answer: bool | None) -> None:
+        try:
+            step = self._steps[worker].send(answer)
+        except StopIteration as end:
+            del self._steps[worker]
+            self._push(0.0, Event(worker, "result", end.value))
+        else:
+            answered = functools.partial(self._ready.__setitem__, worker)
+            self._push(step.seconds, Event(worker, "report", step.report, answered))
+
+    def _push(self, seconds: float, event: Event) -> None:
+        heapq.heappush(self._due, (self.time + seconds, next(self._order), event))
+
+
+class UnwrittenJournal:
+    """Gives events their time on a virtual clock, and keeps none."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+
+    def append(self, event: SomeEvent) -> SomeEvent:
+        return replace(event, time=self._now())
+
+
+@dataclass
 class Run:
     """One stretch of training on one worker."""
 
     number: int
     values: Mapping[str, Any]
-    epochs: int
-    seconds: float
+    epochs: int = 0
+    seconds: float = 0.0
     """Forecast."""
 
 
-@dataclass
-class Simulated:
-    """What would be run, in order, until when, and why it ends."""
-
-    runs: list[Run] = field(default_factory=list)
-    seconds: float = 0.0
-    reason: str = ""
-
-
-@dataclass
-class _Busy:
-    """A trial that is being trained."""
-
-    proposal: Proposal
-    run: int
-    """Its place among the runs."""
-    done: int
-    """Epochs that the search was told of."""
-    until: int
-    """Epochs when it is next compared, or ends."""
-    target: int
-    seconds: float
-    """Of an epoch."""
+def virtual_sweep(problem: Problem, search: Oracle, executor: VirtualExecutor) -> Sweep:
+    """A sweep that has begun at the start of the executor's clock, and writes nothing."""
+    journal, state = UnwrittenJournal(executor.now), SweepState(search.objective)
+    sweep = Sweep(Path("virtual"), problem, search, executor, journal, state, now=executor.now, patience=np.inf)
+    sweep.record(events.SweepStarted(id="virtual", sweep=problem.config.name, format=FORMAT, config={}))
+    return sweep
 
 
 class Simulation:
-    """Asks and tells a search like the sweep's own loop, by a clock that jumps from event to event."""
+    """Runs a sweep's loop. The reports of a stretch of epochs in which no trial is compared come at its end."""
 
     def __init__(
-        self, problem: Problem, search: Search, workers: Sequence[str], forecaster: Forecaster, images: tuple[int, int]
+        self, problem: Problem, search: Oracle, workers: Sequence[str], forecaster: Forecaster, images: tuple[int, int]
     ) -> None:
-        self._problem, self._search, self._forecaster, self._images = problem, search, forecaster, images
-        self._slots = list(workers)
-        self._budget = problem.config["budget"]
-        self._rng = np.random.default_rng(problem.config["seed"])
+        self.runs: list[Run] = []
+        """In the order in which they start."""
+        self.seconds, self.reason = 0.0, ""
+        """The end of the sweep, and the reason for it."""
+        self._forecaster, self._images = forecaster, images
+        self._rng = np.random.default_rng(problem.config.seed)
         self._scores: dict[int, float] = {}
-        self._numbers: dict[str, int] = {}
-        self._done: dict[int, int] = {}
-        self._events: list[tuple[float, int, str]] = []
-        self._busy: dict[str, _Busy] = {}
-        self._turn = 0
-        self._now = 0.0
-        self._stopping = ""
-        self.result = Simulated()
+        self._latest: dict[int, Run] = {}
+        self._executor = VirtualExecutor(workers)
+        self._sweep = virtual_sweep(problem, search, self._executor)
+        self._sweep.job = self._train
+        self._sweep.listeners.append(self)
 
-    def run(self, start: float = 0.0) -> Simulated:
-        """Play to the end; `start` is when the workers are ready."""
-        self._now = start
-        while True:
-            self._fill()
-            if not self._busy:
-                break
-            self._now, _, worker = heapq.heappop(self._events)
-            minutes = self._budget["minutes"]
-            if minutes and self._now >= 60 * minutes:
-                self._now, self._stopping = 60 * minutes, f"budget.minutes ({minutes:g}) is spent"
-                break
-            self._reach(worker)
-        self.result.seconds = self._now
-        self.result.reason = self._stopping or used_up(self._budget, len(self._done))
-        return self.result
+    def run(self, start: float = 0.0) -> Self:
+        """Run to the end; `start` is when the workers are ready."""
+        self._executor.time = start
+        loop.search(self._sweep)
+        minutes = self._sweep.config.budget.minutes
+        self.seconds = min(self._executor.time, 60 * minutes) if minutes else self._executor.time
+        self.reason = self._sweep.stopping or ""
+        return self
 
-    def _fill(self) -> None:
-        for worker in self._slots:
-            self._check()
-            if worker in self._busy or self._stopping:
-                continue
-            proposal = self._search.ask(worker)
-            if isinstance(proposal, str):
-                return
-            self._start(worker, proposal)
+    def log(self, event: events.Event) -> None:
+        """Note the runs; there may be no more than `MOST_RUNS`."""
+        if isinstance(event, events.TrialStarted):
+            self._latest[event.trial] = Run(event.trial, event.values)
+            self.runs.append(self._latest[event.trial])
+            if len(self.runs) >= MOST_RUNS and not self._sweep.stopping:
+                self._sweep.stopping = f"only the first {MOST_RUNS:,} runs were played through"
 
-    def _start(self, worker: str, proposal: Proposal) -> None:
-        number = self._numbers[proposal.continues] if proposal.continues else len(self._done) + 1
-        self._numbers[proposal.id] = number
-        config = apply(self._problem.config, proposal.values)
-        before, target = self._done.get(number, 0), proposal.epochs or total_epochs(config["training"])
-        amounts = amounts_of(self._problem.judge(proposal.values).network, config, *self._images)
-        first, other = self._forecaster.parts(amounts)
-        self._busy[worker] = _Busy(proposal, len(self.result.runs), before, before, target, other)
-        self.result.runs.append(Run(number, proposal.values, 0, 0.0))
-        self._go_on(worker, first - other if target > before else 0.0)
+    def _train(self, spec: TrialSpec) -> Generator[After, bool, TrialResult]:
+        run, proposal = self._latest[spec.number], self._sweep.state.trials[spec.number].proposal
+        network = self._sweep.problem.validate(spec.values).network
+        first, other = self._forecaster.parts(amounts_of(network, spec.config, *self._images))
+        done, start = spec.initial_epoch, first - other if spec.epochs > spec.initial_epoch else 0.0
+        while done < spec.epochs:
+            rung = int(min(self._sweep.search.next_rung(proposal, done), spec.epochs))
+            seconds, start = start + (rung - done) * other, 0.0
+            run.epochs, run.seconds = run.epochs + rung - done, run.seconds + seconds
+            score = self._scores.setdefault(spec.number, float(self._rng.random()))
+            for epoch in range(done + 1, rung + 1):
+                if not (yield After(seconds, EpochReport(spec.number, epoch, self._metrics(score, epoch)))):
+                    return TrialResult(spec.number, "pruned", None, epoch)
+                seconds = 0.0
+            done = rung
+        return TrialResult(spec.number, "completed", None, done)
 
-    def _go_on(self, worker: str, start: float = 0.0) -> None:
-        """Train to the next rung, where the search may stop the trial, or to its end."""
-        busy = self._busy[worker]
-        busy.done = busy.until
-        busy.until = int(min(self._search.next_rung(busy.proposal.id, busy.done), busy.target))
-        run, epochs = self.result.runs[busy.run], busy.until - busy.done
-        seconds = start + epochs * busy.seconds
-        self.result.runs[busy.run] = replace(run, epochs=run.epochs + epochs, seconds=run.seconds + seconds)
-        self._done[run.number] = busy.until
-        self._turn += 1
-        heapq.heappush(self._events, (self._now + seconds, self._turn, worker))
-
-    def _reach(self, worker: str) -> None:
-        busy = self._busy[worker]
-        score = self._scores.setdefault(self._numbers[busy.proposal.id], float(self._rng.random()))
-        keep_on = all(self._report(busy.proposal.id, score, epoch) for epoch in range(busy.done + 1, busy.until + 1))
-        if keep_on and busy.until < busy.target:
-            self._go_on(worker)
-            return
-        del self._busy[worker]
-        self._search.end(busy.proposal.id, succeeded=True)
-
-    def _report(self, proposal: str, score: float, epoch: int) -> bool:
-        # A made-up curve that rises to a value of its own, so that rungs have something to go by.
-        value = score * (1 - 0.5 ** (epoch + 1))
-        better = value if self._search.objective.direction == "max" else 1 - value
-        return self._search.report(proposal, epoch, {self._search.objective.metric: better})
-
-    def _check(self) -> None:
-        epochs = sum(run.epochs for run in self.result.runs)
-        promotes = getattr(self._search.oracle, "promotes", False)
-        if self._budget["epochs"] and epochs >= self._budget["epochs"]:
-            self._stopping = f"budget.epochs ({self._budget['epochs']}) is spent"
-        elif self._budget["trials"] and len(self._done) >= self._budget["trials"] and not promotes:
-            self._stopping = f"budget.trials ({self._budget['trials']}) is reached"
-        elif len(self.result.runs) >= MOST_RUNS:
-            self._stopping = f"only the first {MOST_RUNS:,} runs were played through"
+    def _metrics(self, score: float, epoch: int) -> dict[str, float]:
+        """A made-up curve that rises to a value of its own, so that rungs have something to go by."""
+        value, objective = score * (1 - 0.5 ** (epoch + 1)), self._sweep.search.objective
+        return {objective.metric: value if objective.direction == "max" else 1 - value}

@@ -1,24 +1,27 @@
-"""Where a searched key's values stand on an axis: numbers as they are or by their logarithm, choices side by side."""
+"""Positions of a searched key's values on an axis."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator, MaxNLocator
 
+from cnnsweep.formatting import brief
 from cnnsweep.search_space.space import Parameter
 
-MOST_TICKS = 6
-MANY = 12
-"""With more distinct values than this, whole numbers are a range rather than choices."""
+MAX_CHOICES = 12
+"""Whole numbers with more distinct values than this are a range rather than choices."""
+ABSENT = "–"
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Positions of one column. A value that is absent stands apart, at -1 of choices or below the range."""
+    """A key's values as positions: numbers as they are or by their logarithm, choices side by side.
+
+    Absent values (of a layer that the network does not have) are apart: at -1 of choices, or below the range.
+    """
 
     key: str
     at: np.ndarray
@@ -35,77 +38,59 @@ class Axis:
 
 
 def axis(key: str, column: pd.Series, parameter: Parameter | None = None) -> Axis:
-    """Lay out a column, by what the space says of it where that is known."""
+    """Lay out a column, by its parameter in the search space where that is known."""
     present = column.dropna()
-    whole = pd.api.types.is_integer_dtype(column.dtype)
     numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-    chosen = parameter is not None and parameter.choices is not None
-    if len(present) and numeric and not chosen and not (whole and present.nunique() <= MANY):
-        return _range(key, column, parameter)
-    values = sorted(present.unique().tolist(), key=lambda v: (isinstance(v, str), v))
-    place = {value: float(i) for i, value in enumerate(values)}
-    labels, ticks = [_label(v) for v in values], [float(i) for i in range(len(values))]
+    few = pd.api.types.is_integer_dtype(column.dtype) and present.nunique() <= MAX_CHOICES
+    if len(present) and numeric and not few and (parameter is None or parameter.choices is None):
+        return _range(key, column.to_numpy(float, na_value=np.nan), parameter)
+    values = sorted(present.unique().tolist(), key=lambda value: (isinstance(value, str), value))
+    at = pd.Categorical(column, categories=values).codes.astype(float)
+    labels = [str(v).lower() if isinstance(v, bool) else f"{v:.3g}" if isinstance(v, float) else str(v) for v in values]
+    ticks = [float(i) for i in range(len(values))]
     if column.isna().any():
-        labels, ticks = ["–", *labels], [-1.0, *ticks]
-    at = np.array([-1.0 if pd.isna(v) else place[v] for v in column])
+        labels, ticks = [ABSENT, *labels], [-1.0, *ticks]
     return Axis(key, at, ticks, labels, min(ticks, default=0) - 0.4, max(ticks, default=0) + 0.4, False)
 
 
 def short(key: str) -> str:
-    """
+    """A key's name for a title.
+
     >>> short("model.filters.2"), short("training.learning_rate")
     ('filters 2', 'learning rate')
     """
-    return (
-        key.removeprefix("model.").removeprefix("training.").removeprefix("data.").replace(".", " ").replace("_", " ")
-    )
+    for group in ("model.", "training.", "data."):
+        key = key.removeprefix(group)
+    return key.replace(".", " ").replace("_", " ")
 
 
-def brief(value: float) -> str:
+def round_ticks(low: float, high: float, log: bool) -> list[float]:
+    """Round numbers within a range.
+
+    >>> round_ticks(0, 0.5, log=False), round_ticks(15, 3000, log=True)
+    ([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], [30.0, 100.0, 300.0, 1000.0, 3000.0])
     """
-    >>> [brief(v) for v in (0.0003, 0.05, 30000.0, 1500000.0, 12.5, 0.0, 1e12)]
-    ['3e-4', '0.05', '30k', '1.5M', '12.5', '0', '1e12']
-    """
-    if abs(value) >= 1e12:
-        mantissa, _, exponent = f"{value:.1e}".partition("e+")
-        return f"{float(mantissa):g}e{int(exponent)}"
-    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g}{unit}"
-    if 0 < abs(value) < 0.01:
-        mantissa, _, exponent = f"{value:.1e}".partition("e")
-        return f"{float(mantissa):g}e{int(exponent)}"
-    return f"{value:.3g}"
+    ratio = high / low if log else 0
+    steps = (1, 2, 5) if ratio < 10 else (1, 3) if ratio < 1000 else (1,)
+    locator = LogLocator(subs=steps) if log else MaxNLocator(5)
+    margin = 1e-6 * (high - low)
+    ticks = [round(float(t), 12) for t in locator.tick_values(low, high) if low - margin <= t <= high + margin]
+    return ticks if len(ticks) > 1 else [low, high]
 
 
-def _range(key: str, column: pd.Series, parameter: Parameter | None) -> Axis:
-    values = column.astype(float).to_numpy()
+def _range(key: str, values: np.ndarray, parameter: Parameter | None) -> Axis:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     log = parameter.log if parameter else low > 0 and high / low >= 20
     if parameter:
         low, high = parameter.low, parameter.high
+    ticks = round_ticks(low, high, log)
+    labels = [brief(t) for t in ticks]
     if log:
-        with np.errstate(invalid="ignore"):
-            values = np.log10(values)
-        low, high = math.log10(low), math.log10(high)
-    ticks = _decades(low, high) if log else list(np.linspace(low, high, 5))
-    labels = [brief(10**t if log else t) for t in ticks]
+        values, low, high = np.log10(values), np.log10(low), np.log10(high)
+        ticks = [float(np.log10(t)) for t in ticks]
+    span = (high - low) or 1
     if np.isnan(values).any():
-        below = low - 0.15 * ((high - low) or 1)
-        values = np.where(np.isnan(values), below, values)
-        ticks, labels, low = [below, *ticks], ["–", *labels], below
-    margin = 0.03 * ((high - low) or 1)
-    return Axis(key, values, ticks, labels, low - margin, high + margin, True)
-
-
-def _decades(low: float, high: float) -> list[float]:
-    steps = (1, 3) if high - low < 3 else (1,)
-    found = [d + math.log10(s) for d in range(math.floor(low), math.ceil(high) + 1) for s in steps]
-    inside = [t for t in found if low - 1e-9 <= t <= high + 1e-9]
-    return inside[:: math.ceil(len(inside) / MOST_TICKS)] if len(inside) > 1 else [low, high]
-
-
-def _label(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+        low -= 0.15 * span
+        values = np.where(np.isnan(values), low, values)
+        ticks, labels = [low, *ticks], [ABSENT, *labels]
+    return Axis(key, values, ticks, labels, low - 0.03 * span, high + 0.03 * span, True)

@@ -1,236 +1,300 @@
-"""The report's interactive figures of trials and sweeps, each a plain dictionary in Plotly's terms."""
+"""The report's interactive figures, by Plotly Express."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
+import plotly.express as px
+from plotly import graph_objects as go
 
 from cnnsweep.config.objective import Objective
-from cnnsweep.report.axes import brief
-from cnnsweep.report.figure_style import (
-    BEST,
-    INK,
-    MOST_POINTS,
-    MUTED,
-    SERIES,
-    STATUS,
-    Figure,
-    by_status,
-    figure_of,
-    numbers,
-    thin,
+from cnnsweep.formatting import brief
+from cnnsweep.report.analysis import Importance
+from cnnsweep.report.axes import Axis, round_ticks
+
+MAX_CURVES, MAX_LINES, MAX_POINTS, MAX_SLICE_POINTS = 150, 1500, 3000, 1000
+"""Trials drawn at most in learning curves, parallel coordinates, scatter plots and slices."""
+INK, MUTED, GRID, BEST = "#1f2328", "#8b93a1", "#e7e9ee", "#d1495b"
+STATUS = {"completed": "#1f6fb2", "pruned": "#d99a1c", "failed": "#d1495b"}
+STATUS |= {"interrupted": "#8b93a1", "running": "#4a9d6f"}
+SERIES = ["#1f6fb2", "#d1495b", "#4a9d6f", "#d99a1c", "#7b5ea7", "#3aa6a6"]
+SCALE = [[0, "#dbe3ee"], [0.5, "#7fb0d9"], [0.8, "#2f7fc1"], [1, "#0b3c68"]]
+_AXIS = {"gridcolor": GRID, "zeroline": False, "linecolor": GRID, "ticks": "", "automargin": True}
+TEMPLATE = go.layout.Template(
+    layout={
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": INK},
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": {"text": ""}},
+        "margin": {"l": 58, "r": 16, "t": 34, "b": 46},
+        "hovermode": "closest",
+        "coloraxis": {"colorbar": {"thickness": 12, "outlinewidth": 0}},
+    }
 )
 
-MOST_CURVES = 150
 
-
-def best_by_trial(trials: pd.DataFrame, objective: Objective) -> Figure:
+def best_by_trial(trials: pd.DataFrame, objective: Objective) -> go.Figure:
     """Each trial's best value by its number, and the best so far."""
     column = f"best_{objective.metric}"
     ordered = trials[trials[column].notna()].sort_values("trial")
-    lead = _running_best(ordered[column], objective)
-    drawn = thin(ordered, column, objective, MOST_POINTS)
-    steps = ordered.assign(lead=lead)
-    steps = steps[steps["lead"].ne(steps["lead"].shift()) | (steps["trial"] == steps["trial"].max())]
-    line = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "best so far",
-        "x": numbers(steps["trial"]),
-        "y": numbers(steps["lead"]),
-        "line": {"shape": "hv", "color": INK, "width": 2},
-        "hoverinfo": "skip",
-    }
-    return figure_of([*by_status(drawn, drawn["trial"], drawn[column]), line], "trial", objective.metric, legend=True)
+    steps = ordered.assign(best=_running_best(ordered[column], objective))
+    steps = steps[steps["best"].ne(steps["best"].shift()) | (steps["trial"] == steps["trial"].max())]
+    figure = _by_status(thin(ordered, objective, MAX_POINTS), "trial", objective)
+    line = {"shape": "hv", "color": INK, "width": 2}
+    figure.add_scatter(x=steps["trial"], y=steps["best"], mode="lines", name="best so far", line=line, hoverinfo="skip")
+    return _finish(figure, "trial", objective.metric)
 
 
-def best_by_time(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objective) -> Figure:
+def best_by_time(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objective) -> go.Figure:
     """The best value that any trial had reached, over the minutes since the first trial's start."""
     seen = epochs[epochs[objective.metric].notna()].sort_values("time")
-    lead = _running_best(seen[objective.metric], objective)
-    minutes = (seen["time"] - epochs["time"].min()).dt.total_seconds() / 60
-    steps = pd.DataFrame({"x": minutes, "y": lead, "trial": seen["trial"]})
-    last = steps.tail(1).assign(trial=None)
-    steps = pd.concat([steps[steps["y"].ne(steps["y"].shift())], last])
-    hover = [f"trial {t:03.0f}" if t == t and t is not None else "" for t in steps["trial"]]
-    line = {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "x": numbers(steps["x"]),
-        "y": numbers(steps["y"]),
-        "text": hover,
-        "line": {"shape": "hv", "color": INK, "width": 2},
-        "marker": {"size": 5},
-        "hovertemplate": "%{y:.4f} after %{x:.1f} min<br>%{text}<extra></extra>",
-    }
-    figure = figure_of([line], "minutes", objective.metric)
-    # The very first epochs are far below; what matters is how the best compares with what trials reach.
-    reached = trials[f"best_{objective.metric}"]
-    low, high = sorted((float(reached.quantile(0.1 if objective.direction == "max" else 0.9)), float(lead.iloc[-1])))
-    margin = 0.08 * (high - low) or 0.01
-    figure["layout"]["yaxis"]["range"] = [low - margin, high + margin]
-    return figure
-
-
-def learning_curves(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objective) -> Figure:
-    """The objective over the epochs: pruned trials dashed, the best on top."""
-    column = f"best_{objective.metric}"
-    chosen = thin(trials[trials[column].notna()], column, objective, MOST_CURVES)
-    best = _best_trial(trials, objective)
-    lines: list[dict[str, Any]] = []
-    for status, colour in STATUS.items():
-        some = chosen[(chosen["status"] == status) & (chosen["trial"] != best)]
-        if len(some):
-            dash = "dot" if status == "pruned" else "solid"
-            lines.append(
-                _curves(
-                    epochs[epochs["trial"].isin(some["trial"])],
-                    some,
-                    objective,
-                    status,
-                    {"color": colour, "width": 1.2, "dash": dash},
-                    0.55,
-                )
-            )
-    if best is not None:
-        some = trials[trials["trial"] == best]
-        lines.append(_curves(epochs[epochs["trial"] == best], some, objective, "best", {"color": INK, "width": 3}, 1))
-    return figure_of(lines, "epoch", objective.metric, legend=True, height=420)
-
-
-def cost(trials: pd.DataFrame, by: str, title: str, objective: Objective) -> Figure:
-    """The objective against a cost, with the front of those that no cheaper trial beats."""
-    column = f"best_{objective.metric}"
-    shown = trials[trials[column].notna() & trials[by].notna() & (trials["status"] != "failed")]
-    drawn = thin(shown, column, objective, MOST_POINTS)
-    front = pareto(shown, by, objective)
-    traces = by_status(drawn, drawn[by].astype(float), drawn[column])
-    traces.append(
+    steps = pd.DataFrame(
         {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": "Pareto front",
-            "x": numbers(front[by]),
-            "y": numbers(front[column]),
-            "text": front["name"].tolist(),
-            "line": {"color": BEST, "width": 2, "shape": "hv"},
-            "marker": {"size": 8, "symbol": "circle-open", "line": {"width": 2}},
-            "hovertemplate": "%{text}<br>%{y:.4f} at %{x:,.4g}<extra></extra>",
+            "minutes": (seen["time"] - epochs["time"].min()).dt.total_seconds() / 60,
+            "best": _running_best(seen[objective.metric], objective),
+            "trial": "trial " + seen["trial"].astype(str).str.zfill(3),
         }
     )
-    figure = figure_of(traces, title, objective.metric, legend=True)
-    ticks = round_ticks(float(shown[by].min()), float(shown[by].max()))
-    figure["layout"]["xaxis"] |= {"type": "log", "tickvals": ticks, "ticktext": [brief(t) for t in ticks]}
-    return figure
+    last = steps.tail(1).assign(trial="")
+    steps = pd.concat([steps[steps["best"].ne(steps["best"].shift())], last])
+    figure = px.line(steps, x="minutes", y="best", hover_name="trial", line_shape="hv", markers=True)
+    figure.update_traces(line={"color": INK, "width": 2}, marker_size=5)
+    # The first epochs are far below; the range is that of the trials' best values.
+    reached = trials[f"best_{objective.metric}"]
+    tail = float(reached.quantile(0.1 if objective.direction == "max" else 0.9))
+    low, high = sorted((tail, float(steps["best"].iloc[-1])))
+    margin = 0.08 * (high - low) or 0.01
+    figure.update_yaxes(range=[low - margin, high + margin])
+    return _finish(figure, "minutes", objective.metric)
 
 
-def worker_time(shares: pd.DataFrame) -> Figure:
-    """Minutes by worker; `shares` has a row a worker and a column a use."""
-    colours = dict(zip(shares.columns, (STATUS["completed"], "#7fb0d9", "#dfe3ea"), strict=False))
-    bars = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "name": use,
-            "x": numbers(shares[use] / 60),
-            "y": list(map(str, shares.index)),
-            "marker": {"color": colours.get(use, MUTED)},
-            "hovertemplate": f"%{{y}}: %{{x:.2f}} min {use}<extra></extra>",
-        }
-        for use in shares.columns
-    ]
-    figure = figure_of(bars, "minutes", "", legend=True, height=130 + 34 * len(shares))
-    figure["layout"] |= {"barmode": "stack"}
-    figure["layout"]["yaxis"] |= {"automargin": True, "type": "category"}
-    return figure
+def learning_curves(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objective) -> go.Figure:
+    """The objective over the epochs: pruned trials dotted, the best on top."""
+    chosen = thin(trials[trials[f"best_{objective.metric}"].notna()], objective, MAX_CURVES)
+    sound = trials[trials["status"] != "failed"]
+    index = objective.best(sound[f"best_{objective.metric}"].astype(float))
+    best = None if index is None else int(sound["trial"].iloc[index])
+    rows = epochs[["trial", "epoch", objective.metric]].merge(trials[["trial", "name", "status"]], on="trial")
+    drawn = rows[rows["trial"].isin(chosen["trial"]) & (rows["trial"] != best)]
+    figure = px.line(
+        drawn,
+        x="epoch",
+        y=objective.metric,
+        color="status",
+        line_dash="status",
+        line_group="trial",
+        hover_name="name",
+        hover_data={"status": False, "trial": False},
+        markers=len(drawn) < 2000,
+        color_discrete_map=STATUS,
+        line_dash_map=dict.fromkeys(STATUS, "solid") | {"pruned": "dot"},
+        category_orders={"status": list(STATUS)},
+    )
+    figure.update_traces(line_width=1.2, opacity=0.55, marker={"size": 4, "symbol": "circle"})
+    lead = rows[rows["trial"] == best]
+    if len(lead):
+        top = px.line(lead, x="epoch", y=objective.metric, hover_name="name", markers=True)
+        top.update_traces(name="best", showlegend=True, line={"color": INK, "width": 3})
+        figure.add_traces(top.data)
+    return _finish(figure, "epoch", objective.metric, height=420)
 
 
-def race(by_sweep: Mapping[str, pd.DataFrame], objective: Objective, equal: int) -> Figure:
-    """The best so far of several sweeps over the epochs that they trained; a line marks where the shortest ends."""
-    traces = []
-    for (name, steps), colour in zip(by_sweep.items(), SERIES * len(by_sweep), strict=False):
-        kept = steps[steps["best"].ne(steps["best"].shift()) | (steps["epochs"] == steps["epochs"].max())]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": name,
-                "x": numbers(kept["epochs"]),
-                "y": numbers(kept["best"]),
-                "line": {"shape": "hv", "color": colour, "width": 2.5},
-                "hovertemplate": "%{y:.4f} after %{x} epochs",
-            }
-        )
-    figure = figure_of(traces, "epochs trained, all trials together", objective.metric, legend=True, height=420)
-    figure["layout"]["shapes"] = [
-        {
-            "type": "line",
-            "x0": equal,
-            "x1": equal,
-            "y0": 0,
-            "y1": 1,
-            "yref": "paper",
-            "line": {"color": MUTED, "width": 1.5, "dash": "dash"},
-        }
-    ]
-    return figure
+def cost(trials: pd.DataFrame, by: str, title: str, objective: Objective) -> go.Figure:
+    """The objective against a cost, with the Pareto front of the two."""
+    column = f"best_{objective.metric}"
+    shown = trials[trials[column].notna() & trials[by].notna() & (trials["status"] != "failed")]
+    front = pareto(shown, by, objective)
+    figure = _by_status(thin(shown, objective, MAX_POINTS), by, objective)
+    figure.add_scatter(
+        x=front[by].astype(float),
+        y=front[column],
+        hovertext=front["name"],
+        mode="lines+markers",
+        name="Pareto front",
+        line={"color": BEST, "width": 2, "shape": "hv"},
+        marker={"size": 8, "symbol": "circle-open", "line": {"width": 2}},
+    )
+    ticks = round_ticks(float(shown[by].min()), float(shown[by].max()), log=True)
+    figure.update_xaxes(type="log", tickvals=ticks, ticktext=[brief(tick) for tick in ticks])
+    return _finish(figure, title, objective.metric)
+
+
+def worker_time(shares: pd.DataFrame) -> go.Figure:
+    """Minutes by worker; `shares` has a row a worker and a column a use, in seconds."""
+    colours = [STATUS["completed"], "#7fb0d9", "#dfe3ea"]
+    minutes = (shares / 60).rename_axis("worker", axis=0).rename_axis("use", axis=1)
+    figure = px.bar(minutes, orientation="h", color_discrete_sequence=colours)
+    figure.update_yaxes(type="category")
+    return _finish(figure, "minutes", "", height=130 + 34 * len(shares))
+
+
+def race(by_sweep: Mapping[str, pd.DataFrame], objective: Objective, equal: int) -> go.Figure:
+    """The best so far of several sweeps over the epochs that they trained; a line marks the end of the shortest."""
+    steps = pd.concat([frame.assign(sweep=name) for name, frame in by_sweep.items()])
+    last = steps.groupby("sweep")["epochs"].transform("max")
+    kept = steps[steps["best"].ne(steps.groupby("sweep")["best"].shift()) | (steps["epochs"] == last)]
+    figure = px.line(kept, x="epochs", y="best", color="sweep", line_shape="hv", color_discrete_sequence=SERIES)
+    figure.update_traces(line_width=2.5)
+    figure.add_vline(equal, line={"color": MUTED, "width": 1.5, "dash": "dash"})
+    return _finish(figure, "epochs trained, all trials together", objective.metric, height=420)
+
+
+def parallel(trials: pd.DataFrame, axes: Sequence[Axis], objective: Objective) -> go.Figure:
+    """Every trial a line across its values; drag along an axis to filter, drag a name to move an axis."""
+    column = f"best_{objective.metric}"
+    placed = pd.DataFrame({axis.key: axis.at for axis in axes}, trials.index).assign(**{column: trials[column]})
+    chosen = thin(placed[placed[column].notna()], objective, MAX_LINES)
+    chosen = chosen.sort_values(column, ascending=objective.direction == "max")  # the best are drawn last, on top
+    low, high = (chosen[column].quantile(q) for q in ((0.1, 1.0) if objective.direction == "max" else (0.0, 0.9)))
+    figure = px.parallel_coordinates(
+        chosen,
+        color=column,
+        labels={axis.key: axis.title for axis in axes} | {column: objective.metric},
+        color_continuous_scale=SCALE,
+        range_color=(low, high if high > low else low + 1e-9),
+    )
+    for axis, dimension in zip(axes, figure.data[0].dimensions, strict=False):
+        dimension.update(tickvals=axis.ticks, ticktext=axis.labels, range=[axis.low, axis.high])
+    figure.update_traces(
+        labelangle=-25,
+        unselected={"line": {"color": "#d8dbe1", "opacity": 0.12}},
+        labelfont={"size": 12, "color": INK},
+        tickfont={"size": 10, "color": INK},
+        rangefont={"size": 9, "color": "rgba(0,0,0,0)"},  # it would be drawn across the names
+    )
+    figure.update_layout(margin={"l": 60, "r": 50, "t": 100, "b": 30}, coloraxis_showscale=False)
+    figure.update_coloraxes(reversescale=objective.direction == "min")
+    return _finish(figure, height=460)
+
+
+def importances(found: Importance) -> go.Figure:
+    """A bar a key; grey ones are below the share of a random key."""
+    shares = dict(reversed(found.shares.items()))
+    colours = [STATUS["completed"] if share > found.noise else "#c3c9d3" for share in shares.values()]
+    figure = go.Figure(go.Bar(x=list(shares.values()), y=list(shares), orientation="h", marker_color=colours))
+    figure.update_traces(hovertemplate="%{y}: %{x:.1%}<extra></extra>")
+    line = {"color": BEST, "width": 1.5, "dash": "dash"}
+    label = {"text": "a random key", "font": {"size": 11, "color": BEST}}
+    figure.add_vline(found.noise, line=line, annotation=label, annotation_position="top")
+    figure.update_xaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(tickfont_size=12, gridcolor="rgba(0,0,0,0)")
+    return _finish(figure, f"share ({found.method}, {found.trials:,} trials)", "", height=90 + 24 * len(shares))
+
+
+def slice_of(trials: pd.DataFrame, axis: Axis, objective: Objective) -> go.Figure:
+    """The objective over one key's values, darker for later trials; medians beside choices."""
+    column = f"best_{objective.metric}"
+    placed = trials.assign(at=axis.at)[trials[column].notna()]
+    drawn = _spread_out(thin(placed, objective, MAX_SLICE_POINTS), "at", axis, seed=0)
+    figure = px.scatter(
+        drawn,
+        x="at",
+        y=column,
+        color="trial",
+        hover_name="name",
+        hover_data={"at": False, "trial": False},
+        color_continuous_scale=SCALE,
+        range_color=(1, int(placed["trial"].max())),
+    )
+    figure.update_traces(marker={"size": 6, "opacity": 0.75})
+    if not axis.continuous:
+        medians = placed.groupby("at")[column].median()
+        mark = {"symbol": "line-ew-open", "size": 26, "color": BEST, "line": {"width": 2.5}}
+        label = "median %{y:.4f}<extra></extra>"
+        figure.add_scatter(x=medians.index, y=medians, mode="markers", marker=mark, hovertemplate=label)
+    _set_ticks(figure, axis, "x")
+    figure.update_layout(coloraxis_showscale=False, showlegend=False, margin={"l": 52, "r": 12, "t": 10})
+    return _finish(figure, axis.title, "", height=230)
+
+
+def contour(trials: pd.DataFrame, across: Axis, up: Axis, objective: Objective) -> go.Figure:
+    """The mean objective by two keys' values, in cells, and the trials on them."""
+    column = f"best_{objective.metric}"
+    placed = trials.assign(x=across.at, y=up.at)[trials[column].notna()]
+    cells = 12 if len(placed) > 200 else 8
+    ground = go.Histogram2d(
+        x=placed["x"],
+        y=placed["y"],
+        z=placed[column].astype(float),
+        histfunc="avg",
+        xbins=_bins(across, cells),
+        ybins=_bins(up, cells),
+        coloraxis="coloraxis",
+        hovertemplate=f"mean {objective.metric} %{{z:.4f}}<extra></extra>",
+    )
+    drawn = thin(placed, objective, MAX_SLICE_POINTS)
+    drawn = _spread_out(_spread_out(drawn, "x", across, seed=0), "y", up, seed=1)
+    points = px.scatter(drawn, x="x", y="y", hover_name="name", hover_data={column: ":.4f", "x": False, "y": False})
+    points.update_traces(marker={"size": 6, "color": "#fff", "line": {"color": INK, "width": 1}})
+    figure = go.Figure([ground, *points.data])
+    figure.update_coloraxes(
+        colorscale=SCALE, reversescale=objective.direction == "min", colorbar_title=objective.metric
+    )
+    _set_ticks(figure, across, "x")
+    _set_ticks(figure, up, "y")
+    return _finish(figure, across.title, up.title, height=440)
 
 
 def pareto(trials: pd.DataFrame, by: str, objective: Objective) -> pd.DataFrame:
-    """The trials that no other beats at the same or a smaller cost, the cheapest first."""
+    """The trials that no other surpasses at the same or a smaller cost, the cheapest first."""
     column = f"best_{objective.metric}"
     ordered = trials.sort_values([by, column], ascending=[True, objective.direction == "min"])
     before = _running_best(ordered[column], objective).shift()
-    beats = ordered[column] > before if objective.direction == "max" else ordered[column] < before
-    return ordered[beats | before.isna()]
+    better = ordered[column] > before if objective.direction == "max" else ordered[column] < before
+    return ordered[better | before.isna()]
 
 
-def round_ticks(low: float, high: float) -> list[float]:
-    """Round numbers for a logarithmic axis.
-
-    >>> round_ticks(150.0, 3000.0)
-    [100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0]
-    """
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    steps = (1, 2, 5) if last - first <= 2 else (1, 3) if last - first <= 3 else (1,)
-    ticks = [step * 10.0**power for power in range(first, last + 1) for step in steps]
-    return [t for t in ticks if low / 2 <= t <= high * 2]
+def thin(trials: pd.DataFrame, objective: Objective, count: int) -> pd.DataFrame:
+    """At most `count` rows: the best half of that number, and the rest evenly by rank."""
+    if len(trials) <= count:
+        return trials
+    ranked = trials.sort_values(f"best_{objective.metric}", ascending=objective.direction == "min")
+    rest = np.linspace(count // 2, len(trials) - 1, count - count // 2).round().astype(int)
+    return ranked.iloc[np.concatenate([np.arange(count // 2), rest])]
 
 
-def _curves(
-    epochs: pd.DataFrame, trials: pd.DataFrame, objective: Objective, name: str, line: Mapping[str, Any], opacity: float
-) -> dict[str, Any]:
-    names = dict(zip(trials["trial"], trials["name"], strict=True))
-    x: list[Any] = []
-    y: list[Any] = []
-    text: list[str] = []
-    for trial, rows in epochs.groupby("trial"):
-        x += [*numbers(rows["epoch"]), None]
-        y += [*numbers(rows[objective.metric]), None]
-        text += [names[trial]] * (len(rows) + 1)
-    mode = "lines+markers" if name == "best" else "lines+markers" if len(x) < 2000 else "lines"
-    return {
-        "type": "scatter",
-        "mode": mode,
-        "name": name,
-        "x": x,
-        "y": y,
-        "text": text,
-        "line": dict(line),
-        "opacity": opacity,
-        "marker": {"size": 4},
-        "hovertemplate": "%{text}<br>epoch %{x}: %{y:.4f}<extra></extra>",
-    }
+def _by_status(trials: pd.DataFrame, x: str, objective: Objective) -> go.Figure:
+    column = f"best_{objective.metric}"
+    figure = px.scatter(
+        trials.assign(run=trials["run_id"].str[:8], **{x: trials[x].astype(float)}),
+        x=x,
+        y=column,
+        color="status",
+        hover_name="name",
+        hover_data={"run": True, column: ":.4f", "status": False},
+        color_discrete_map=STATUS,
+        category_orders={"status": list(STATUS)},
+    )
+    return figure.update_traces(marker={"size": 7, "opacity": 0.75})
+
+
+def _finish(figure: go.Figure, x: str | None = None, y: str | None = None, height: int = 340) -> go.Figure:
+    figure.layout.template = TEMPLATE
+    figure.update_layout(height=height, xaxis_title=x, yaxis_title=y, legend_title_text="")
+    return figure
+
+
+def _set_ticks(figure: go.Figure, axis: Axis, letter: str) -> None:
+    ticks = {"tickvals": axis.ticks, "ticktext": axis.labels, "range": [axis.low, axis.high], "tickangle": 0}
+    figure.update_layout({f"{letter}axis": ticks})
+
+
+def _bins(axis: Axis, cells: int) -> dict[str, float]:
+    if not axis.continuous:
+        return {"start": -1.5, "end": axis.high + 0.1, "size": 1}
+    return {"start": axis.low, "end": axis.high, "size": (axis.high - axis.low) / cells}
+
+
+def _spread_out(trials: pd.DataFrame, column: str, axis: Axis, seed: int) -> pd.DataFrame:
+    """Move the points of a choice apart, at random."""
+    if axis.continuous:
+        return trials
+    return trials.assign(**{column: trials[column] + (np.random.default_rng(seed).random(len(trials)) - 0.5) * 0.5})
 
 
 def _running_best(values: pd.Series, objective: Objective) -> pd.Series:
     return values.cummin() if objective.direction == "min" else values.cummax()
-
-
-def _best_trial(trials: pd.DataFrame, objective: Objective) -> int | None:
-    sound = trials[trials["status"] != "failed"]
-    index = objective.best(sound[f"best_{objective.metric}"].astype(float))
-    return None if index is None else int(sound["trial"].iloc[index])

@@ -1,69 +1,69 @@
-"""What a sweep searched and found, in sentences; each figure comes with the run that it belongs to."""
+"""A sweep's settings and results in sentences, each figure with the run that it belongs to."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pandas as pd
 
-from cnnsweep.config.schema import COSTS
+from cnnsweep.config.objective import COSTS
+from cnnsweep.formatting import duration
+from cnnsweep.report.analysis import Importance
 from cnnsweep.report.axes import short
-from cnnsweep.report.importance import Importance
 from cnnsweep.statistics import wilson
 from cnnsweep.tracking.frames import Results
 
+OUTCOMES = {
+    "completed": "ran to their end",
+    "pruned": "were stopped early",
+    "failed": "failed",
+    "interrupted": "were interrupted",
+    "running": "are still running",
+}
+
 
 def searched(results: Results) -> str:
-    """What was searched, on which data, how, and for how much."""
-    trials, tags = results.trials, lambda key: results.parent("tags", f"cnnsweep.data.{key}")
-    counts = trials["status"].value_counts()
-    workers = json.loads(results.parent("tags", "cnnsweep.machine.workers") or "[]")
-    data = f" on {tags('name')}" if tags("name") else ""
-    if tags("train") and tags("validation"):
-        data += f" ({int(tags('train')):,} training and {int(tags('validation')):,} validation images)"
-    by = results.parent("params", "search")
+    """The searched keys, the data, the search, and the trials, epochs and time that it took."""
+    trials, name, search = results.trials, _data(results, "name"), results.parent("params", "search")
+    data = f" on {name}" if name else ""
+    train, validation = _data(results, "train"), _data(results, "validation")
+    if train and validation:
+        data += f" ({int(train):,} training and {int(validation):,} validation images)"
     keys = f"{len(results.keys)} settings of a CNN" if results.keys else "one configuration of a CNN"
-    told = {
-        "completed": "ran to their end",
-        "pruned": "were stopped early",
-        "failed": "failed",
-        "interrupted": "were interrupted",
-        "running": "are still running",
-    }
-    each = [f"{n:,} {told[str(s)]}" for s, n in counts.items()]
+    by = f" with {search} search" if search else ""
+    each = [f"{count:,} {OUTCOMES[str(status)]}" for status, count in trials["status"].value_counts().items()]
     epochs = int(trials["epochs"].fillna(0).sum())
+    workers = json.loads(results.parent("tags", "cnnsweep.machine.workers") or "[]")
     where = f" on {', '.join(workers) if len(workers) < 5 else f'{len(workers)} workers'}" if workers else ""
     return (
-        f"Searched {keys}{data}{f' with {by} search' if by else ''}: {len(trials):,} trials, {epochs:,} epochs, "
+        f"Searched {keys}{data}{by}: {len(trials):,} trials, {epochs:,} epochs, "
         f"{duration(sweep_seconds(results))}{where}. Of the trials {', '.join(each)}."
     )
 
 
 def found(results: Results) -> list[str]:
-    """What came out: the best, its test accuracy, how sure that is, and what is nearly as good for less."""
+    """The best trial, its test accuracy, how certain these are, and smaller networks that are nearly as good."""
     best, metric = results.ranked().iloc[0], results.objective.metric
     value = f"{metric} {best[results.best_column]:.4f} at epoch {best['best_epoch']:.0f} of {best['epochs']}"
     by = f" by {metric}" if results.objective.also else ""
     if len(results.finalists()) > 1:
         by = " by the mean of its trainings with other seeds"
         value = f"{metric} {spread(best, metric)}, at first {value}"
-    told = [f"Best{by} is trial {best['name']} with {value}{_size(best)} (run {best['run_id'][:8]})."]
-    further = (_again(results), _front(results), _test(results), _ties(results), _cheaper(results))
-    told += [sentence for sentence in further if sentence]
-    return told
+    first = f"Best{by} is trial {best['name']} with {value}{_size(best)} (run {best['run_id'][:8]})."
+    more = (_finalists(results), _front(results), _test(results), _ties(results), _cheaper(results))
+    return [first, *(sentence for sentence in more if sentence)]
 
 
 def mattered(importance: Importance | None) -> str:
-    """Which keys mattered, as far as that can be told."""
+    """The keys that mattered most, where that can be said."""
     if importance is None:
-        return "Which setting mattered cannot be told: too few trials have a value, or none differ."
-    if not importance.telling:
-        told = "No setting stands out from chance"
+        return "The settings cannot be ranked by importance: too few trials have a value, or none differ."
+    if not importance.significant:
+        result = "No setting stands out from chance"
     else:
-        named = [f"{short(key)} ({importance.shares[key]:.0%})" for key in importance.telling[:4]]
-        told = f"Most of the difference comes from {', '.join(named)}"
-    return f"{told}, by {importance.method} on {importance.trials:,} trials."
+        named = [f"{short(key)} ({importance.shares[key]:.0%})" for key in importance.significant[:4]]
+        result = f"Most of the difference comes from {', '.join(named)}"
+    return f"{result}, by {importance.method} on {importance.trials:,} trials."
 
 
 def sweep_seconds(results: Results) -> float:
@@ -77,27 +77,14 @@ def sweep_seconds(results: Results) -> float:
 
 def tested(results: Results) -> tuple[float, float, float, int] | None:
     """Test accuracy, its 95% interval and the number of images; None before the final evaluation."""
-    accuracy, images = results.parent("metrics", "test_accuracy"), results.parent("tags", "cnnsweep.data.loading.test")
+    accuracy, images = results.parent("metrics", "test_accuracy"), _data(results, "test")
     if accuracy is None or not images:
         return None
     return float(accuracy), *wilson(float(accuracy), int(images)), int(images)
 
 
-def duration(seconds: float) -> str:
-    """
-    >>> duration(8), duration(95), duration(7300)
-    ('8 s', '1 min 35 s', '2 h 1 min')
-    """
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60} s" if seconds % 60 else f"{seconds // 60} min"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
-
-
-def spread(row: pd.Series[Any], metric: str) -> str:
-    """Mean and standard deviation of a finalist's further trainings, and their number."""
+def spread(row: pd.Series, metric: str) -> str:
+    """Mean and standard deviation of a finalist's further trainings, and their number; empty for other trials."""
     if pd.isna(row.get(f"mean_{metric}")):
         return ""
     count = row.get("replicates")
@@ -105,40 +92,42 @@ def spread(row: pd.Series[Any], metric: str) -> str:
     return f"{row[f'mean_{metric}']:.4f} ± {row[f'std_{metric}']:.4f}{number}"
 
 
-def _again(results: Results) -> str | None:
-    """What the replicates came to."""
+def _data(results: Results, key: str) -> str | None:
+    return results.parent("tags", f"cnnsweep.data.{key}")
+
+
+def _finalists(results: Results) -> str | None:
     again, metric = results.finalists(), results.objective.metric
     if again.empty:
         return None
     named = [f"{row['trial']:03d} {spread(row, metric)}" for _, row in again.iterrows()]
-    many = f"{len(again)} finalists were" if len(again) > 1 else "The best was"
+    subject = f"{len(again)} finalists were" if len(again) > 1 else "The best was"
     return (
-        f"{many} trained again, each time with another seed; {metric}, mean ± standard deviation (trainings): "
+        f"{subject} trained again, each time with another seed; {metric}, mean ± standard deviation (trainings): "
         f"{', '.join(named)}. The first training, by which a trial becomes a finalist, is not in it."
     )
 
 
 def _front(results: Results) -> str | None:
-    """The Pareto front, from end to end."""
     trials, names = results.front(), [o.metric for o in results.objective.all]
     if len(names) < 2 or trials.empty:
         return None
     columns = [name if name in COSTS else f"best_{name}" for name in names]
     shown = [c for c in columns if c in trials and trials[c].notna().all()]
     ends = trials.iloc[[0, -1]] if len(trials) > 1 else trials
-    named = [f"{row['trial']:03d} ({', '.join(_plain(row[c]) for c in shown)})" for _, row in ends.iterrows()]
-    many = f"{len(trials)} trials form" if len(trials) > 1 else "One trial forms"
+    named = [f"{row['trial']:03d} ({', '.join(_number(row[c]) for c in shown)})" for _, row in ends.iterrows()]
+    subject = f"{len(trials)} trials form" if len(trials) > 1 else "One trial forms"
     return (
-        f"{many} the Pareto front of {' and '.join(names)}, from {' to '.join(named)}: nothing is better "
+        f"{subject} the Pareto front of {' and '.join(names)}, from {' to '.join(named)}: no trial is better "
         "than these in one without being worse in another."
     )
 
 
-def _plain(value: Any) -> str:
-    return f"{value:,.0f}" if float(value) >= 100 else f"{value:.4f}"
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.4f}"
 
 
-def _size(row: pd.Series[Any]) -> str:
+def _size(row: pd.Series) -> str:
     if pd.isna(row["parameters"]):
         return ""
     adds = f" and {row['mmacs']:,.2f} million multiply-adds" if pd.notna(row["mmacs"]) else ""
@@ -151,23 +140,23 @@ def _test(results: Results) -> str | None:
         return None
     accuracy, low, high, images = measured
     return (
-        f"On the {images:,} test images, which the search never saw and which were looked at once, that network "
+        f"On the {images:,} test images, which the search never saw and which were used once, that network "
         f"reaches {accuracy:.4f} (95% interval {low:.4f} to {high:.4f}; run {results.sweep.run[:8]})."
     )
 
 
 def _ties(results: Results) -> str | None:
-    images = results.parent("tags", "cnnsweep.data.loading.validation")
+    images = _data(results, "validation")
     if not images or results.objective.metric != "val_accuracy":
         return None
     values = results.ranked()[results.best_column]
     low, _ = wilson(float(values.iloc[0]), int(images))
     close = int((values >= low).sum()) - 1
     if not close:
-        return f"No other trial comes within what {int(images):,} validation images leave open (down to {low:.4f})."
+        return f"No other trial is within the 95% interval of {int(images):,} validation images (down to {low:.4f})."
     return (
-        f"{close:,} other trial{'s' if close > 1 else ''} cannot be told from it: {int(images):,} validation images "
-        f"leave everything down to {low:.4f} open, and the best of many is partly luck."
+        f"{close:,} other trial{'s' if close > 1 else ''} cannot be distinguished from it: the 95% interval of "
+        f"{int(images):,} validation images extends down to {low:.4f}, and the best of many is partly luck."
     )
 
 
@@ -183,4 +172,4 @@ def _cheaper(results: Results) -> str | None:
         return None
     reached = f"{small[results.best_column]:.4f} (run {small['run_id'][:8]})"
     times = best["parameters"] / small["parameters"]
-    return f"Trial {small['name']}, {times:.1f} times smaller ({small['parameters']:,} parameters), comes to {reached}."
+    return f"Trial {small['name']}, {times:.1f} times smaller ({small['parameters']:,} parameters), reaches {reached}."

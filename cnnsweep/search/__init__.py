@@ -1,1 +1,1 @@
-"""Search algorithms."""
+"""Search algorithms, one a file."""

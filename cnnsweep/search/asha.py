@@ -2,109 +2,123 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left, insort
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Literal
 
-import keras_tuner
+from pydantic import Field
 
-from cnnsweep.ranking import Ranking
-from cnnsweep.search.oracle import Proposing
-from cnnsweep.search_space.space import Values
+from cnnsweep.config.components import configured_by
+from cnnsweep.config.schema import SearchConfig
+from cnnsweep.config.validation import Int
+from cnnsweep.search.oracle import Oracle, Proposal, Task
+from cnnsweep.search.registry import SamplerName, sampler_named
+from cnnsweep.statistics import Ranking
 
 
-class AshaOracle(Proposing, keras_tuner.Oracle):
+class AshaConfig(SearchConfig):
+    factor: Int = Field(ge=2)
+    min_epochs: Int = Field(ge=1)
+    variant: Literal["promotion", "stopping"]
+    sampler: SamplerName
+    startup: Int | None = Field(ge=1)
+
+
+@dataclass
+class _Rung:
+    """The trials that have ended at a rung (promotion), and the values seen there, in order (stopping)."""
+
+    ended: int = 0
+    completed: Ranking[str] = field(default_factory=Ranking)
+    waiting: Ranking[str] = field(default_factory=Ranking)
+    """Completed trials that have not been promoted."""
+    seen: list[float] = field(default_factory=list)
+
+
+@configured_by(AshaConfig)
+class AshaOracle(Oracle):
     """No worker waits for the others as long as there is something to draw.
 
-    promotion: a trial ends at its rung, and goes on from its checkpoint once it is among the best 1/`factor` there.
+    promotion: a trial ends at its rung, and continues from its checkpoint once it is among the best 1/`factor` there.
     stopping: a trial goes on to its end unless it is not among the best 1/`factor` of those seen at a rung so far.
     """
 
-    def __init__(self, *args: Any, factor: int, min_epochs: int, variant: str, **settings: Any) -> None:
-        super().__init__(*args, **settings)
+    def __init__(
+        self,
+        task: Task,
+        *,
+        factor: int,
+        min_epochs: int,
+        variant: Literal["promotion", "stopping"],
+        sampler: str = "random",
+        startup: int | None = None,
+    ) -> None:
+        super().__init__(task, sampler=sampler_named(sampler), startup=startup)
         self.factor, self.promotes = factor, variant == "promotion"
         self.rungs = ladder(min_epochs, factor, self.full_epochs)
-        self._at: dict[int, list[float]] = {rung: [] for rung in self.rungs}
-        """stopping: the values seen at each rung, in order."""
-        self._ended = dict.fromkeys(self.rungs, 0)
-        """promotion: how many trials have ended at each rung."""
-        self._scored = {rung: Ranking[str]() for rung in self.rungs}
-        """Those of them that did not fail."""
-        self._waiting = {rung: Ranking[str]() for rung in self.rungs}
-        """Those of these that were not promoted."""
-        self._open: set[str] = set()
+        self._rungs = {epochs: _Rung() for epochs in self.rungs}
+        self._promotable: set[str] = set()
 
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """Promote where a rung has someone to, the highest first; else start a new configuration."""
+    def next(self, id_: str) -> Proposal | Literal["wait", "done"]:
+        """Promote where a rung has a trial to promote, the highest rung first; else start a new configuration."""
         if not self.promotes:
-            values = self.propose()
-            return {"status": "RUNNING", "values": values} if values is not None else {"status": "STOPPED"}
-        found = self._promotion() or self._start(trial_id) or self._promotion(last=True)
-        if found is not None:
-            return {"status": "RUNNING", "values": found}
-        return {"status": "IDLE" if self.ongoing_trials else "STOPPED"}
+            return super().next(id_)
+        found = self._promotion(id_) or self._start(id_) or self._promotion(id_, last=True)
+        if found is None:
+            return "wait" if self.running else "done"
+        if found.epochs != self.rungs[-1]:
+            self._promotable.add(id_)
+        return found
 
-    def observe(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        super().observe(trial_id, epoch, metrics)
-        rungs = [rung for rung in self.rungs[:-1] if rung == epoch]
-        if self.promotes or not rungs:
-            return
-        value = self.curves.best(trial_id, epoch)
+    def keep_on(self, id_: str, epoch: int) -> bool:
+        """Stopping: compare with all that were seen at this rung."""
+        value = None if self.promotes or epoch not in self.rungs[:-1] else self.curves.best(id_, epoch)
         if value is None:
-            return
-        there = self._at[epoch]
-        insort(there, value)
-        if bisect_left(there, value) >= max(1, len(there) // self.factor):
-            self.trials[trial_id].status = "STOPPED"
+            return True
+        seen = self._rungs[epoch].seen
+        insort(seen, value)
+        return bisect_left(seen, value) < max(1, len(seen) // self.factor)
 
-    def next_rung(self, trial_id: str, epoch: int) -> int:
-        return min((rung for rung in self.rungs if rung > epoch), default=super().next_rung(trial_id, epoch))
+    def next_rung(self, id_: str, epoch: int) -> int:
+        return min((rung for rung in self.rungs if rung > epoch), default=super().next_rung(id_, epoch))
 
     def promotable(self) -> set[str]:
-        """Those below the last rung that were not promoted; which of them will be, more trials decide."""
-        return self._open
+        """Those below the last rung that were not promoted; trials to come decide which of them will be."""
+        return self._promotable
 
-    def end_trial(self, trial: Any) -> None:
-        super().end_trial(trial)
-        if self.promotes:
-            id_, rung = trial.trial_id, self._target(trial.trial_id)
-            self._ended[rung] += 1
-            if trial.status == "COMPLETED":
-                value = self.curves.best(self.origin(id_), rung)
-                for ranking in (self._scored[rung], self._waiting[rung]):
-                    ranking.put(id_, float("inf") if value is None else value)
+    def end(self, id_: str, succeeded: bool) -> None:
+        super().end(id_, succeeded)
+        if not self.promotes:
+            return
+        epochs = self._target(id_)
+        rung = self._rungs[epochs]
+        rung.ended += 1
+        if self.trials[id_].status == "COMPLETED":
+            value = self.curves.best(self.origin(id_), epochs)
+            for ranking in (rung.completed, rung.waiting):
+                ranking.put(id_, float("inf") if value is None else value)
 
-    def _record_values(self, trial: Any) -> None:
-        super()._record_values(trial)
-        if self.promotes and trial.status == "RUNNING":
-            if self._target(trial.trial_id, trial) < self.rungs[-1]:
-                self._open.add(trial.trial_id)
-            if before := trial.hyperparameters.values.get("tuner/trial_id"):
-                self._open.discard(before)
-                self._waiting[self._target(before)].put(before, None)
+    def _target(self, id_: str) -> int:
+        return self.proposals[id_].epochs or self.full_epochs
 
-    def _target(self, id_: str, trial: Any = None) -> int:
-        return int((trial or self.trials[id_]).hyperparameters.values["tuner/epochs"])
-
-    def _promotion(self, last: bool = False) -> Values | None:
-        """Who goes on; with `last`, when nothing new can be drawn, a rung in which nothing runs promotes rounded up."""
-        running = [t.trial_id for t in self.ongoing_trials.values()] if last else []
-        for number in range(len(self.rungs) - 2, -1, -1):
-            rung = self.rungs[number]
-            settled = last and not any(self._target(id_) <= rung for id_ in running)
-            places = -(-self._ended[rung] // self.factor) if settled else self._ended[rung] // self.factor
-            for id_ in self._waiting[rung].first(1):
-                if self._scored[rung].place(id_) < places:
-                    return self.values_of(id_) | {"tuner/trial_id": id_} | self._budget(number + 1)
+    def _promotion(self, id_: str, last: bool = False) -> Proposal | None:
+        """Promote the best of a rung; with `last`, where nothing new can be drawn, an idle rung rounds up."""
+        running = [self._target(other) for other in self.running] if last else []
+        for epochs, above in reversed(list(itertools.pairwise(self.rungs))):
+            rung = self._rungs[epochs]
+            settled = last and all(target > epochs for target in running)
+            places = -(-rung.ended // self.factor) if settled else rung.ended // self.factor
+            for best in rung.waiting.first(1):
+                if rung.completed.place(best) < places:
+                    rung.waiting.put(best, None)
+                    self._promotable.discard(best)
+                    return Proposal(id_, self.values_of(best), above, continues=best)
         return None
 
-    def _start(self, trial_id: str) -> Values | None:  # noqa: ARG002
+    def _start(self, id_: str) -> Proposal | None:
         values = None if self.exhausted() else self.propose()
-        return None if values is None else {**values, **self._budget(0)}
-
-    def _budget(self, number: int) -> Values:
-        before = self.rungs[number - 1] if number else 0
-        return {"tuner/epochs": self.rungs[number], "tuner/initial_epoch": before, "tuner/round": number}
+        return None if values is None else Proposal(id_, values, self.rungs[0])
 
 
 def ladder(least: int, factor: int, most: int) -> list[int]:

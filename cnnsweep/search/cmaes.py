@@ -5,34 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from pydantic import Field
 
+from cnnsweep.config.components import configured_by
+from cnnsweep.config.schema import SearchConfig
+from cnnsweep.config.validation import Int
 from cnnsweep.errors import UserError
-from cnnsweep.search.encoding import Cube
-from cnnsweep.search.observations import History
-from cnnsweep.search.sampled import SampledOracle
+from cnnsweep.search.observations import Cube, History, Sampler
+from cnnsweep.search.oracle import Oracle, Task
 from cnnsweep.search_space.space import Values
 
 ASKS = 60
 SIGMA = 0.3
 
 
-class Cmaes:
-    """The distribution is worked out anew from all configurations seen, a population after the other.
+class CmaesConfig(SearchConfig):
+    startup: Int | None = Field(ge=1)
+    population: Int | None = Field(ge=2)
 
-    So it also learns from those that others proposed: `start_with`, `learn_from`, the random first ones. A word has a
-    dimension for each choice, of which the largest counts; Optuna's sampler would draw words at random.
+
+class Cmaes(Sampler):
+    """The distribution is computed again from all configurations seen, one population after the other.
+
+    So it also learns from those of `start_with`, `learn_from` and the random ones at the start. A word has a dimension
+    for each choice, of which the largest counts; Optuna's sampler would draw words at random.
     """
 
-    def __init__(self, seed: int, population: int | None = None) -> None:
+    def __init__(self, population: int | None = None) -> None:
         try:
             import cmaes
         except ImportError as error:
             raise UserError("search=cmaes needs the package cmaes: pip install cmaes") from error
-        self._cmaes, self._seed, self._population = cmaes, seed, population
+        self._cmaes, self._population = cmaes, population
 
     def propose(self, history: History, rng: np.random.Generator) -> Iterator[Values]:
         cube = Cube(history.space)
-        size = self._population or min(4 + int(3 * np.log(cube.dimensions)), max(4, (history.most or 60) // 6))
+        size = self._population or min(4 + int(3 * np.log(cube.dimensions)), max(4, (history.max_trials or 60) // 6))
         mean, bounds = np.full(cube.dimensions, 0.5), np.tile([0.0, 1.0], (cube.dimensions, 1))
         search = self._cmaes.CMA(mean, SIGMA, bounds, population_size=size, seed=int(rng.integers(2**31)))
         points = [(cube.encode(seen.values), seen.scores[0]) for seen in history.seen]
@@ -42,7 +50,11 @@ class Cmaes:
             yield cube.decode(search.ask())
 
 
-class CmaesOracle(SampledOracle):
+@configured_by(CmaesConfig)
+class CmaesOracle(Oracle):
     """Moves and shapes a normal distribution towards good configurations."""
 
-    sampler_name = "cmaes"
+    sampler_type = Cmaes
+
+    def __init__(self, task: Task, *, startup: int | None = None, population: int | None = None) -> None:
+        super().__init__(task, sampler=Cmaes(population), startup=startup)

@@ -1,38 +1,33 @@
-"""What a sampler learns from, and what it answers with."""
+"""The interface of samplers: observations to learn from, and configurations: as points, and those not proposed yet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 
-from cnnsweep.config.components import locate
-from cnnsweep.errors import unknown
+from cnnsweep.search_space.counting import ValidConfigurations, list_valid
+from cnnsweep.search_space.problem import Problem
 from cnnsweep.search_space.space import Space, Values
+from cnnsweep.search_space.stages import Uncountable
 
-SAMPLERS = {
-    "random": None,
-    "tpe": "cnnsweep.search.tpe.Tpe",
-    "gp": "cnnsweep.search.gp.Gp",
-    "cmaes": "cnnsweep.search.cmaes.Cmaes",
-    "qmc": "cnnsweep.search.qmc.Qmc",
-    "nsga2": "cnnsweep.search.nsga2.Nsga2",
-}
-
-SLOW = ("gp",)
-"""Those that take longer than 100 ms after 200 trials (experiments/benchmarks/ask.py)."""
+ENUMERABLE = 20_000
+"""A space of at most so many configurations is listed once drawing at random finds nothing new."""
+TRIES, TRIES_IF_LISTABLE = 2_000, 100
 
 
 @dataclass(frozen=True)
 class Observation:
-    """A configuration with what came of it."""
+    """A configuration and its scores."""
 
     values: Mapping[str, Any]
-    """Of the space's keys; one of another space may lack some."""
+    """Keys of the space; a trial of another sweep may lack some."""
     scores: tuple[float, ...]
-    """One for each objective; the smaller, the better."""
+    """One for each objective, smaller is better."""
 
 
 @dataclass(frozen=True)
@@ -40,34 +35,30 @@ class History:
     """All that is known when a configuration is asked for."""
 
     space: Space
-    seen: Sequence[Observation] = ()
+    seen: Sequence[Observation]
     """In the order in which they were started."""
-    pending: Sequence[Mapping[str, Any]] = ()
-    """Configurations that were proposed and are not known yet."""
-    most: int | None = None
-    """So many configurations the search is to try."""
-    allows: Callable[[Values], bool] = lambda _: True
-    """Whether a configuration is valid and new."""
+    pending: Sequence[Mapping[str, Any]]
+    """Configurations that were proposed and have no score yet."""
+    max_trials: int | None
+    seed: int
+    allows: Callable[[Values], bool]
+    """True for a configuration that is valid and new."""
 
 
-class Sampler(Protocol):
-    """An algorithm: history in, decision out. It keeps nothing that the history does not say."""
+class Sampler(ABC):
+    """A model-based algorithm. It keeps nothing that the history does not say."""
 
+    slow: ClassVar[bool] = False
+    """True where a proposal takes more than 100 ms after 200 trials (experiments/benchmarks/ask.py)."""
+
+    @abstractmethod
     def propose(self, history: History, rng: np.random.Generator) -> Iterator[Values]:
         """Configurations, the best first; the oracle takes the first that is valid and new."""
 
 
-def make(name: str, seed: int, settings: Mapping[str, Any]) -> Sampler | None:
-    """The sampler of that name; None for random, which every oracle can do. Raises `UserError`."""
-    if name not in SAMPLERS:
-        raise unknown("search.sampler", name, list(SAMPLERS))
-    path = SAMPLERS[name]
-    return locate("search.sampler", path)(seed=seed, **settings) if path else None
-
-
 @dataclass
 class Curves:
-    """The objective's values of each configuration, by epoch, the smaller the better."""
+    """The objective's values of each configuration, by epoch, smaller is better."""
 
     by_id: dict[str, dict[int, float]] = field(default_factory=dict)
 
@@ -75,15 +66,18 @@ class Curves:
         self.by_id.setdefault(id_, {})[epoch] = value
 
     def best(self, id_: str, until: float = np.inf) -> float | None:
-        """The best value until an epoch; None where there is none."""
-        values = [value for epoch, value in self.by_id.get(id_, {}).items() if epoch <= until]
-        return min(values, default=None)
+        """The best value up to an epoch; None where there is none."""
+        return min((value for epoch, value in self.by_id.get(id_, {}).items() if epoch <= until), default=None)
+
+    def best_epoch(self, id_: str) -> int:
+        epochs = self.by_id[id_]
+        return min(epochs, key=lambda epoch: epochs[epoch])
 
     def until(self, epochs: Mapping[str, int]) -> Curves:
         """The curves as they were when these configurations had so many epochs."""
         cut = {
-            id_: {epoch: value for epoch, value in self.by_id.get(id_, {}).items() if epoch <= most}
-            for id_, most in epochs.items()
+            id_: {epoch: value for epoch, value in self.by_id.get(id_, {}).items() if epoch <= last}
+            for id_, last in epochs.items()
         }
         return Curves({**self.by_id, **cut})
 
@@ -91,9 +85,9 @@ class Curves:
         return max(self.by_id.get(id_, {}), default=0)
 
     def level(self, ids: Sequence[str], rungs: Sequence[int], enough: int) -> dict[str, float]:
-        """Values as of the highest rung that `enough` configurations have reached (as in BOHB, Falkner et al. 2018).
+        """Values at the highest rung that `enough` configurations have reached (as in BOHB, Falkner et al. 2018).
 
-        A configuration that was not trained so far is taken to gain what the median of those gained that were.
+        A configuration that was trained for fewer epochs is assumed to improve by the median improvement of the others.
         """
         known = [id_ for id_ in ids if self.reached(id_) >= min(rungs)]
         counts = {rung: sum(self.reached(id_) >= rung for id_ in known) for rung in rungs}
@@ -102,11 +96,121 @@ class Curves:
             id_: value for id_ in known if self.reached(id_) >= rung and (value := self.best(id_, rung)) is not None
         }
         found = dict(there)
-        for id_ in known:
-            if id_ in there:
-                continue
+        for id_ in (id_ for id_ in known if id_ not in there):
             below = max(r for r in rungs if r <= self.reached(id_))
-            gains = [there[other] - (self.best(other, below) or 0.0) for other in there if other != id_]
+            gains = [there[other] - (self.best(other, below) or 0.0) for other in there]
             if (value := self.best(id_, below)) is not None:
                 found[id_] = value + float(np.median(gains) if gains else 0.0)
         return found
+
+
+class Cube:
+    """Configurations as points of the unit cube.
+
+    A number is its quantile, a word has a dimension for each choice; true and false share one dimension.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._widths = [
+            len(p.choices or ()) if p.categorical and len(p.choices or ()) > 2 else 1 for p in space.parameters
+        ]
+        self.dimensions = max(2, sum(self._widths))
+        """At least two, as CMA-ES requires."""
+
+    def encode(self, values: Mapping[str, Any]) -> np.ndarray:
+        """A point; an inactive key is in the middle."""
+        point: list[float] = []
+        for p, width in zip(self._space.parameters, self._widths, strict=True):
+            if p.name not in values:
+                point += [0.5] * width
+            elif p.categorical and width > 1:
+                point += [0.8 if values[p.name] == choice else 0.2 for choice in p.choices or ()]
+            elif p.categorical:
+                point.append(((p.choices or ()).index(values[p.name]) + 0.5) / len(p.choices or ()))
+            else:
+                point.append(p.quantile(values[p.name]))
+        return np.array(point + [0.5] * (self.dimensions - len(point)))
+
+    def decode(self, point: np.ndarray) -> Values:
+        found: Values = {}
+        start = 0
+        for p, width in zip(self._space.parameters, self._widths, strict=True):
+            part = np.clip(point[start : start + width], 0.0, 1.0)
+            found[p.name] = (p.choices or ())[int(part.argmax())] if width > 1 else p.at(float(part[0]))
+            start += width
+        return _active(self._space, found)
+
+
+def neighbour(space: Space, values: Mapping[str, Any], rng: np.random.Generator) -> Values:
+    """Change one or two keys: a number by a normal step, a word to any other; keys that become active are drawn."""
+    changed = dict(values)
+    for name in rng.choice(list(values), size=min(len(values), int(rng.integers(1, 3))), replace=False):
+        p = space.by_name[str(name)]
+        step = rng.normal(0, 0.2)
+        near = rng.random() if p.categorical else float(np.clip(p.quantile(values[p.name]) + step, 0, 1 - 1e-9))
+        changed[p.name] = p.at(near)
+    drawn = {p.name: p.at(rng.random()) for p in space.parameters}
+    return _active(space, {**drawn, **changed})
+
+
+def at_quantiles(space: Space, quantiles: np.ndarray) -> Values:
+    """The configuration at these quantiles, one for each parameter."""
+    return _active(space, {p.name: p.at(float(u)) for p, u in zip(space.parameters, quantiles, strict=True)})
+
+
+def _active(space: Space, values: Mapping[str, Any]) -> Values:
+    return {p.name: values[p.name] for p in space.active(values)}
+
+
+class Untried:
+    """The valid configurations of a problem that have not been proposed yet."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._proposed: set[Hashable] = set()
+        self._left: list[tuple[Values, Hashable]] | None = None
+        self._listable = True
+
+    def __contains__(self, values: Values) -> bool:
+        validity = self._problem.validate(values)
+        return validity.fault is None and validity.signature not in self._proposed
+
+    def remove(self, values: Values) -> None:
+        """Record a configuration as proposed."""
+        self._proposed.add(self._problem.validate(values).signature)
+
+    def draw(self, rng: np.random.Generator) -> Values | None:
+        """Draw uniformly; None where no configuration is left.
+
+        Rejection keeps the distribution of the space. Where little is valid or left, the configurations are listed.
+        """
+        space = self._problem.space
+        for _ in range(TRIES_IF_LISTABLE if not space.continuous and space.size <= ENUMERABLE else TRIES):
+            values = space.draw(rng)
+            if values in self:
+                return values
+        if self._left is None and self._listable:
+            found = list_valid(self._problem, ENUMERABLE)
+            self._listable = found is not None
+            self._left = [(values, self._problem.validate(values).signature) for values in found or []]
+        if not self._listable:
+            return self._draw_rare(rng)
+        self._left = [(values, signature) for values, signature in self._left or [] if signature not in self._proposed]
+        return dict(self._left[rng.integers(len(self._left))][0]) if self._left else None
+
+    @cached_property
+    def _valid(self) -> ValidConfigurations | None:
+        try:
+            return ValidConfigurations(self._problem)
+        except Uncountable:
+            return None
+
+    def _draw_rare(self, rng: np.random.Generator) -> Values | None:
+        """Draw where valid configurations are too rare to be found by chance and too many to list."""
+        draw = self._valid.draw if self._valid else self._problem.space.draw
+        for _ in range(TRIES):
+            values = draw(rng)
+            if values is not None and values in self:
+                return values
+        return None

@@ -1,90 +1,165 @@
-"""A history as Optuna sees it. The study is made anew for each ask, so it never holds what the journal does not."""
+"""Optuna's samplers on a study that is made again from the history for each ask: TPE and NSGA-II."""
 
 from __future__ import annotations
 
 import datetime
+import functools
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState
+import numpy as np
+from pydantic import Field
 
-from cnnsweep.search.observations import History
-from cnnsweep.search_space.space import Parameter, Space, Values, is_word
+from cnnsweep.config.components import configured_by
+from cnnsweep.config.schema import SearchConfig
+from cnnsweep.config.validation import Int
+from cnnsweep.search.observations import History, Sampler
+from cnnsweep.search.oracle import Oracle, Task
+from cnnsweep.search_space.space import Parameter, Space, Values
 
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+ASKS = 30
 LONG_AGO = datetime.datetime(2000, 1, 1)
+GENERATION = "NSGAIISampler:generation"
 
 
-def rebuild(history: History, sampler: Any, generation: tuple[str, int] | None = None) -> optuna.Study:
-    """A study of these trials; `generation` names the attribute that says each one's, and their size."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would tell of every study
-    several = len(history.seen[0].scores) if history.seen else 1
+class TpeConfig(SearchConfig):
+    startup: Int | None = Field(ge=1)
+
+
+class Nsga2Config(SearchConfig):
+    startup: Int | None = Field(ge=1)
+    population: Int | None = Field(ge=2)
+
+
+class Tpe(Sampler):
+    """The tree-structured Parzen estimator (Bergstra et al. 2011; Watanabe 2023).
+
+    Keys that occur together are modelled together; configurations still running count as bad ones.
+    """
+
+    def propose(self, history: History, rng: np.random.Generator) -> Iterator[Values]:
+        from optuna.samplers import TPESampler
+
+        def make() -> TPESampler:
+            seed = int(rng.integers(2**31))
+            return TPESampler(n_startup_trials=1, multivariate=True, group=True, constant_liar=True, seed=seed)
+
+        return _ask(history, make)
+
+
+class Nsga2(Sampler):
+    """NSGA-II (Deb et al. 2002): each `population` trials that were started in a row are a generation."""
+
+    def __init__(self, population: int | None = None) -> None:
+        self._population = population
+
+    def propose(self, history: History, rng: np.random.Generator) -> Iterator[Values]:
+        from optuna.samplers import NSGAIISampler
+
+        # Optuna's 50 would leave a sweep of 60 trials at random search.
+        size = self._population or min(50, max(6, (history.max_trials or 60) // 7))
+        return _ask(history, lambda: NSGAIISampler(population_size=size, seed=int(rng.integers(2**31))), size)
+
+
+@configured_by(TpeConfig)
+class TpeOracle(Oracle):
+    """Learns from finished trials which values good configurations have in common."""
+
+    several = True
+    sampler_type = Tpe
+
+    def __init__(self, task: Task, *, startup: int | None = None) -> None:
+        super().__init__(task, sampler=Tpe(), startup=startup)
+
+
+@configured_by(Nsga2Config)
+class Nsga2Oracle(Oracle):
+    """Evolves a population of configurations towards a Pareto front."""
+
+    several = True
+    sampler_type = Nsga2
+
+    def __init__(self, task: Task, *, startup: int | None = None, population: int | None = None) -> None:
+        super().__init__(task, sampler=Nsga2(population), startup=startup)
+
+
+def _ask(
+    history: History, make: Callable[[], optuna.samplers.BaseSampler], generation: int | None = None
+) -> Iterator[Values]:
+    """Ask a sampler repeatedly; a configuration that was refused stays in the study as one that is still running."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would report every study
+    objectives = len(history.seen[0].scores) if history.seen else 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study = optuna.create_study(directions=["minimize"] * several, sampler=sampler)
-    spread = {p.name: distribution(p) for p in history.space.parameters}
-    trials = []
+        study = optuna.create_study(directions=["minimize"] * objectives, sampler=make())
+    codes = {p.name: _code(p) for p in history.space.parameters}
     for index, seen in enumerate(history.seen):
-        attributes = {generation[0]: index // generation[1]} if generation else {}
-        trials.append(_trial(history.space, spread, seen.values, seen.scores, attributes))
-    trials += [_trial(history.space, spread, values, None, {}) for values in history.pending]
-    study.add_trials(trials)
-    return study
+        attributes = {GENERATION: index // generation} if generation else {}
+        study.add_trial(_trial(codes, seen.values, seen.scores, attributes))
+    study.add_trials([_trial(codes, values, None, {}) for values in history.pending])
+    for _ in range(ASKS):
+        yield _suggest(study.ask(), history.space, codes)
 
 
-def ask(study: optuna.Study, space: Space) -> Values:
+def _suggest(trial: optuna.Trial, space: Space, codes: Mapping[str, _Code]) -> Values:
     """One more configuration: keys that are not active under the others are never asked for."""
-    trial = study.ask()
     values: Values = {}
     for p in space.parameters:
         if all(name in values and values[name] in allowed for name, allowed in p.when):
-            values[p.name] = decode(p, trial._suggest(p.name, distribution(p)))
+            code = codes[p.name]
+            values[p.name] = code.decode(trial._suggest(p.name, code.distribution))
     return values
 
 
-def distribution(p: Parameter) -> BaseDistribution:
+class _Code(NamedTuple):
+    """A parameter of ours as one of Optuna's."""
+
+    distribution: BaseDistribution
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any], Any]
+
+
+def _code(p: Parameter) -> _Code:
     """Words as they are, values of a grid by their rank, everything else by its quantile."""
-    if is_word(p):
-        return CategoricalDistribution(p.choices or ())
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if p.categorical:
+        return _Code(CategoricalDistribution(p.choices or ()), lambda value: value, lambda value: value)
     if p.grid is not None and not p.log:
-        return IntDistribution(0, len(p.grid) - 1)
-    return FloatDistribution(0.0, 1.0)
+        grid = sorted(p.grid)
+        return _Code(IntDistribution(0, len(grid) - 1), grid.index, grid.__getitem__)
+    return _Code(FloatDistribution(0.0, 1.0), lambda value: min(1.0, max(0.0, p.quantile(value))), p.at)
 
 
-def encode(p: Parameter, value: Any) -> Any:
-    if is_word(p):
-        return value
-    if p.grid is not None and not p.log:
-        return sorted(p.grid).index(value)
-    return min(1.0, max(0.0, p.quantile(value)))
-
-
-def decode(p: Parameter, found: Any) -> Any:
-    if is_word(p):
-        return found
-    if p.grid is not None and not p.log:
-        return sorted(p.grid)[found]
-    return p.at(found)
-
-
-class _Known(FrozenTrial):
+@functools.cache
+def _trial_type() -> type[optuna.trial.FrozenTrial]:
     """A trial that a study may keep as it is: copying 200 of them takes as long as asking."""
+    from optuna.trial import FrozenTrial
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Known:
-        return self
+    class KeptTrial(FrozenTrial):
+        def __deepcopy__(self, memo: dict[int, Any]) -> KeptTrial:
+            return self
+
+    return KeptTrial
 
 
 def _trial(
-    space: Space,
-    spread: Mapping[str, BaseDistribution],
+    codes: Mapping[str, _Code],
     values: Mapping[str, Any],
     scores: tuple[float, ...] | None,
     attributes: dict[str, Any],
-) -> FrozenTrial:
-    params = {p.name: encode(p, values[p.name]) for p in space.parameters if p.name in values}
-    return _Known(
+) -> optuna.trial.FrozenTrial:
+    from optuna.trial import TrialState
+
+    params = {name: code.encode(values[name]) for name, code in codes.items() if name in values}
+    return _trial_type()(
         number=-1,
         trial_id=-1,
         state=TrialState.COMPLETE if scores is not None else TrialState.RUNNING,
@@ -95,6 +170,6 @@ def _trial(
         user_attrs={},
         intermediate_values={},
         params=params,
-        distributions={name: spread[name] for name in params},
+        distributions={name: codes[name].distribution for name in params},
         system_attrs=attributes,
     )

@@ -1,318 +1,287 @@
-"""What all our oracles share: only valid configurations, none twice, and proposals that a seed reproduces."""
+"""The base class of every search: proposes configurations, none invalid and none twice, as a seed reproduces them."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import keras_tuner
 import numpy as np
 
+from cnnsweep.config.components import configured_by
 from cnnsweep.config.objective import Objective
-from cnnsweep.config.schema import COSTS
-from cnnsweep.search import warm_start as begin
-from cnnsweep.search.observations import SLOW, Curves, History, Observation, make
-from cnnsweep.search_space.counting import Lattice, TooLarge, lattice, listed
+from cnnsweep.config.schema import SearchConfig
+from cnnsweep.search.observations import Curves, History, Observation, Sampler, Untried
 from cnnsweep.search_space.problem import Problem
-from cnnsweep.search_space.space import Parameter, Space, Values
+from cnnsweep.search_space.space import Values
 
-ENUMERABLE = 20_000
-FEW = 100
-TRIES = 2_000
+if TYPE_CHECKING:
+    from cnnsweep.search.keras_tuner_engine import Engine
+
 AHEAD_FROM = 30
-"""Trials from which on a slow search proposes ahead."""
+"""Trials from which on a slow search makes its proposals ahead."""
 
 
-class Proposing(keras_tuner.Oracle):
-    """Put before one of KerasTuner's oracles, this replaces how it draws, hashes and saves.
+@dataclass(frozen=True)
+class Task:
+    """The problem that a search is to solve."""
 
-    The random numbers of a proposal depend on the seed and on how many proposals came before, on nothing else, so an
-    oracle that is fed the same history proposes the same.
+    problem: Problem
+    objective: Objective
+    seed: int
+    max_trials: int | None
+    max_epochs: int
+    start_with: Sequence[Values] = ()
+    """Configurations to try first."""
+    notes: Sequence[str] = ()
+    """On those that were ignored."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration to train, or to train further."""
+
+    id: str
+    values: Mapping[str, Any]
+    epochs: int | None = None
+    """Train until so many epochs are done in all; None: as many as the config says."""
+    continues: str | None = None
+    """The proposal that this one continues from its last epoch."""
+
+
+@configured_by(SearchConfig)
+class Oracle:
+    """Ask, report, end: the sweep's loop calls these on one thread.
+
+    An algorithm overrides `draw`, or passes a sampler; `next` too where trials are continued later, `keep_on` where
+    they are stopped. A proposal's random numbers depend on the seed and the number of proposals before it alone, so
+    the same history gives the same proposals.
     """
 
-    several = False
-    """Whether it can serve several objectives."""
+    several: ClassVar[bool] = False
+    """True where it can serve several objectives."""
+    sampler_type: ClassVar[type[Sampler] | None] = None
+    """The sampler that `search.sampler` finds under this search's name."""
     promotes = False
-    """Whether trials end at rungs and are continued later."""
+    """True where trials end at rungs and the best are continued later."""
     rungs: Sequence[int] = ()
     """Epochs at which trials are compared; none where each is trained to its end."""
-    learns = True
-    """Whether its sampler is of any use only after some trials."""
-    slow = False
-    """Whether a proposal takes long to make once there is much to learn from."""
 
-    def __init__(
-        self,
-        problem: Problem,
-        objective: Objective,
-        *,
-        seed: int,
-        max_trials: int | None,
-        max_epochs: int,
-        sampler: str = "random",
-        startup: int | None = None,
-        population: int | None = None,
-        start_with: Sequence[Mapping[str, Any]] = (),
-        **settings: Any,
-    ) -> None:
-        self.problem, self.goal = problem, objective
-        self.most = max_trials
-        self.full_epochs = max_epochs
-        self.forced: Values | None = None
-        """While a journal is replayed: what was proposed then, to be proposed again without working it out."""
+    def __init__(self, task: Task, *, sampler: Sampler | None = None, startup: int | None = None) -> None:
+        self.problem, self.objective, self.seed = task.problem, task.objective, task.seed
+        self.max_trials, self.full_epochs = task.max_trials, task.max_epochs
         self.curves = Curves()
-        self._sampler = make(sampler, seed, {"population": population} if population else {})
-        self.slow = self.slow or sampler in SLOW
-        self._out: dict[str, int] = {}
-        """Configurations that were running when the last trial was started, with the epochs that each had by then."""
-        self._stock: tuple[Values | None] | None = None
-        """What a slow search proposes next; None: not made yet."""
-        self._startup = startup
-        self._seen: dict[Hashable, str] = {}
-        self._first, self.notes = begin.read(problem, start_with)
-        self._started: dict[str, str] = {}
+        self.proposals: dict[str, Proposal] = {}
+        self.untried = Untried(task.problem)
+        self._sampler, self._startup = sampler, startup
+        self._first, self.notes = task.start_with, task.notes
+        self._origins: dict[str, str] = {}
         self._earlier: dict[str, Values] = {}
         self._rows: dict[tuple[str, int], Mapping[str, float]] = {}
-        self._left: list[tuple[Values, Hashable]] | None = None
-        self._lattice: Lattice | None = None
-        self._listable = True
-        super().__init__(
-            objective=keras_tuner.Objective(objective.metric, objective.direction),
-            hyperparameters=hyperparameters(problem.space),
-            allow_new_entries=False,
-            tune_new_entries=False,
-            max_consecutive_failed_trials=None,
-            seed=seed or 1,
-            **settings,
-        )
-        self.seed = seed  # KerasTuner's constructor takes 0 for "any"
-        self.max_trials = None  # the sweep's budget counts
-        self.verbose = 0
+        self._repeated: Values | None = None
+        """While a journal is replayed: the values that were proposed then."""
+        self._before: dict[str, int] = {}
+        """Configurations that were running when the last trial was started, with the epochs that each had by then."""
+        self._ahead: tuple[Values | None] | None = None
+        """The next proposal of a slow search; None: not made yet."""
+        self.engine = self.make_engine()
 
-    def rng(self) -> np.random.Generator:
-        return np.random.default_rng([self.seed, len(self.trials)])
+    def make_engine(self) -> Engine:
+        """KerasTuner's record of the trials. Imports KerasTuner, and TensorFlow with it."""
+        from cnnsweep.search.keras_tuner_engine import Engine
 
-    def create_trial(self, tuner_id: str) -> Any:
-        trial = super().create_trial(tuner_id)
-        out = {id_: self.curves.reached(id_) for id_ in self._running()}
-        if trial.status == "RUNNING" or out.keys() != self._out.keys():
-            self._out, self._stock = out, None
-        return trial
+        return Engine(self.objective, self._populate)
 
-    def propose(self) -> Values | None:
-        """The next configuration; None where none is left."""
-        if (found := self.first()) is not None:
-            return found
-        if not self.ahead:
-            return self.draw()
-        if self._stock is None:
-            self._stock = (self.draw(),)
-        return self._stock[0]
-
-    def prepare(self) -> None:
-        """Make the next proposal of a slow search before a worker is free for it."""
-        if self.ahead and not self.exhausted():
-            self.propose()
-
-    @property
-    def ahead(self) -> bool:
-        """Whether a proposal is made of what was known when the last trial was started.
-
-        Then there is time for it while workers are busy, and when that is makes no difference to what is proposed. It
-        lacks the newest result, which is worth more than a tenth of a second as long as there are few.
-        """
-        return self.slow and len(self._earlier) + len(self.trials) >= AHEAD_FROM
+    # What an algorithm overrides
 
     def draw(self) -> Values | None:
-        """Make a proposal: by the sampler once it has something to learn from, before that at random."""
+        """The next configuration; None where none is left.
+
+        Here: by the sampler once it has enough observations, before that at random.
+        """
         rng = self.rng()
         if self._sampler is not None:
             history = self.history()
-            if not self.learns or len(history.seen) >= self.startup:
+            if len(history.seen) >= self.startup:
                 for values in self._sampler.propose(history, rng):
-                    if self.is_fresh(values):
+                    if values in self.untried:
                         return values
-        return self.fresh(rng)
+        return self.untried.draw(rng)
 
-    def first(self) -> Values | None:
-        """What is to be tried before all else, if it was not yet."""
-        if self.forced is not None:
-            return self.forced
-        return next((dict(values) for values in self._first if self.is_fresh(values)), None)
+    def next(self, id_: str) -> Proposal | Literal["wait", "done"]:
+        """Decide what the next trial is, to be known by this id."""
+        values = self.propose()
+        return "done" if values is None else Proposal(id_, values)
+
+    def keep_on(self, id_: str, epoch: int) -> bool:  # noqa: ARG002
+        """Decide after an epoch if a trial goes on."""
+        return True
+
+    def next_rung(self, id_: str, epoch: int) -> int:  # noqa: ARG002
+        """The epoch at which a trial is next compared with others, or ends."""
+        return self.proposals[id_].epochs or self.full_epochs
+
+    def promotable(self) -> set[str]:
+        """The ids of proposals that may yet be continued, so that their checkpoints are needed."""
+        return set(self.proposals) if self.promotes else set()
 
     @property
     def startup(self) -> int:
-        """So many configurations must be known before a model is made of them."""
-        return self._startup or min(5, max(3, (self.most or 30) // 3))
+        """The number of observations that the sampler needs."""
+        return min(5, max(3, (self.max_trials or 30) // 3)) if self._startup is None else self._startup
 
-    def history(self) -> History:
-        """What the sampler learns from: a failed trial counts as bad as the worst that did not fail."""
-        origins = [*self._earlier, *(id_ for id_ in self.start_order if self.origin(id_) == id_)]
-        running = set(self._out) if self.ahead else self._running()
-        curves = self.curves.until(self._out) if self.ahead else self.curves
-        if self.rungs:
-            values = curves.level(origins, self.rungs, self.startup)
-        else:
-            known = [id_ for id_ in origins if id_ not in running]
-            values = {id_: value for id_ in known if (value := curves.best(id_)) is not None}
-        failed = {self.origin(t.trial_id) for t in self.trials.values() if t.status == "FAILED"} - running
-        values = {id_: value for id_, value in values.items() if id_ not in failed}
-        scores = {id_: self._scores(id_, value) for id_, value in values.items()}
-        nothing = (0.0,) * len(self.goal.all)
-        worst = tuple(max(column) for column in zip(*scores.values(), strict=True)) if scores else nothing
-        seen = [
-            Observation(self.values_of(id_), scores.get(id_, worst))
-            for id_ in origins
-            if id_ in scores or id_ in failed
-        ]
-        pending = [self.values_of(id_) for id_ in origins if id_ in running and id_ not in values]
-        return History(self.problem.space, seen, pending, self.most, self.is_fresh)
+    # What the sweep's loop calls
+
+    def ask(self, worker: str) -> Proposal | Literal["wait", "done"]:
+        """The next proposal for a worker, or the one that it has not ended yet.
+
+        "wait" until another trial has ended; "done" may become a proposal again once one has.
+        """
+        trial = self.engine.create_trial(worker)
+        running = {id_: self.curves.reached(id_) for id_ in self._running()}
+        if trial.status == "RUNNING" or running.keys() != self._before.keys():
+            self._before, self._ahead = running, None
+        if trial.status == "RUNNING":
+            return self.proposals[trial.trial_id]
+        return "wait" if trial.status == "IDLE" else "done"
+
+    def report(self, id_: str, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Report an epoch; the answer is True where the trial is to go on."""
+        value = metrics[self.objective.metric]
+        if math.isfinite(value):
+            self._record(self.origin(id_), epoch, metrics)
+            self.engine.update_trial(id_, {self.objective.metric: value}, step=epoch)
+        return self.keep_on(id_, epoch)
+
+    def end(self, id_: str, succeeded: bool) -> None:
+        """End a trial; one that never reported a finite value counts as failed."""
+        trial = self.engine.trials[id_]
+        trial.status = "COMPLETED" if succeeded and trial.metrics.exists(self.objective.metric) else "FAILED"
+        self.engine.end_trial(trial)
+
+    def prepare(self) -> None:
+        """Make the next proposal of a slow search while workers are busy; it is no trial before it is asked for."""
+        if self.ahead and not self.exhausted():
+            self.propose()
+
+    def repeat(self, id_: str, values: Mapping[str, Any]) -> Proposal | None:
+        """Make a proposal again that the journal says was made at this point; None where the oracle makes another.
+
+        The journal's values count: another version of a library might propose others.
+        """
+        self._repeated = dict(values)
+        found = self.ask(f"resumed {id_}")
+        self._repeated = None
+        return None if isinstance(found, str) or found.id != id_ else found
 
     def learn(self, earlier: Sequence[Mapping[str, Any]]) -> None:
-        """Take in the trials of another sweep: values, which may lack keys, and the curve's rows by epoch."""
-        sign = -1.0 if self.objective.direction == "max" else 1.0
+        """Learn from the trials of another sweep: `values`, which may lack keys, and `curve`, metrics by epoch."""
         for number, trial in enumerate(earlier, start=1):
             id_ = f"earlier {number}"
             self._earlier[id_] = dict(trial["values"])
             for epoch, row in trial["curve"].items():
-                self.curves.add(id_, int(epoch), sign * row[self.objective.name])
-                self._rows[id_, int(epoch)] = row
+                self._record(id_, int(epoch), row)
 
-    def _running(self) -> set[str]:
-        return {self.origin(t.trial_id) for t in self.ongoing_trials.values()}
+    def left_at(self, epochs: int) -> str | None:
+        """The reason why a trial that has reached its proposal's epochs is not complete, unless it is promoted."""
+        full = self.full_epochs if self.promotes else epochs
+        return f"left after epoch {epochs} of {full}" if epochs < full else None
 
-    def _scores(self, id_: str, value: float) -> tuple[float, ...]:
-        if not self.goal.also:
-            return (value,)
-        epochs = self.curves.by_id[id_]
-        row = self._rows[id_, min(epochs, key=lambda epoch: epochs[epoch])]
-        network = self.problem.judge(self.values_of(id_)).network
-        point = self.goal.point({**row, **{cost: getattr(network, cost) for cost in COSTS if network}})
-        return point or (value, *[1e30] * len(self.goal.also))
+    # What algorithms build on
 
-    def values_of(self, id_: str) -> Values:
-        """The configuration of a proposal, without the budget."""
-        if id_ in self._earlier:
-            return self._earlier[id_]
-        return {k: v for k, v in self.trials[id_].hyperparameters.values.items() if not k.startswith("tuner/")}
+    @property
+    def trials(self) -> dict[str, Any]:
+        """KerasTuner's trials by id, with `status` (RUNNING, COMPLETED, FAILED) and `score`."""
+        return self.engine.trials
 
-    def parent(self, id_: str) -> str | None:
-        """The proposal that this one continues."""
-        return self.trials[id_].hyperparameters.values.get("tuner/trial_id")
+    @property
+    def running(self) -> list[str]:
+        """The ids of proposals that have not ended."""
+        return [trial.trial_id for trial in self.engine.ongoing_trials.values()]
+
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng([self.seed, len(self.proposals)])
+
+    def propose(self) -> Values | None:
+        """A configuration to start, the configurations of `start_with` first; None where none is left."""
+        if self._repeated is not None:
+            return self._repeated
+        if (first := next((values for values in self._first if values in self.untried), None)) is not None:
+            return dict(first)
+        if not self.ahead:
+            return self.draw()
+        if self._ahead is None:
+            self._ahead = (self.draw(),)
+        return self._ahead[0]
+
+    @property
+    def ahead(self) -> bool:
+        """True where a proposal is made of what was known when the last trial was started.
+
+        Then there is time to make it while workers are busy, and the moment does not change it. It lacks the newest
+        result, which is worth more than a tenth of a second as long as there are few.
+        """
+        slow = self._sampler is not None and self._sampler.slow
+        return slow and len(self._earlier) + len(self.proposals) >= AHEAD_FROM
+
+    def exhausted(self) -> bool:
+        """True where as many configurations were proposed as the budget has trials."""
+        return self.max_trials is not None and len(self.proposals) - len(self._origins) >= self.max_trials
 
     def origin(self, id_: str) -> str:
         """The proposal with which a configuration began."""
-        return self._started.get(id_, id_)
+        return self._origins.get(id_, id_)
 
-    def observe(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Take note of an epoch."""
-        name = self.objective.name
-        if math.isfinite(metrics[name]):
-            sign = -1.0 if self.objective.direction == "max" else 1.0
-            self.curves.add(self.origin(trial_id), epoch, sign * metrics[name])
-            if self.goal.also:
-                self._rows[self.origin(trial_id), epoch] = metrics
+    def values_of(self, id_: str) -> Mapping[str, Any]:
+        """The configuration of a proposal, or of a trial of another sweep."""
+        return self._earlier[id_] if id_ in self._earlier else self.proposals[id_].values
 
-    def next_rung(self, trial_id: str, epoch: int) -> int:  # noqa: ARG002
-        """The epoch at which the trial is next compared with others, or ends."""
-        return int(self.trials[trial_id].hyperparameters.values.get("tuner/epochs") or self.full_epochs)
+    def history(self) -> History:
+        """The observations for the sampler: a failed trial counts as bad as the worst that did not fail."""
+        origins = [*self._earlier, *(id_ for id_ in self.proposals if self.origin(id_) == id_)]
+        running = set(self._before) if self.ahead else self._running()
+        curves = self.curves.until(self._before) if self.ahead else self.curves
+        if self.rungs:
+            values = curves.level(origins, self.rungs, self.startup)
+        else:
+            ended = [id_ for id_ in origins if id_ not in running]
+            values = {id_: value for id_ in ended if (value := curves.best(id_)) is not None}
+        failed = {self.origin(id_) for id_, trial in self.trials.items() if trial.status == "FAILED"} - running
+        scores = {id_: self._scores(id_, value) for id_, value in values.items() if id_ not in failed}
+        none = (0.0,) * len(self.objective.all)
+        worst = tuple(max(column) for column in zip(*scores.values(), strict=True)) if scores else none
+        known = [id_ for id_ in origins if id_ in scores or id_ in failed]
+        seen = [Observation(self.values_of(id_), scores.get(id_, worst)) for id_ in known]
+        pending = [self.values_of(id_) for id_ in origins if id_ in running and id_ not in scores]
+        return History(self.problem.space, seen, pending, self.max_trials, self.seed, self.untried.__contains__)
 
-    def exhausted(self) -> bool:
-        """Whether as many configurations were proposed as the budget has trials."""
-        return self.most is not None and self.configurations() >= self.most
+    def _populate(self, id_: str) -> dict[str, Any]:
+        """Answer KerasTuner's `populate_space`."""
+        found = self.next(id_)
+        if isinstance(found, str):
+            return {"status": "IDLE" if found == "wait" else "STOPPED"}
+        if self._repeated is not None:
+            found = replace(found, values=self._repeated)
+        if found.continues:
+            self._origins[id_] = self.origin(found.continues)
+        self.proposals[id_] = found
+        self.untried.remove(dict(found.values))
+        return {"status": "RUNNING", "values": dict(found.values)}
 
-    def configurations(self) -> int:
-        return len(self.trials) - len(self._started)
+    def _running(self) -> set[str]:
+        return {self.origin(id_) for id_ in self.running}
 
-    def fresh(self, rng: np.random.Generator) -> Values | None:
-        """Draw from the valid configurations that were not proposed yet, all alike; None where none is left.
+    def _record(self, origin: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        sign = -1.0 if self.objective.direction == "max" else 1.0
+        self.curves.add(origin, epoch, sign * metrics[self.objective.metric])
+        if self.objective.also:
+            self._rows[origin, epoch] = metrics
 
-        Rejection keeps the distribution of the space. Where hardly anything is valid, or left, it is looked up instead.
-        """
-        if self.forced is not None:
-            return self.forced
-        space = self.problem.space
-        for _ in range(FEW if not space.continuous and space.size <= ENUMERABLE else TRIES):
-            values = space.draw(rng)
-            if self.is_fresh(values):
-                return values
-        if self._left is None and self._listable:
-            found = listed(self.problem, ENUMERABLE)
-            self._listable = found is not None
-            self._left = [(values, self.problem.judge(values).signature) for values in found or []]
-        if not self._listable:
-            return self._rare(rng)
-        self._left = [(values, signature) for values, signature in self._left or [] if signature not in self._seen]
-        return dict(self._left[rng.integers(len(self._left))][0]) if self._left else None
-
-    def _rare(self, rng: np.random.Generator) -> Values | None:
-        """Draw where the valid configurations are too rare to be met by chance and too many to list."""
-        if self._lattice is None:
-            with contextlib.suppress(TooLarge):
-                self._lattice = lattice(self.problem)
-        draw = self._lattice.draw if self._lattice else self.problem.space.draw
-        for _ in range(TRIES):
-            values = draw(rng)
-            if values is not None and self.is_fresh(values):
-                return values
-        return None
-
-    def is_fresh(self, values: Values) -> bool:
-        verdict = self.problem.judge(values)
-        return verdict.fault is None and verdict.signature not in self._seen
-
-    def promotable(self) -> set[str]:
-        """The ids of proposals that may yet be continued, so that their checkpoints are needed."""
-        return set(self.trials) if self.promotes else set()
-
-    def _random_values(self) -> Values | None:
-        return self.propose()
-
-    def _record_values(self, trial: Any) -> None:
-        if before := trial.hyperparameters.values.get("tuner/trial_id"):
-            self._started[trial.trial_id] = self.origin(before)
-        values = {k: v for k, v in trial.hyperparameters.values.items() if not k.startswith("tuner/")}
-        self._seen.setdefault(self.problem.judge(values).signature, trial.trial_id)
-
-    def update_space(self, hyperparameters: Any) -> None:
-        """Everything is declared from the start."""
-
-    def _check_consecutive_failures(self) -> None:
-        """The loop counts failures; KerasTuner's own count goes through all trials at each end."""
-
-    def save(self) -> None:
-        """The journal is the only state on disk: KerasTuner rewrites its files in place."""
-
-    def _save_trial(self, trial: Any) -> None:
-        pass
-
-
-class Declared(keras_tuner.HyperParameters):
-    """A space that does not change: every trial's copy shares it, where KerasTuner's would rebuild it."""
-
-    def copy(self) -> Declared:
-        twin = Declared()
-        twin._hps, twin._space, twin.values = self._hps, self._space, dict(self.values)
-        return twin
-
-
-def hyperparameters(space: Space) -> Declared:
-    """Declare a space to KerasTuner, with its conditions."""
-    hp = Declared()
-    for p in space.parameters:
-        with contextlib.ExitStack() as scopes:
-            for name, allowed in p.when:
-                scopes.enter_context(hp.conditional_scope(name, list(allowed)))
-            _declare(hp, p)
-    return hp
-
-
-def _declare(hp: keras_tuner.HyperParameters, p: Parameter) -> None:
-    if p.grid is not None and not p.log:
-        hp.Choice(p.name, list(p.grid), ordered=not isinstance(p.grid[0], (str, bool)))
-    elif p.integer:
-        hp.Int(p.name, int(p.low), int(p.high), sampling="log")
-    else:
-        hp.Float(p.name, p.low, p.high, sampling="log" if p.log else "linear")
+    def _scores(self, id_: str, value: float) -> tuple[float, ...]:
+        if not self.objective.also:
+            return (value,)
+        row = self._rows[id_, self.curves.best_epoch(id_)]
+        network = self.problem.validate(self.values_of(id_)).network
+        point = self.objective.point({**row, **(network.sizes if network else {})})
+        return point or (value, *[1e30] * len(self.objective.also))

@@ -1,39 +1,37 @@
 """Valid configurations counted, listed and drawn uniformly, exactly, in spaces far too large to enumerate.
 
-Dynamic programming from the last stage to the first: for every shape that a stage can meet, the costs that the rest of
-the stack can come to, each with the number of ways to it (`Profile`). Equal costs are merged, and those above a limit
-are dropped as soon as they are, since costs only grow.
+Dynamic programming from the last stage to the first: for every shape that a stage can meet, a table of the costs that
+the rest of the stack can have, each with the number of ways to it. Equal costs are merged, and those above a limit are
+removed as early as possible, since costs only grow.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnsweep.geometry.network import Shape
-from cnnsweep.search_space.problem import Problem
+from cnnsweep.geometry.layers import Cost, Shape
 from cnnsweep.search_space.space import Values
-from cnnsweep.search_space.stages import Cost, Option, Stage, Track, kernel, tracks, walk
+from cnnsweep.search_space.stages import Option, Stage, Track, Uncountable, tracks, walk
 
-COLUMNS = {"parameters": (0, 1.0), "mmacs": (1, 1e-6), "activation_mb": (2, 1e-6)}
-"""For each limit the place in a cost, and the unit in which the limit is given."""
-MOST_ROWS = 8_000_000
+if TYPE_CHECKING:
+    from cnnsweep.search_space.problem import Problem
+
+UNITS = {"parameters": 1, "mmacs": 1e6, "activation_mb": 1e6}
+"""The sizes of a network that may be limited, in the order of a `Cost`, and what one of each is in its integers."""
+MAX_ROWS = 8_000_000
+"""Of all tables together."""
+NO_LIMIT = 2**62
 _MIXERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 
 
-class TooLarge(Exception):  # noqa: N818
-    """The costs do not merge well enough to be held in memory."""
-
-
 @dataclass(frozen=True)
-class Profile:
-    """What the rest of a stack can cost, and in how many ways."""
+class CostTable:
+    """The different costs of some layers, and in how many ways each can be reached."""
 
     costs: np.ndarray
     """(rows, columns) int64, no two rows alike."""
@@ -41,164 +39,120 @@ class Profile:
     """(rows,) int64; float64 where the space is larger than that."""
 
     def within(self, room: np.ndarray) -> np.ndarray:
-        """Which rows cost at most `room`, column by column."""
+        """Which rows cost at most `room`, column by column: (rows,) bool."""
         fits = np.ones(len(self.ways), bool)
         for column in range(self.costs.shape[1]):
             fits &= self.costs[:, column] <= room[column]
         return fits
 
-    def count(self, room: np.ndarray) -> Any:
-        """How many ways cost at most `room`."""
-        if (room < 0).any():
-            return 0
-        return self.ways[self.within(room)].sum().item() if self.costs.shape[1] else self.ways.sum().item()
+    def count(self, room: np.ndarray) -> int | float:
+        """The number of ways that cost at most `room`."""
+        found: int | float = (self.ways[self.within(room)] if self.costs.shape[1] else self.ways).sum().item()
+        return found
 
 
-def merged(costs: np.ndarray, ways: np.ndarray, room: np.ndarray) -> Profile:
-    """Drop what costs more than `room`, and add up the ways of equal rows."""
-    every = Profile(costs, ways)
-    fits = every.within(room)
+def merged(costs: np.ndarray, ways: np.ndarray, room: np.ndarray) -> CostTable:
+    """Remove rows that cost more than `room`, and add up the ways of equal rows."""
+    fits = CostTable(costs, ways).within(room)
     costs, ways = costs[fits], ways[fits]
     if not len(ways):
-        return Profile(costs, ways)
+        return CostTable(costs, ways)
     keys = (costs.astype(np.uint64) * _MIXERS[: costs.shape[1]]).sum(1, dtype=np.uint64)
     order = np.argsort(keys, kind="stable")
     keys, costs, ways = keys[order], costs[order], ways[order]
     first = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
-    again = np.repeat(np.arange(len(first)), np.diff(np.r_[first, len(keys)]))
-    if (costs[first][again] != costs).any():  # two costs share a key, which one in 10^9 tables of a million does
+    group = np.repeat(np.arange(len(first)), np.diff(np.r_[first, len(keys)]))
+    if (costs[first][group] != costs).any():  # two costs share a key, which one in 10^9 tables of a million does
         rows, inverse = np.unique(costs, axis=0, return_inverse=True)
         total = np.zeros(len(rows), ways.dtype)
         np.add.at(total, inverse, ways)
-        return Profile(rows, total)
-    return Profile(costs[first], np.add.reduceat(ways, first))
+        return CostTable(rows, total)
+    return CostTable(costs[first], np.add.reduceat(ways, first))
 
 
-class Lattice:
-    """The valid configurations of a problem. Raises `TooLarge` where they cannot be counted exactly."""
+class ValidConfigurations:
+    """The valid configurations of a problem. Raises `Uncountable` where they cannot be counted exactly."""
 
-    def __init__(self, problem: Problem, found: Sequence[Track], also: Sequence[str] = ()) -> None:
-        """`also` names costs to follow besides those that are limited, for `extreme`."""
+    def __init__(self, problem: Problem, also: str | None = None) -> None:
+        """`also` names a cost to follow besides those that are limited, for `extreme`."""
         self.problem = problem
-        self.tracks = found
-        limits = {name: limit for name, limit in problem.config["limits"].items() if limit is not None}
-        self.columns = [name for name in COLUMNS if name in limits or name in also]
-        self._places = [COLUMNS[name][0] for name in self.columns]
-        most = [self._whole(name, limits.get(name)) for name in self.columns]
-        self.room = np.array(most, np.int64)
-        self._type = np.int64 if problem.space.size < 2**62 else np.float64
-        self._profiles: dict[tuple[Any, ...], Profile] = {}
+        found = tracks(problem)
+        self.columns = [name for name in UNITS if name in problem.limits or name == also]
+        self.places = [list(UNITS).index(name) for name in self.columns]
+        """The place of each column in a `Cost`."""
+        self.room = np.array([_largest_within(name, problem.limits.get(name)) for name in self.columns], np.int64)
+        self.dtype = np.int64 if problem.space.size < NO_LIMIT else np.float64
+        # The first block has too many costs for a table; it is walked through, and so is the stem.
+        self._tabled = max((len(track.stages) for track in found), default=0) - 2
+        self._tables: dict[tuple[Any, ...], CostTable] = {}
         self._rows = 0
-
-    @staticmethod
-    def _whole(name: str, limit: float | None) -> int:
-        """The largest cost within a limit."""
-        if limit is None:
-            return 2**62
-        unit = COLUMNS[name][1]
-        cost = min(int(limit / unit) + 2, 2**62)
-        while cost * unit > limit if unit == 1.0 else cost / 1e6 > limit:
-            cost -= 1
-        return cost
-
-    @cached_property
-    def totals(self) -> list[Any]:
-        """Valid configurations of each track."""
-        return [t.weight * self._count(t.stages, self.problem.input_shape, self.room) for t in self.tracks]
-
-    @cached_property
-    def valid(self) -> Any:
-        """How many configurations are valid, a continuous range counted as one value."""
-        return sum(self.totals)
+        totals = [t.weight * self._count(t.stages, problem.input_shape, self.room) for t in found]
+        self.tracks = [track for track, total in zip(found, totals, strict=True) if total]
+        """Those with valid configurations."""
+        self.totals = [total for total in totals if total]
+        """The number of valid configurations in each, a continuous range counted as one; exact where it is an int."""
+        self.total = sum(self.totals)
 
     def draw(self, rng: np.random.Generator) -> Values | None:
         """Draw uniformly from the valid configurations; None where there is none."""
-        if not self.valid:
+        if not self.total:
             return None
         track = self.tracks[_pick(rng, self.totals)]
-        chosen = dict(track.values)
+        values, room = dict(track.values), self.room
         shape: Shape = self.problem.input_shape
-        room = self.room
         for index in range(len(track.stages)):
             branches = list(self._branches(track.stages[index:], shape, room))
-            option, shape, room, _ = branches[_pick(rng, [b[3] for b in branches])]
-            chosen |= dict(option.values)
-        chosen |= {p.name: p.at(rng.random()) for p in track.rest}
-        return self._ordered(chosen)
+            option, shape, room, _ = branches[_pick(rng, [ways for *_, ways in branches])]
+            values |= option.values
+        return self.problem.space.ordered(values | {p.name: p.at(rng.random()) for p in track.rest})
 
     def members(self) -> Iterator[tuple[Track, Values]]:
         """Every valid path, as the values that it fixes; `track.rest` is free."""
-        for track, total in zip(self.tracks, self.totals, strict=True):
-            if total:
-                yield from self._members(track, dict(track.values), 0, self.problem.input_shape, self.room)
-
-    def complete(self, track: Track, values: Values, rng: np.random.Generator) -> Values:
-        """Draw what a member leaves free."""
-        return self._ordered({**values, **{p.name: p.at(rng.random()) for p in track.rest}})
+        for track in self.tracks:
+            for values in self._paths(track.stages, self.problem.input_shape, self.room):
+                yield track, track.values | values
 
     def extreme(self, column: str, largest: bool) -> Values:
-        """The valid configuration with the least or most of a cost; what is free is set to its middle."""
+        """The valid configuration with the least or most of a cost; a free parameter has its middle value."""
         place = self.columns.index(column)
-        found: list[tuple[int, Track, np.ndarray]] = []
-        for track, total in zip(self.tracks, self.totals, strict=True):
-            if total:
-                cost = self._extreme(track.stages, self.problem.input_shape, self.room, place, largest)
-                assert cost is not None
-                found.append((int(cost[place]), track, cost))
-        _, track, cost = (max if largest else min)(found, key=lambda f: f[0])
-        values = dict(track.values) | {p.name: p.at(0.5) for p in track.rest}
-        return self._ordered(values | self._trace(track.stages, self.problem.input_shape, cost))
+        best: tuple[int, Track, np.ndarray] | None = None
+        for track in self.tracks:
+            for left, _, table in self._ends(track.stages, self.problem.input_shape, self.room):
+                costs = table.costs[table.within(left)]
+                if len(costs):
+                    column_costs = costs[:, place]
+                    cost = self.room - left + costs[column_costs.argmax() if largest else column_costs.argmin()]
+                    rank = int(cost[place]) * (1 if largest else -1)
+                    if best is None or rank > best[0]:
+                        best = rank, track, cost
+        assert best is not None, "there are no valid configurations"
+        _, track, cost = best
+        values = track.values | {p.name: p.at(0.5) for p in track.rest}
+        return self.problem.space.ordered(values | self._path(track.stages, self.problem.input_shape, cost))
 
-    def _extreme(
-        self, stages: Sequence[Stage], shape: Shape, room: np.ndarray, place: int, largest: bool
-    ) -> np.ndarray | None:
-        if len(stages) < len(self._longest) - 1:
-            profile = self.profile(stages, shape)
-            costs = profile.costs[profile.within(room)]
-            order = costs[:, place].argmax if largest else costs[:, place].argmin
-            return costs[order()] if len(costs) else None
-        best = None
-        for after, cost in _groups(stages[0], shape):
-            spent = self._cost(cost)
-            rest = self._extreme(stages[1:], after, room - spent, place, largest) if (spent <= room).all() else None
-            if rest is not None and (
-                best is None or (rest + spent)[place] * _sign(largest) > best[place] * _sign(largest)
-            ):
-                best = rest + spent
-        return best
-
-    def _trace(self, stages: Sequence[Stage], shape: Shape, target: np.ndarray) -> Values:
-        """The options of a path that costs exactly so much, of which there is one."""
+    def _path(self, stages: Sequence[Stage], shape: Shape, target: np.ndarray) -> Values:
+        """The values of a path that costs exactly so much, of which there is one."""
+        if not stages:
+            return {}
         for option, after, left, _ in self._branches(stages, shape, target):
-            if len(stages) == 1:
-                if not left.any():
-                    return dict(option.values)
-            elif self._reaches(stages[1:], after, left):
-                return dict(option.values) | self._trace(stages[1:], after, left)
+            if any((table.costs == rest).all(1).any() for rest, _, table in self._ends(stages[1:], after, left)):
+                return option.values | self._path(stages[1:], after, left)
         raise AssertionError("no path costs this")
 
-    def _reaches(self, stages: Sequence[Stage], shape: Shape, target: np.ndarray) -> bool:
-        if len(stages) < len(self._longest) - 1:
-            return bool((self.profile(stages, shape).costs == target).all(1).any())
-        return any(
-            self._reaches(stages[1:], after, target - self._cost(cost)) for after, cost in _groups(stages[0], shape)
-        )
-
-    def _members(
-        self, track: Track, values: Values, index: int, shape: Shape, room: np.ndarray
-    ) -> Iterator[tuple[Track, Values]]:
-        if index == len(track.stages):
-            yield track, values
+    def _paths(self, stages: Sequence[Stage], shape: Shape, room: np.ndarray) -> Iterator[Values]:
+        if not stages:
+            yield {}
             return
-        for option, after, left, _ in self._branches(track.stages[index:], shape, room):
-            yield from self._members(track, {**values, **dict(option.values)}, index + 1, after, left)
+        for option, after, left, _ in self._branches(stages, shape, room):
+            for values in self._paths(stages[1:], after, left):
+                yield option.values | values
 
     def _branches(
         self, stages: Sequence[Stage], shape: Shape, room: np.ndarray
-    ) -> Iterator[tuple[Option, Shape, np.ndarray, Any]]:
-        """Each option that leads to something valid: (option, shape after it, room left, ways on)."""
-        known: dict[Any, Any] = {}
-        for option in stages[0]:
+    ) -> Iterator[tuple[Option, Shape, np.ndarray, int | float]]:
+        """Each option of the first stage that leads to valid paths: (option, shape after it, room left, paths)."""
+        known: dict[tuple[Shape, Cost], tuple[np.ndarray, int | float]] = {}
+        for option in stages[0].options:
             found = walk(option.layers, shape)
             if found is None:
                 continue
@@ -209,104 +163,83 @@ class Lattice:
             if ways:
                 yield option, found[0], left, ways
 
-    def _count(self, stages: Sequence[Stage], shape: Shape, room: np.ndarray) -> Any:
-        """Ways through the stages within the room. The first block is not made a profile of: its costs are many."""
-        if len(stages) < len(self._longest) - 1:
-            return self.profile(stages, shape).count(room)
-        ways = 0
-        for (after, cost), count in _groups(stages[0], shape).items():
+    def _count(self, stages: Sequence[Stage], shape: Shape, room: np.ndarray) -> int | float:
+        """Paths through the stages within the room."""
+        return sum(ways * table.count(left) for left, ways, table in self._ends(stages, shape, room))
+
+    def _ends(
+        self, stages: Sequence[Stage], shape: Shape, room: np.ndarray, ways: int = 1
+    ) -> Iterator[tuple[np.ndarray, int, CostTable]]:
+        """Walk through the stages before those that have tables: (room left, ways there, table of the others)."""
+        if len(stages) <= self._tabled or not stages:
+            yield room, ways, self._table(stages, shape)
+            return
+        for (after, cost), count in stages[0].groups(shape).items():
             left = room - self._cost(cost)
             if (left >= 0).all():
-                ways += count * self._count(stages[1:], after, left)
-        return ways
+                yield from self._ends(stages[1:], after, left, ways * count)
 
-    @cached_property
-    def _longest(self) -> Sequence[Stage]:
-        return max((t.stages for t in self.tracks), key=len)
+    def _table(self, stages: Sequence[Stage], shape: Shape) -> CostTable:
+        """The costs that these stages can have from this shape on."""
+        key = (shape, *(stage.kernel for stage in stages))
+        if key not in self._tables:
+            self._tables[key] = self._make_table(stages, shape)
+            self._rows += len(self._tables[key].ways)
+            if self._rows > MAX_ROWS:
+                raise Uncountable
+        return self._tables[key]
 
-    def profile(self, stages: Sequence[Stage], shape: Shape) -> Profile:
-        """What these stages can cost from this shape on."""
-        key = (shape, *(_kernel_of(stage) for stage in stages))
-        found = self._profiles.get(key)
-        if found is None:
-            found = self._profiles[key] = self._make(stages, shape)
-            self._rows += len(found.ways)
-            if self._rows > MOST_ROWS:
-                raise TooLarge
-        return found
-
-    def _make(self, stages: Sequence[Stage], shape: Shape) -> Profile:
+    def _make_table(self, stages: Sequence[Stage], shape: Shape) -> CostTable:
         if not stages:
-            return Profile(np.zeros((1, len(self.columns)), np.int64), np.ones(1, self._type))
+            return CostTable(np.zeros((1, len(self.columns)), np.int64), np.ones(1, self.dtype))
         costs = [np.zeros((0, len(self.columns)), np.int64)]
-        ways = [np.zeros(0, self._type)]
+        ways = [np.zeros(0, self.dtype)]
         size = 0
-        for (after, cost), count in _groups(stages[0], shape).items():
-            rest = self.profile(stages[1:], after)
+        for (after, cost), count in stages[0].groups(shape).items():
+            rest = self._table(stages[1:], after)
             costs.append(rest.costs + self._cost(cost))
             ways.append(rest.ways * count)
             size += len(rest.ways)
-            if size > 2 * MOST_ROWS:
-                raise TooLarge
+            if size > 2 * MAX_ROWS:
+                raise Uncountable
         return merged(np.concatenate(costs), np.concatenate(ways), self.room)
 
     def _cost(self, cost: Cost) -> np.ndarray:
-        return np.array([cost[place] for place in self._places], np.int64)
-
-    def _ordered(self, values: Mapping[str, Any]) -> Values:
-        return {p.name: values[p.name] for p in self.problem.space.parameters if p.name in values}
+        return np.array([cost[place] for place in self.places], np.int64)
 
 
-def lattice(problem: Problem, also: Sequence[str] = ()) -> Lattice | None:
-    """The lattice of a problem, or None where its model family tells too little, or its space is too varied."""
-    found = tracks(problem)
-    return None if found is None else Lattice(problem, found, also)
-
-
-def listed(problem: Problem, most: int) -> list[Values] | None:
-    """Every valid configuration in the order of `Space.enumerate`; None where they are more than `most` or endless."""
+def list_valid(problem: Problem, at_most: int) -> list[Values] | None:
+    """Every valid configuration in the order of `Space.enumerate`; None where they are more than that or endless."""
     space = problem.space
     if space.continuous:
         return None
-    if space.size <= most:
-        return [values for values in space.enumerate() if problem.judge(values).fault is None]
+    if space.size <= at_most:
+        return [values for values in space.enumerate() if problem.validate(values).fault is None]
     try:
-        found = lattice(problem)
-        if found is None or found.valid > most:
-            return None
-    except TooLarge:
+        found = ValidConfigurations(problem)
+    except Uncountable:
+        return None
+    if found.total > at_most:
         return None
     places = [(p.name, {value: i for i, value in enumerate(p.grid or ())}) for p in space.parameters]
-    every = [found._ordered(values | dict(free)) for track, values in found.members() for free in _free(track)]
+    every = []
+    for track, values in found.members():
+        names = [p.name for p in track.rest]
+        for free in itertools.product(*(p.grid or () for p in track.rest)):
+            every.append(space.ordered(values | dict(zip(names, free, strict=True))))
     return sorted(every, key=lambda values: [at[values[name]] if name in values else 0 for name, at in places])
 
 
-def _free(track: Track) -> Iterator[list[tuple[str, Any]]]:
-    for combination in itertools.product(*(p.grid or () for p in track.rest)):
-        yield [(p.name, value) for p, value in zip(track.rest, combination, strict=True)]
+def _largest_within(name: str, limit: float | None) -> int:
+    """The largest cost within a limit."""
+    if limit is None:
+        return NO_LIMIT
+    cost = min(int(limit * UNITS[name]) + 2, NO_LIMIT)
+    while cost / UNITS[name] > limit:
+        cost -= 1
+    return cost
 
 
-_kernels: dict[int, tuple[Stage, frozenset[Any]]] = {}
-
-
-def _kernel_of(stage: Stage) -> frozenset[Any]:
-    """What of a stage decides the costs, the same for stages that only differ in, say, their activation."""
-    kept = _kernels.get(id(stage))
-    if kept is None or kept[0] is not stage:
-        kept = stage, frozenset(Counter(kernel(o.layers) for o in stage).items())
-        _kernels[id(stage)] = kept
-    return kept[1]
-
-
-def _groups(stage: Stage, shape: Shape) -> Counter[tuple[Shape, Cost]]:
-    """Options that lead to the same shape at the same cost, and how many they are."""
-    return Counter(found for option in stage if (found := walk(option.layers, shape)) is not None)
-
-
-def _sign(largest: bool) -> int:
-    return 1 if largest else -1
-
-
-def _pick(rng: np.random.Generator, weights: Sequence[Any]) -> int:
+def _pick(rng: np.random.Generator, weights: Sequence[int | float]) -> int:
     total = np.cumsum(np.array(weights, np.float64))
     return int(min(np.searchsorted(total, rng.random() * total[-1], side="right"), len(weights) - 1))

@@ -1,135 +1,171 @@
-"""What may be proposed: the space, the networks it describes, and the limits on them."""
+"""A search problem: the space, the networks that it describes, and the limits on them, checked before any training."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field, replace
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import _lru_cache_wrapper, cached_property, lru_cache
 from typing import Any
 
-from cnnsweep.config.components import locate
-from cnnsweep.errors import UserError
-from cnnsweep.geometry.network import Layer, Network, measure
-from cnnsweep.search_space import space as spaces
+import numpy as np
 
-REMEMBERED = 20_000
-"""Verdicts on networks, the latest: about 2 kB each."""
+from cnnsweep.config.components import locate
+from cnnsweep.config.schema import Config
+from cnnsweep.errors import UserError
+from cnnsweep.geometry.network import GeometryError, Layer, Network, measure
+from cnnsweep.search_space.counting import UNITS, ValidConfigurations
+from cnnsweep.search_space.parsing import parse_space
+from cnnsweep.search_space.space import Space, Value
+from cnnsweep.search_space.stages import Uncountable
+
+Layers = Callable[[Any, tuple[int, int, int], int], list[Layer]]
+"""A model family's geometry: (the config's model section, input shape, classes) to a stack of layers."""
+FEW_DRAWS = 300
+"""Without a valid one, after which the valid configurations are counted."""
+MAX_DRAWS = 20_000
+MAX_VALUES = 100
+"""Of a key that are each tried."""
+NOUNS = {"parameters": "parameters", "mmacs": "million multiply-adds", "activation_mb": "MB of activations"}
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What is known of a configuration before it is trained."""
+class Validity:
+    """The network of a configuration, or why there is none."""
 
     signature: Hashable = None
     """Equal for two configurations that train the same network in the same way."""
     network: Network | None = None
     """None where the model family has no geometry."""
     fault: str | None = None
-    """Why it cannot be built or exceeds a limit: "limits.parameters: 1,204,010 > 100,000"; None if it is fine."""
+    """Why it cannot be built or exceeds a limit: "limits.parameters: 1,204,010 > 100,000"; None where it is valid."""
     mistake: bool = False
-    """Whether a setting is wrong wherever it stands, such as a kernel of size 0, and not just too large here."""
+    """A setting is wrong in any place, such as a kernel of size 0, and not just too large here."""
 
 
 @dataclass(frozen=True)
 class Problem:
     """A checked config with its space, for images of one shape and a number of classes."""
 
-    config: Mapping[str, Any]
-    space: spaces.Space
+    config: Config
+    space: Space
     input_shape: tuple[int, int, int]
     classes: int
-    layers: Callable[..., list[Layer]] | None = None
-    _verdicts: dict[Hashable, Verdict] = field(default_factory=dict, repr=False, compare=False)
+    layers: Layers | None = None
 
-    def judge(self, values: Mapping[str, Any]) -> Verdict:
-        """Tell whether these values make a network that can be built within the limits, and which network."""
+    def validate(self, values: Mapping[str, Any]) -> Validity:
+        """Return the network that these values make, or why it cannot be built within the limits."""
         rest = tuple(item for item in values.items() if not item[0].startswith("model."))
-        model = tuple(item for item in values.items() if item[0].startswith("model."))
-        verdict = self._verdicts.get(model)
-        if verdict is None:
-            verdict = self._judge_model(dict(model))
-            if len(self._verdicts) >= REMEMBERED:
-                del self._verdicts[next(iter(self._verdicts))]
-            self._verdicts[model] = verdict
-        return replace(verdict, signature=(verdict.signature, rest))
+        validity = self._of_model(tuple(item for item in values.items() if item[0].startswith("model.")))
+        return replace(validity, signature=(validity.signature, rest))
 
-    def _judge_model(self, values: Mapping[str, Any]) -> Verdict:
+    def with_limits(self, names: Sequence[str]) -> Problem:
+        """The same problem with these of its limits only."""
+        dropped = dict.fromkeys(name for name in UNITS if name not in names)
+        return replace(self, config=self.config.replace(limits=self.config.limits.replace(**dropped)))
+
+    @cached_property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set."""
+        return {name: limit for name, limit in self.config.limits.plain().items() if limit is not None}
+
+    @cached_property
+    def _of_model(self) -> _lru_cache_wrapper[Validity]:
+        return lru_cache(maxsize=20_000)(self._validate_model)  # about 2 kB each
+
+    def _validate_model(self, items: tuple[tuple[str, Value], ...]) -> Validity:
         if self.layers is None:
-            return Verdict(tuple(values.items()))
+            return Validity(items)
         try:
-            model = spaces.apply({"model": self.config["model"]}, values)["model"]
-            network = measure(self.layers(model, self.input_shape, self.classes), self.input_shape)
+            model = self.config.with_values(dict(items)).model
+            network = measure(self.layers(model.argument(), self.input_shape, self.classes), self.input_shape)
         except UserError as error:
-            return Verdict(fault=str(error), mistake=getattr(error, "mistake", True))
-        for name, limit in self.config["limits"].items():
-            if limit is not None and getattr(network, name) > limit:
-                return Verdict(fault=f"limits.{name}: {getattr(network, name):,.6g} > {limit:,.6g}")
-        return Verdict(network.signature, network)
+            return Validity(fault=str(error), mistake=not isinstance(error, GeometryError) or error.mistake)
+        for name, limit in self.limits.items():
+            if (size := network.sizes[name]) > limit:
+                return Validity(fault=f"limits.{name}: {size:,.6g} > {limit:,.6g}")
+        return Validity(network.signature, network)
 
 
-def pose(config: Mapping[str, Any], input_shape: tuple[int, int, int], classes: int) -> Problem:
+def make_problem(config: Config, input_shape: tuple[int, int, int], classes: int) -> Problem:
     """Put a checked config and the shape of its data together.
 
-    Raises `UserError`, also where no configuration can be built within the limits.
+    Raises `UserError` for a value that no network can have, and where no configuration meets the limits. Takes
+    milliseconds where some do; a few seconds where that has to be found out by counting.
     """
-    from cnnsweep.search_space import feasibility as feasible  # which counts the configurations of problems
-
-    family = config["model"].get("layers")
-    layers = locate("model.layers", family) if family else None
+    layers = locate("model.layers", config.model.layers) if config.model.layers else None
+    problem = Problem(config, parse_space(config), input_shape, classes, layers)
     if layers is None:
-        _refuse_limits(config)
-    problem = Problem(config, spaces.read(config), input_shape, classes, layers)
-    feasible.check(problem)
+        _refuse_limits(problem)
+    rng = np.random.default_rng(0)
+    _check_values(problem, rng)
+    _check_limits(problem, rng)
     return problem
 
 
-def _refuse_limits(config: Mapping[str, Any]) -> None:
-    """Nothing is known of a network without geometry before it is built, so that a limit would be silently ignored."""
-    for name, limit in config["limits"].items():
-        if limit is not None:
-            what = config["model"].get("backbone") or config["model"]["_target_"]
-            raise UserError(f"limits.{name}: {limit:,.6g} cannot be kept: the sizes of {what} are not known before it "
-                            f"is built (they are with model=cnn). Leave it out: limits.{name}=null")  # fmt: skip
+def _refuse_limits(problem: Problem) -> None:
+    """A network without geometry has no sizes before it is built, so that a limit would be silently ignored."""
+    for name, limit in problem.limits.items():
+        model = problem.config.model.plain()
+        what = model.get("backbone") or model["_target_"]
+        raise UserError(f"limits.{name}: {limit:,.6g} cannot be kept: the sizes of {what} are not known before it "
+                        f"is built (they are with model=cnn). Leave it out: limits.{name}=null")  # fmt: skip
 
 
-def trial_seed(seed: int, number: int) -> int:
-    """The seed of a trial, from the sweep's seed and the trial's number: 31 bits of SHA-256.
-
-    >>> trial_seed(0, 1) == trial_seed(0, 1) != trial_seed(0, 2)
-    True
-    """
-    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big") >> 1
-
-
-def short_name(number: int, model: Mapping[str, Any], values: Mapping[str, Any]) -> str:
-    """The network in a few characters, for lists and legends: "022 · 32-64-96 k3 same max"."""
-    if "backbone" in model:
-        head = [str(model["dense_units"])] * model["dense_layers"]
-        cut = model["cut"] if "model.cut" in values else None
-        parts = [model["backbone"], cut, model["pooling"], "-".join(head) or "no dense"]
-        return f"{number:03d} · {' '.join(p for p in parts if p)}"
-    if "filters" not in model:
-        words = [_word(v) for k, v in values.items() if k.startswith("model.")]
-        return f"{number:03d} · {' '.join(words) or model['_target_'].rpartition('.')[2]}"
-    blocks = int(model["blocks"])
-    parts = [
-        "-".join(per_block(model["filters"], blocks)),
-        f"k{_joined(model['kernel_size'], blocks)}",
-        "" if set(per_block(model["stride"], blocks)) == {"1"} else f"s{_joined(model['stride'], blocks)}",
-        _joined(model["padding"], blocks),
-        _joined(model["pooling"], blocks),
-    ]
-    return f"{number:03d} · {' '.join(p for p in parts if p)}"
+def _check_values(problem: Problem, rng: np.random.Generator) -> None:
+    """Raise for the first value of a key of the model that is wrong wherever it stands."""
+    space = problem.space
+    for p in space.parameters or [None]:
+        for value in (p.grid or ())[:MAX_VALUES] if p and p.name.startswith("model.") else [None]:
+            drawn = {q.name: q.at(rng.random()) for q in space.parameters}
+            if p:
+                drawn |= {name: allowed[0] for name, allowed in p.when} | {p.name: value}
+            values = {q.name: drawn[q.name] for q in space.active(drawn)}
+            validity = problem.validate(values)
+            if validity.mistake and (p is None or value is None or p.name in values):
+                raise UserError(validity.fault)
 
 
-def per_block(setting: Any, blocks: int) -> list[str]:
-    return [str(s) for s in setting[:blocks]] if isinstance(setting, list) else [str(setting)] * blocks
+def _check_limits(problem: Problem, rng: np.random.Generator) -> None:
+    """Raise where no configuration is valid, with the constraint that rules everything out."""
+    faults: Counter[str] = Counter()
+    for drawn in range(1, MAX_DRAWS + 1):
+        fault = problem.validate(problem.space.draw(rng)).fault
+        if fault is None:
+            return
+        faults[fault] += 1
+        if drawn == FEW_DRAWS:
+            with contextlib.suppress(Uncountable):
+                if ValidConfigurations(problem).total:
+                    return
+                raise UserError(_explain(problem, faults.most_common(1)[0][0]))
+    example = next((fault for fault in faults if fault.startswith("limits.")), faults.most_common(1)[0][0])
+    raise UserError(f"none of {MAX_DRAWS:,} configurations drawn from the space is valid, for example {example}")
 
 
-def _joined(setting: Any, blocks: int) -> str:
-    each = per_block(setting, blocks)
-    return each[0] if len(set(each)) == 1 else "-".join(each)
+def _explain(problem: Problem, example: str) -> str:
+    """The constraint that rules everything out, with the number that would have to change."""
+    if not ValidConfigurations(problem.with_limits([])).total:
+        one = not problem.space.parameters
+        return example if one else f"no configuration of the space can be built; for example\n{example}"
+    limits = problem.limits
+    alone = [name for name in limits if not ValidConfigurations(problem.with_limits([name])).total]
+    if alone:
+        return "\n".join(_too_small(problem, name, []) for name in alone)
+    words = " and ".join(f"limits.{name}={limit:,.6g}" for name, limit in limits.items())
+    lines = [_too_small(problem, name, [other for other in limits if other != name]) for name in limits]
+    return "\n".join([f"{words} together rule out every configuration:", *lines])
 
 
-def _word(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _too_small(problem: Problem, name: str, others: list[str]) -> str:
+    limit = f"limits.{name}: {problem.limits[name]:,.6g}"
+    found = ValidConfigurations(problem.with_limits(others), also=name)
+    if not found.total:
+        return f"{limit}, and without it the others still rule everything out"
+    network = problem.with_limits([]).validate(found.extreme(name, largest=False)).network
+    assert network is not None
+    least = f"the least is {network.sizes[name]:,.6g} {NOUNS[name]}"
+    if others:
+        return f"{limit}, but within the other limits {least}"
+    return f"{limit} rules out every configuration: {least}\n{network.table()}"

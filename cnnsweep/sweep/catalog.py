@@ -1,150 +1,177 @@
-"""How sweeps stand, told fast from many: a small file beside each journal, and the journal's lines since.
-
-`state.json` is only a short cut. It says up to where in the journal it holds, and may be missing or old.
-"""
+"""The sweeps in a folder: their ids and locks, and the state of each, read quickly from its journal."""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import os
 import re
+import secrets
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from filelock import FileLock, Timeout
 
 from cnnsweep.config.objective import Objective
+from cnnsweep.config.schema import Tracking
 from cnnsweep.errors import UserError, unknown
-from cnnsweep.journal.journal import FILE, Journal, damaged, parse
-from cnnsweep.sweep import lock
+from cnnsweep.journal import journal
+from cnnsweep.journal.events import (
+    EpochEnded,
+    Event,
+    SweepResumed,
+    SweepStarted,
+    SweepStopped,
+    TrialEnded,
+    TrialStarted,
+)
 
-STATE = "state.json"
-GROWTH = 5
+LOCK = "driver.lock"
+PATIENCE = 2.0
+"""Seconds to wait for a lock: longer than `is_held` keeps it."""
 _TAIL = 4096
+_TRIAL, _EPOCH = b'{"event":"trial",', b'{"event":"epoch",'
+"""The starts of the most frequent lines; parsing their JSON would take most of the time."""
+
+
+def new_id(tracking: Tracking, name: str, kind: str = "sweeps") -> str:
+    """Return a name with the time, unique within a second, and make its folder under `kind`.
+
+    In one folder that is a number. To a server others may log at that second from folders of their own: it is chance.
+    """
+    root = Path(tracking.dir).absolute()
+    stamp = time.strftime("%Y%m%d-%H%M%S") + (f"-{secrets.token_hex(3)}" if tracking.uri else "")
+    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
+        id_ = f"{name}-{stamp}{suffix}"
+        try:
+            (root / kind / id_).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"tracking.dir: '{root}' cannot be written ({error.strerror}); set another") from error
+        return id_
+    raise UserError(f"tracking.dir: '{root}' holds a thousand sweeps of this second")
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Be the only driver of a sweep; the lock vanishes when its holder dies, however it dies.
+
+    Raises UserError where another process drives it.
+    """
+    try:
+        lock = FileLock(folder / LOCK, timeout=PATIENCE, thread_local=False).acquire()
+    except (Timeout, OSError) as error:
+        raise UserError(
+            f"sweep {folder.name} is still running in another process, or its folder cannot be locked ({error}); "
+            "stop it there (Ctrl-C) before you resume it here"
+        ) from error
+    with lock:
+        yield
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a living process drives the sweep."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0, thread_local=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
 
 
 @dataclass
-class Standing:
-    """What the list of sweeps shows of one."""
+class Row:
+    """One sweep."""
 
-    id: str = ""
-    metric: str = "val_accuracy"
-    began: float = 0.0
+    objective: Objective = field(default_factory=lambda: Objective.of("val_accuracy"))
     last: float = 0.0
+    """When the last event was written, in seconds since 1970."""
     stop: str | None = None
-    reason: str | None = None
-    trials: dict[str, str] = field(default_factory=dict)
+    """The status with which it stopped."""
+    trials: dict[int, str] = field(default_factory=dict)
     """The status of each, by number."""
-    values: dict[str, float] = field(default_factory=dict)
-    """The best value of each, but for those that failed."""
+    values: dict[int, float] = field(default_factory=dict)
+    """The best value of each that did not fail."""
     events: int = 0
-    size: int = 0
-    """Bytes of the journal that this tells."""
-
-    def apply(self, event: Mapping[str, Any]) -> None:
-        """Take in one event of the journal."""
-        trial = str(event.get("trial"))
-        match event["event"]:
-            case "sweep":
-                self.id, self.began = event["id"], event["time"]
-                self.metric = Objective.of(event["config"]["objective"]).metric
-            case "trial":
-                self.trials[trial] = "running"
-            case "epoch":
-                value = event["metrics"][self.metric]
-                if Objective.of(self.metric).better(value, self.values.get(trial)):
-                    self.values[trial] = value
-            case "end":
-                self.trials[trial] = event["status"]
-                if event["status"] == "failed":
-                    self.values.pop(trial, None)
-            case "stop":
-                self.stop, self.reason = event["status"], event["reason"]
-            case "resume":
-                self.stop = self.reason = None
-        self.last = event["time"]
-        self.events += 1
 
     @property
     def best(self) -> float | None:
+        """The best value of all trials."""
         values = list(self.values.values())
-        index = Objective.of(self.metric).best(values)
+        index = self.objective.best(values)
         return None if index is None else values[index]
 
     @property
     def counts(self) -> Counter[str]:
+        """How many trials have each status."""
         return Counter(self.trials.values())
 
+    def add(self, trial: int, value: float) -> None:
+        """Take in an epoch's value."""
+        if self.objective.better(value, self.values.get(trial)):
+            self.values[trial] = value
 
-class Scribe:
-    """Follows a sweep's events and keeps its `state.json`."""
-
-    def __init__(self, folder: Path, journal: Journal) -> None:
-        self._folder, self._journal = folder, journal
-        self._standing = read(folder) if journal.size else Standing()
-        self._written = 0
-        """Bytes of the file as it was last written."""
-
-    def log(self, event: Mapping[str, Any]) -> None:
-        """Take in an event; write the file when a trial or the sweep ends.
-
-        A large file is written once the journal has grown by several times its size: so a trial costs the same however
-        many there are, and what is left to read of the journal stays little.
-        """
-        self._standing.apply(event)
-        grown = self._journal.size - self._standing.size
-        if event["event"] == "stop" or (event["event"] == "end" and grown >= GROWTH * self._written):
-            self._standing.size = self._journal.size
-            self._write()
-
-    def _write(self) -> None:
-        partial = self._folder / f"{STATE}.{os.getpid()}"
-        text = json.dumps(vars(self._standing))
-        self._written = len(text)
-        with contextlib.suppress(OSError):
-            partial.write_text(text)
-            os.replace(partial, self._folder / STATE)
+    def apply(self, event: Event) -> None:
+        """Take in an event."""
+        match event:
+            case SweepStarted():
+                self.objective = Objective.of(event.config["objective"])
+            case TrialStarted():
+                self.trials[event.trial] = "running"
+            case EpochEnded():
+                self.add(event.trial, event.metrics[self.objective.metric])
+            case TrialEnded():
+                self.trials[event.trial] = event.status
+                if event.status == "failed":
+                    self.values.pop(event.trial, None)
+            case SweepStopped():
+                self.stop = event.status
+            case SweepResumed():
+                self.stop = None
 
 
-def read(folder: Path) -> Standing:
-    """Return how the sweep in `folder` stands. Raises UserError where its journal is damaged or newer."""
-    path = folder / FILE
-    try:
-        with path.open("rb") as file:
-            standing = _saved(folder, os.fstat(file.fileno()).st_size)
-            file.seek(standing.size)
-            rest = file.read()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    whole = rest[: rest.rfind(b"\n") + 1]
-    for event in parse(path, whole, first=standing.events + 1):
+def read(folder: Path) -> Row:
+    """Return the row of the sweep in `folder`. Raises UserError where its journal is damaged or newer."""
+    path, row = folder / journal.FILE, Row()
+    metric = b""
+    for row.events, line in enumerate(journal.lines(path), start=1):
         try:
-            standing.apply(event)
-        except (KeyError, TypeError) as error:
-            raise damaged(path, standing.events + 1, f"its event lacks something ({error!r})") from error
-    standing.size += len(whole)
-    return standing
+            if line.startswith(_EPOCH) and line.endswith(b"}}"):
+                row.add(int(_after(b'"trial":', line)), float(_after(metric, line)))
+            elif line.startswith(_TRIAL) and line.endswith(b"}"):
+                row.trials[int(_after(b'"trial":', line))] = "running"
+            else:
+                row.apply(journal.parse(path, row.events, line))
+                metric = b'"%s":' % row.objective.metric.encode()
+        except UserError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise journal.damaged(path, row.events, f"this is no event: {line[:60]!r} ({error!r})") from error
+    row.last = float(_after(b'"time":', line))
+    return row
 
 
-def _saved(folder: Path, size: int) -> Standing:
-    try:
-        standing = Standing(**json.loads((folder / STATE).read_text()))
-    except (OSError, ValueError, TypeError):
-        return Standing()
-    return standing if standing.size <= size else Standing()
+def _after(key: bytes, line: bytes) -> bytes:
+    """The number after a key. Raises ValueError where the line has none."""
+    start = line.index(key) + len(key)
+    end = line.find(b",", start)
+    return line[start:end].rstrip(b"}")
 
 
-def state(folder: Path, standing: Standing) -> str:
+def state(folder: Path, row: Row) -> str:
     """One of running, interrupted, completed, failed; a sweep that was killed is interrupted."""
-    if lock.is_held(folder):
-        return "running"
-    return standing.stop or "interrupted"
+    return "running" if is_held(folder) else row.stop or "interrupted"
 
 
 def unsent(folder: Path, events: int) -> int:
-    """How many of the journal's events MLflow has not got, as far as is known."""
+    """How many of the journal's events are not in MLflow, as far as is known."""
     try:
         with (folder / "tracking.jsonl").open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
@@ -157,7 +184,7 @@ def unsent(folder: Path, events: int) -> int:
 def folders(root: Path) -> list[Path]:
     """The sweeps under a tracking.dir, by name."""
     try:
-        return sorted(path.parent for path in (root / "sweeps").glob(f"*/{FILE}"))
+        return sorted(path.parent for path in (root / "sweeps").glob(f"*/{journal.FILE}"))
     except OSError as error:
         raise UserError(f"tracking.dir: '{root}' cannot be read ({error.strerror})") from error
 
@@ -170,3 +197,21 @@ def find(root: Path, id_: str) -> Path:
             raise UserError(f"unknown sweep '{id_}': there is none in {root / 'sweeps'} (tracking.dir=DIR: elsewhere)")
         raise unknown("sweep", id_, ids[-10:])
     return root / "sweeps" / id_
+
+
+def last_unfinished(root: Path, larger: bool) -> Path:
+    """The sweep that ran last among those to go on with; with a larger budget, finished ones too."""
+    rows: list[tuple[Path, Row, str]] = []
+    for folder in folders(root):
+        with contextlib.suppress(UserError):  # a damaged one has to be named
+            row = read(folder)
+            rows.append((folder, row, state(folder, row)))
+    if not rows:
+        raise UserError(f"nothing to resume: there are no sweeps in {root / 'sweeps'} (tracking.dir=DIR: elsewhere)")
+    rows.sort(key=lambda found: found[1].last, reverse=True)
+    idle = [(folder, row, status) for folder, row, status in rows if status != "running"]
+    if not idle:
+        raise UserError(f"nothing to resume: {rows[0][0].name} is still running")
+    interrupted = (folder for folder, _, status in idle if status == "interrupted")
+    waiting = (folder for folder, row, _ in idle if not larger and unsent(folder, row.events))
+    return next(itertools.chain(interrupted, waiting, [idle[0][0]]))

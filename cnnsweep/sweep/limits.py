@@ -1,62 +1,154 @@
-"""How long a trial may take, in all and without a sign of life."""
+"""Limits of a sweep and of its trials: the budget, time limits, and failures that the sweep itself answers."""
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+
+from cnnsweep.config.schema import Budget, Config, Training
+from cnnsweep.journal.journal import FULL
+from cnnsweep.journal.state import SweepState, TrialState
+from cnnsweep.search.oracle import Proposal
+from cnnsweep.training.cost_model import TrialForecaster
+
+GRACE = 0.1
+"""The share of budget.minutes by which running trials may go beyond it, to reach their next rung or their end."""
+FULL_DISK = "the disk is full; free some of it, then resume"
+OUT_OF_MEMORY = ("OOM", "out of memory", "RESOURCE_EXHAUSTED", "ResourceExhausted", "MemoryError", "OutOfMemory")
+"""In the errors of TensorFlow, JAX, PyTorch and Python, and of a worker that the kernel killed for its memory."""
+LEAST_FREE = 1 << 20
+"""Bytes: with less, not even a checkpoint can be written, and a worker may die without a message."""
+
+
+def spent(budget: Budget, state: SweepState, now: float, promotes: bool = False) -> tuple[str, bool] | None:
+    """Return which limit is reached, and whether running trials are to stop too; None while there is some left.
+
+    `promotes`: the search stops proposing new configurations by itself, and then finishes its rungs.
+    """
+    if budget.minutes and now - state.began >= 60 * budget.minutes:
+        return f"budget.minutes ({budget.minutes:g}) is spent", True
+    if budget.epochs and state.epochs >= budget.epochs:
+        return f"budget.epochs ({budget.epochs}) is spent", True
+    if budget.trials and len(state.trials) >= budget.trials and not promotes:
+        return f"budget.trials ({budget.trials}) is reached", False
+    return None
+
+
+def used_up(budget: Budget, configurations: int) -> str:
+    """Why a search proposes nothing more after so many configurations, where no limit stopped it.
+
+    One that promotes finishes its rungs after the last new configuration.
+    """
+    reached = budget.trials and configurations >= budget.trials
+    return f"budget.trials ({budget.trials}) is reached" if reached else "every valid configuration was tried"
+
+
+def seconds_left(budget: Budget, state: SweepState, now: float) -> float:
+    """Seconds until budget.minutes are spent; infinite without such a limit."""
+    return state.began + 60 * budget.minutes - now if budget.minutes else math.inf
+
+
+def reaches_rung(trial: TrialState, rung: float, budget: Budget, state: SweepState, now: float) -> bool:
+    """Whether a trial reaches its next rung, or its end, soon enough after budget.minutes were spent."""
+    if not budget.minutes or not trial.curve or seconds_left(budget, state, now) > 0:
+        return False
+    epochs = min(rung, trial.target) - len(trial.curve)
+    seconds = epochs * trial.curve[-1].get("epoch_seconds", math.inf) if epochs > 0 else 0.0
+    return now + seconds <= state.began + 60 * budget.minutes * (1 + GRACE)
+
+
+def too_long(
+    proposal: Proposal, forecaster: TrialForecaster | None, config: Config, state: SweepState, now: float
+) -> str | None:
+    """Why a proposal is not started, and nothing after it: it takes longer than the time left; None where it fits.
+
+    A promoted trial is started all the same: each epoch more of a good network is worth having.
+    """
+    if not config.budget.minutes or forecaster is None or not state.ended or proposal.continues:
+        return None
+    left = seconds_left(config.budget, state, now)
+    seconds = forecaster.seconds(proposal.values, proposal.epochs or config.training.epochs)
+    if seconds is None or seconds <= left:
+        return None
+    return (
+        f"budget.minutes ({config.budget.minutes:g}): the next trial would take {seconds:.0f} s, {left:.0f} s are left"
+    )
+
+
+def is_out_of_memory(reason: str) -> bool:
+    """
+    >>> is_out_of_memory("ResourceExhaustedError: OOM when allocating tensor with shape[4096,64,28,28]")
+    True
+    >>> is_out_of_memory("killed by SIGSEGV (signal 11): native code crashed")
+    False
+    """
+    return any(word in reason for word in OUT_OF_MEMORY)
+
+
+def may_retry(training: Training, reason: str) -> bool:
+    """Whether a lost trial is to be tried again with half the batch."""
+    return training.retry_smaller_batch and training.batch_size > 1 and is_out_of_memory(reason)
+
+
+def is_full_disk(reason: str | None, folder: Path) -> bool:
+    """Whether a trial that writes to `folder` was lost to a disk, or a quota, that has no room left."""
+    if any(os.strerror(code) in (reason or "") for code in FULL):
+        return True
+    try:
+        return shutil.disk_usage(folder).free < LEAST_FREE
+    except OSError:
+        return False
 
 
 @dataclass
 class _Clock:
     began: float
-    heard: float
-    told: bool = False
+    last_report: float
+    overdue: bool = False
 
 
 @dataclass
 class Watchdog:
-    """Keeps the time of the trials that run, by worker. None: no limit."""
+    """Finds trials that take too long, in all or since their last report. None: no limit."""
 
     trial_minutes: float | None = None
     hang_minutes: float | None = None
     now: Callable[[], float] = time.monotonic
     _clocks: dict[str, _Clock] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, executor: Mapping[str, Any]) -> Watchdog:
-        """The limits in an executor's config; one of a user's own need not have any."""
-        return cls(executor.get("trial_minutes"), executor.get("hang_minutes"))
-
     def started(self, worker: str, spent: float) -> None:
         """A trial that took `spent` seconds before starts on a worker."""
         now = self.now()
         self._clocks[worker] = _Clock(now - spent, now)
 
-    def heard(self, worker: str) -> None:
-        """An epoch was reported."""
-        self._clocks[worker].heard = self.now()
+    def reported(self, worker: str) -> None:
+        """The worker's trial is alive."""
+        self._clocks[worker].last_report = self.now()
 
     def ended(self, worker: str) -> None:
+        """The worker's trial ended."""
         self._clocks.pop(worker, None)
 
     def overdue(self) -> list[tuple[str, str]]:
-        """Slots whose trial is to be ended, with the reason; each is told once."""
+        """Workers whose trial is to be ended, each once, with the reason."""
         found: list[tuple[str, str]] = []
-        if not (self.trial_minutes or self.hang_minutes):
-            return found
-        now = self.now()
-        for worker, clock in self._clocks.items():
-            reason = self._reason(clock, now)
-            if reason and not clock.told:
-                clock.told = True
-                found.append((worker, reason))
+        if self.trial_minutes or self.hang_minutes:
+            now = self.now()
+            for worker, clock in self._clocks.items():
+                reason = self._reason(clock, now)
+                if reason and not clock.overdue:
+                    clock.overdue = True
+                    found.append((worker, reason))
         return found
 
     def _reason(self, clock: _Clock, now: float) -> str | None:
         if self.trial_minutes and now - clock.began >= 60 * self.trial_minutes:
             return f"took longer than executor.trial_minutes ({self.trial_minutes:g})"
-        if self.hang_minutes and now - clock.heard >= 60 * self.hang_minutes:
+        if self.hang_minutes and now - clock.last_report >= 60 * self.hang_minutes:
             return f"no epoch within executor.hang_minutes ({self.hang_minutes:g})"
         return None

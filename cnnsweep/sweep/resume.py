@@ -1,123 +1,176 @@
-"""Going on with a sweep from its journal, whatever ended it."""
+"""Resuming a sweep: its journal is replayed for a new search and a new state, then the loop goes on."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cnnsweep.config import schema
 from cnnsweep.config.components import program
-from cnnsweep.config.compose import check, compose
+from cnnsweep.config.compose import compose
 from cnnsweep.config.objective import Objective
-from cnnsweep.data import loading as datasets
+from cnnsweep.config.schema import Budget, Config
+from cnnsweep.data import loading
 from cnnsweep.errors import UserError, unknown
-from cnnsweep.journal import journal, replay
-from cnnsweep.journal import state as ledger
-from cnnsweep.sweep import catalog as standing
-from cnnsweep.sweep import lock, session
-from cnnsweep.sweep.budget import spent
-from cnnsweep.terminal.summary import where_kept
+from cnnsweep.journal import journal
+from cnnsweep.journal.events import (
+    EpochEnded,
+    Event,
+    SweepResumed,
+    SweepStarted,
+    SweepStopped,
+    TrialEnded,
+    TrialStarted,
+)
+from cnnsweep.journal.state import SweepState, replay
+from cnnsweep.search.oracle import Oracle
+from cnnsweep.sweep import catalog, session
+from cnnsweep.sweep.limits import spent
 from cnnsweep.tracking.credentials import redact
-from cnnsweep.tracking.store import connect
-from cnnsweep.tracking.tracker import Progress, Tracker, open_store
+from cnnsweep.tracking.store import connect, open_store
+from cnnsweep.tracking.tracker import Tracker, read_progress
 
-GROUPS = ("budget", "executor")
 CHANGEABLE = ("budget", "executor", "tracking.dir", "tracking.uri")
 
 
-@dataclass(frozen=True)
-class Wish:
-    """Which sweep to go on with, and what to change."""
+def resume(
+    names: Sequence[str],
+    overrides: Sequence[str],
+    watcher: session.Watcher,
+    command: Sequence[str] = (),
+    config_dir: str | None = None,
+) -> session.Outcome | None:
+    """Go on with a sweep, the last unfinished one where none is named; None where it is finished, which is shown.
 
-    folder: Path
-    directory: str
-    """The tracking.dir, as it is given."""
-    overrides: Sequence[str]
-    config_dir: str | None = None
+    Raises UserError before any training: where there is no such sweep, an override is not one that may be changed,
+    another process drives the sweep, the journal is damaged, the data changed, or the MLflow run was deleted.
+    """
+    folder, changes = _find(names, overrides, config_dir)
+    path = folder / journal.FILE
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(catalog.hold(folder))
+        if mended := journal.mend(path):
+            watcher.say(mended)
+        events = journal.read(path)
+        opening = events[0]
+        if not isinstance(opening, SweepStarted) or "data" not in opening.provenance:
+            raise journal.damaged(path, 1, "it has no provenance of the data")
+        config = _changed(events, changes, config_dir)
+        if _is_finished(events, config):
+            _say_finished(events, config, folder, watcher)
+            return None
+        _check_runs(config, folder, watcher)
+        data = _same_data(opening, config, folder)
+        started_with = config.replace(budget=Budget(**opening.config["budget"]))
+        parts = session.assemble(started_with, folder, watcher, stack, data, opening.earlier)
+        state = SweepState(parts.search.objective)
+        pending = rebuild(parts.search, state, events, path)
+        parts.search.max_trials = config.budget.trials
+        config = redact(config)
+        watcher.say(f"resuming {folder.name}: {_progress(state, pending)}")
+        budget, executor = config.budget.plain(), config.executor.plain()
+        resumed = SweepResumed(budget=budget, executor=executor, **session.driver(command))
+        parts = replace(parts, problem=replace(parts.problem, config=config))
+        return session.conduct(parts, state, pending, watcher, stack, resumed, events)
 
 
-def read(named: Sequence[str], overrides: Sequence[str], config_dir: str | None = None) -> Wish:
-    """Find the sweep. Raises UserError for one that is not there, and for what cannot be changed."""
+def _find(names: Sequence[str], overrides: Sequence[str], config_dir: str | None) -> tuple[Path, list[str]]:
+    """The sweep's folder, and the overrides with the tracking.dir as the last of them."""
     for override in overrides:
         name = override.split("=")[0]
         if "=" not in override or not (name in CHANGEABLE or name.startswith(("budget.", "executor."))):
             raise UserError(
-                f"resume: cannot use '{override}': a sweep goes on with the config it was started with; only "
-                f"{', '.join(f'{g}.*' for g in GROUPS)}, tracking.dir (where it is) and tracking.uri may be given"
+                f"resume: cannot use '{override}': a sweep goes on with the config it was started with; only budget.*, "
+                "executor.*, tracking.dir (where it is) and tracking.uri may be given"
             )
-        if name.startswith("budget.") and name[7:] not in (names := [f.name for f in fields(schema.Budget)]):
-            raise unknown("key", name, [f"budget.{n}" for n in names])
+        if name.startswith("budget.") and name[7:] not in (known := list(Budget.model_fields)):
+            raise unknown("key", name, [f"budget.{n}" for n in known])
     where = [o for o in overrides if o.startswith("tracking.dir=")]
-    directory = compose(where, config_dir)["tracking"]["dir"]
+    directory = compose(where, config_dir).tracking.dir
     root = Path(directory).absolute()
-    folder = standing.find(root, named[0]) if named else _last_unfinished(root, any("budget" in o for o in overrides))
-    return Wish(folder, directory, [o for o in overrides if o not in where], config_dir)
+    larger = any(o.startswith("budget") for o in overrides)
+    folder = catalog.find(root, names[0]) if names else catalog.last_unfinished(root, larger)
+    return folder, [*(o for o in overrides if o not in where), f"tracking.dir={directory}"]
 
 
-def resume(wish: Wish, watcher: session.Watcher, command: Sequence[str] = ()) -> session.Outcome | None:
-    """Go on with a sweep; None where it was finished, which is said.
+def rebuild(search: Oracle, state: SweepState, events: Sequence[Event], path: Path) -> dict[int, bool]:
+    """Bring a new search and a new state to the end of a journal, without training anything.
 
-    Raises UserError before any training: where another process drives the sweep, the journal is damaged, the data
-    changed, or the MLflow run was deleted.
+    Returns the trials that were running or interrupted, and whether the search wanted to see more of each. Raises
+    UserError, naming the journal's line.
     """
-    folder = wish.folder
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(lock.hold(folder))
-        path = folder / journal.FILE
-        if mended := journal.mend(path):
-            watcher.say(mended)
-        events = journal.read(path)
-        if missing := [key for key in ("config", "facts") if key not in events[0]]:
-            raise journal.damaged(path, 1, f"it has no {' and no '.join(missing)}")
-        config = changed(events, wish)
-        if is_finished(events, config):
-            _say_finished(events, config, folder, watcher)
-            return None
-        _check_runs(config, folder, watcher)
-        data = _same_data(events[0], config, folder)
-        started_with = {**config, "budget": events[0]["config"]["budget"]}
-        parts = session.assemble(started_with, folder, watcher, stack, data, events[0].get("earlier", ()))
-        before = replay.replay(parts.search, ledger.SweepState(parts.objective), events, path)
-        parts.search.extend(config["budget"]["trials"])
-        now = redact(config)
-        parts = replace(parts, config=now, problem=replace(parts.problem, config=now))
-        watcher.say(f"resuming {folder.name}: {_progress(before)}")
-        told = {group: config[group] for group in GROUPS}
-        told["command"] = redact(list(command))
-        return session.conduct(parts, before, watcher, stack, "resume", told, events)
+    pending: dict[int, bool] = {}
+    proposals: set[str] = set()
+    for line, event in enumerate(events, start=1):
+        try:
+            match event:
+                case TrialStarted() if event.proposal not in proposals:
+                    _repeat(search, state, event)
+                    proposals.add(event.proposal)
+                    pending[event.trial] = True
+                case EpochEnded():
+                    proposal = state.trials[event.trial].proposal
+                    pending[event.trial] = search.report(proposal, event.epoch, event.metrics)
+                case TrialEnded() if event.status != "interrupted":
+                    del pending[event.trial]
+                    trial = state.trials[event.trial]
+                    search.end(trial.proposal, trial.succeeded(event.status, state.objective))
+                case SweepResumed():
+                    search.max_trials = event.budget["trials"]
+            state.apply(event)
+        except UserError as error:
+            raise UserError(f"{path}, line {line}: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise journal.damaged(path, line, f"its event does not fit those before it ({error!r})") from error
+    return pending
 
 
-def changed(events: Sequence[Mapping[str, Any]], wish: Wish) -> dict[str, Any]:
+def _repeat(search: Oracle, state: SweepState, event: TrialStarted) -> None:
+    proposal = search.repeat(event.proposal, event.values)
+    before = state.trials.get(event.trial)
+    if proposal is None or proposal.continues != (before.proposal if before else None):
+        raise UserError(
+            f"trial {event.trial} cannot be followed: the search would have gone on otherwise. Was the sweep made with "
+            "another version of cnnsweep or of its packages? provenance in the journal's first line says which"
+        )
+
+
+def _changed(events: Sequence[Event], changes: Sequence[str], config_dir: str | None) -> Config:
     """The config that the sweep was started with, with what was changed since and is changed now."""
-    config = {**events[0]["config"]}
+    config: dict[str, Any] = {}
     for event in events:
-        if event["event"] == "resume":
-            config |= {group: event[group] for group in GROUPS}
-    config["tracking"] = {**config["tracking"], "dir": wish.directory}
-    for group in GROUPS:
-        ours = [o for o in wish.overrides if o.split("=")[0].partition(".")[0] == group]
+        match event:
+            case SweepStarted():
+                config |= event.config
+            case SweepResumed():
+                config |= {"budget": event.budget, "executor": event.executor}
+    config["tracking"] = dict(config["tracking"])
+    for group in ("budget", "executor"):
+        ours = [o for o in changes if o.split("=")[0].partition(".")[0] == group]
         if any(o.startswith(f"{group}=") for o in ours):
-            config[group] = compose(ours, wish.config_dir)[group]
+            config[group] = compose(ours, config_dir).plain()[group]
         elif ours:
             config[group] = _override(config[group], ours)
-    for override in wish.overrides:
-        if override.startswith("tracking.uri="):
-            config["tracking"]["uri"] = override.partition("=")[2]
-    return check(config)
+    for change in changes:
+        name, _, value = change.partition("=")
+        if name in ("tracking.dir", "tracking.uri"):
+            config["tracking"][name[9:]] = value
+    return Config.from_plain(config)
 
 
-def is_finished(events: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> bool:
+def _is_finished(events: Sequence[Event], config: Config) -> bool:
     """Whether there is nothing to go on with: it ended by itself, and the budget is no larger."""
     last = events[-1]
-    if last["event"] != "stop" or last["status"] == "interrupted":
+    if not isinstance(last, SweepStopped) or last.status == "interrupted":
         return False
-    held = next((e["budget"] for e in reversed(events) if e["event"] == "resume"), events[0]["config"]["budget"])
-    if held == config["budget"]:
-        return last["status"] == "completed"
-    return spent(config["budget"], ledger.replay(events, Objective.of(config["objective"]))) is not None
+    runs = [event for event in events if isinstance(event, (SweepStarted, SweepResumed))]
+    budget = runs[-1].budget if isinstance(runs[-1], SweepResumed) else runs[-1].config["budget"]
+    if budget == config.budget.plain():
+        return last.status == "completed"
+    state = replay(events, Objective.of(config.objective))
+    return spent(config.budget, state, state.last) is not None
 
 
 def _override(group: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -132,35 +185,14 @@ def _override(group: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
         raise UserError(f"resume: cannot read {' '.join(overrides)}: {str(error).splitlines()[0]}") from error
 
 
-def _last_unfinished(root: Path, larger: bool) -> Path:
-    """The sweep that was last at work among those to go on with; with a larger budget, finished ones too."""
-    told: list[tuple[standing.Standing, Path]] = []
-    for folder in standing.folders(root):
-        with contextlib.suppress(UserError):  # a damaged one is for those who name it
-            told.append((standing.read(folder), folder))
-    if not told:
-        raise UserError(f"nothing to resume: there are no sweeps in {root / 'sweeps'} (tracking.dir=DIR: elsewhere)")
-    latest = [folder for _, folder in sorted(told, key=lambda item: item[0].last, reverse=True)]
-    stands = {folder: (standing.state(folder, one), one) for one, folder in told}
-    for wanted in ("interrupted", "unsent", "any"):
-        for folder in latest:
-            state, one = stands[folder]
-            unsent = wanted == "unsent" and state != "running" and not larger
-            if state == wanted or (unsent and standing.unsent(folder, one.events)):
-                return folder
-            if wanted == "any" and state != "running":
-                return folder
-    raise UserError(f"nothing to resume: {latest[0].name} is still running")
-
-
-def _same_data(opening: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> datasets.Dataset:
-    """Load the data again and compare; where it cannot be had any more, the sweep's own copy will do."""
-    was = opening["facts"]["data"]
+def _same_data(opening: SweepStarted, config: Config, folder: Path) -> loading.Dataset:
+    """Load the data again and compare; where they are not available any more, the sweep's own copy will do."""
+    was = opening.provenance["data"]
     try:
-        data = datasets.load(config["data"], config["seed"])
+        data = loading.load(config.data, config.seed)
     except UserError:
         with contextlib.suppress(UserError):
-            data = datasets.open_saved(folder / "data")
+            data = loading.open_saved(folder / "data")
             if data.digest == was["digest"]:
                 return data
         raise
@@ -177,12 +209,12 @@ def _same_data(opening: Mapping[str, Any], config: Mapping[str, Any], folder: Pa
     return data
 
 
-def _check_runs(config: Mapping[str, Any], folder: Path, watcher: session.Watcher) -> None:
+def _check_runs(config: Config, folder: Path, watcher: session.Watcher) -> None:
     """Notice runs that someone deleted: MLflow takes nothing more for them."""
-    runs = Progress.known(folder / "tracking.jsonl")
+    _, runs = read_progress(folder / "tracking.jsonl")
     if not runs:
         return
-    uri = open_store(config["tracking"])
+    uri = open_store(config.tracking)
     client = connect(uri)
     from mlflow.entities import ViewType
     from mlflow.exceptions import MlflowException
@@ -200,33 +232,31 @@ def _check_runs(config: Mapping[str, Any], folder: Path, watcher: session.Watche
             f"(mlflow runs restore --run-id {runs[None]}, with MLFLOW_TRACKING_URI={redact(uri)}) and resume again"
         )
     wanted = f"tags.`cnnsweep.sweep` = '{folder.name}'"
-    experiments = [parent.info.experiment_id] if parent else []
-    gone = client.search_runs(experiments, wanted, ViewType.DELETED_ONLY) if experiments else []
-    if gone:
+    if parent and (gone := client.search_runs([parent.info.experiment_id], wanted, ViewType.DELETED_ONLY)):
         names = ", ".join(run.info.run_name or run.info.run_id for run in gone[:3])
         watcher.say(f"{len(gone)} MLflow runs were deleted and get nothing more: {names}")
 
 
-def _say_finished(
-    events: Sequence[Mapping[str, Any]], config: Mapping[str, Any], folder: Path, watcher: session.Watcher
-) -> None:
-    if waiting := standing.unsent(folder, len(events)):
-        uri = open_store(config["tracking"])
-        tracker = Tracker(uri, config["tracking"]["experiment"], folder, config["tracking"]["tags"])
+def _say_finished(events: Sequence[Event], config: Config, folder: Path, watcher: session.Watcher) -> None:
+    if waiting := catalog.unsent(folder, len(events)):
+        uri = open_store(config.tracking)
+        tracker = Tracker(uri, config.tracking.experiment, folder, config.tracking.tags)
         tracker.catch_up(events)
         left = tracker.flush(session.FLUSH_SECONDS)
         trouble = tracker.trouble
         tracker.close(session.HURRIED_SECONDS)
-        watcher.say(trouble or f"sent to MLflow: {waiting - left} events that it had not got")
+        watcher.say(trouble or f"sent to MLflow: {waiting - left} events that were missing there")
     last = events[-1]
-    trials = len({e["trial"] for e in events if e["event"] == "trial"})
-    more = f"{program()} resume {folder.name} budget.trials={2 * trials}{where_kept(config)}"
-    watcher.say(f"{folder.name} is finished ({last['status']}: {last['reason']}); to go on with it: {more}")
+    assert isinstance(last, SweepStopped)
+    trials = len({e.trial for e in events if isinstance(e, TrialStarted)})
+    where = "" if config.tracking.dir == "mlruns" else f" tracking.dir={config.tracking.dir}"
+    more = f"{program()} resume {folder.name} budget.trials={2 * trials}{where}"
+    watcher.say(f"{folder.name} is finished ({last.status}: {last.reason}); to go on with it: {more}")
 
 
-def _progress(before: replay.Replayed) -> str:
-    ended = len(before.ledger.entries) - len(before.pending)
-    if not before.pending:
+def _progress(state: SweepState, pending: Mapping[int, bool]) -> str:
+    ended = len(state.trials) - len(pending)
+    if not pending:
         return f"{ended} trials are done"
-    epochs = [f"{n:03d} after epoch {len(before.ledger.entries[n].curve)}" for n in before.pending]
+    epochs = [f"{n:03d} after epoch {len(state.trials[n].curve)}" for n in pending]
     return f"{ended} trials are done, {len(epochs)} go on: {', '.join(epochs[:4])}{' …' if len(epochs) > 4 else ''}"

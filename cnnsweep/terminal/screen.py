@@ -1,11 +1,11 @@
-"""A sweep on the screen: a live view on a terminal, sparse lines elsewhere, and the summary at the end."""
+"""A sweep on the screen: a live view on a terminal, a line for each trial elsewhere, and a summary at the end."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,13 +13,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cnnsweep.formatting import duration
+from cnnsweep.config.components import program
+from cnnsweep.formatting import duration, plain
+from cnnsweep.journal.events import BestTested, Event, TrialEnded, TrialStarted
 from cnnsweep.journal.state import SweepState, TrialState
-from cnnsweep.sweep.loop import Sweep
-from cnnsweep.sweep.session import Watcher
+from cnnsweep.statistics import wilson
+from cnnsweep.sweep.session import Outcome, Watcher
+from cnnsweep.sweep.sweep import Sweep
+from cnnsweep.terminal import make_console
 
-TOP = 5
-PLAIN_WIDTH = 140
 MARKS = {"completed": "", "running": "…", "pruned": "pruned", "failed": "failed", "interrupted": "interrupted"}
 
 
@@ -27,9 +29,7 @@ class Screen(Watcher):
     """Follows the sweep's events."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
-        if not self.console.is_terminal:
-            self.console.width = PLAIN_WIDTH
+        self.console = console or make_console()
         self._live: Live | None = None
         self._sweep: Sweep | None = None
         self._trouble: Callable[[], str | None] = lambda: None
@@ -51,23 +51,24 @@ class Screen(Watcher):
             finally:
                 self._live = None
 
-    def log(self, event: Mapping[str, Any]) -> None:
+    def log(self, event: Event) -> None:
         if self._live is None:
-            self._say_trouble()
-        if event["event"] == "trial" and "retry" in event:
-            batch = event["values"]["training.batch_size"]
-            self.console.print(f"{event['name']} ran out of memory; once more with batch size {batch}", style="yellow")
-        if self._sweep is None or event["event"] != "end":
-            return
-        ledger = self._sweep.ledger
-        entry = ledger.entries[event["trial"]]
-        if self._live is None:
-            self.console.print(ended_line(entry, self._sweep), soft_wrap=True)
-        elif entry.status == "failed":
-            self._live.console.print(f"trial {entry.name} failed: {entry.reason}", style="red")
+            self._print_trouble()
+        match event:
+            case TrialStarted(retry=str()):
+                batch = event.values["training.batch_size"]
+                self.console.print(
+                    f"{event.title} ran out of memory; once more with batch size {batch}", style="yellow"
+                )
+            case TrialEnded() if self._sweep is not None:
+                trial = self._sweep.state.trials[event.trial]
+                if self._live is None:
+                    self.console.print(ended_line(trial, self._sweep), soft_wrap=True)
+                elif trial.status == "failed":
+                    self.console.print(f"trial {trial.name} failed: {trial.reason}", style="red")
 
-    def _say_trouble(self) -> None:
-        """One line when the tracker fails, and one when it works again."""
+    def _print_trouble(self) -> None:
+        """Print one line when the tracker fails, and one when it works again."""
         trouble = self._trouble()
         if bool(trouble) != self._troubled:
             self._troubled = bool(trouble)
@@ -78,99 +79,175 @@ class Screen(Watcher):
         if sweep is None:
             return Text("")
         parts: list[RenderableType] = [_head(sweep), Text(), _running(sweep)]
-        if sweep.ledger.ranked(1):
-            parts += [Text(), leaderboard(sweep.ledger, TOP)]
+        if sweep.state.ranked(1):
+            parts += [Text(), leaderboard(sweep.state, 5)]
         if trouble := self._trouble():
             parts.append(Text(trouble, style="yellow"))
         return Group(*parts)
 
 
-def ended_line(entry: TrialState, sweep: Sweep) -> str:
+def ended_line(trial: TrialState, sweep: Sweep) -> str:
     """One line for one ended trial: "[ 31 s] 004 · 32-64 k3 same max  val_accuracy 0.9611  best 0.9722 (002) …"."""
-    ledger, objective = sweep.ledger, sweep.ledger.objective
-    value, best = entry.best(objective), ledger.ranked(1)
-    told = f"{objective.metric} {value:.4f}" if value is not None else ""
-    if entry.status != "completed":
-        told += f" {entry.status}: {entry.reason or ''}"
+    state, objective = sweep.state, sweep.state.objective
+    value, best = trial.best(objective), state.ranked(1)
+    result = f"{objective.metric} {value:.4f}" if value is not None else ""
+    if trial.status != "completed":
+        result += f" {trial.status}: {trial.reason or ''}"
     lead = f"  best {best[0].best(objective):.4f} ({best[0].number:03d})" if best else ""
-    left = f"  {_left(sweep)}" if not sweep.stopping else ""
-    return f"[{duration(time.time() - ledger.began):>6}] {entry.name}  {told}{lead}  {_progress_words(sweep)}{left}"
+    left = "" if sweep.stopping else f"  {_time_left(sweep)}"
+    return f"[{duration(_elapsed(sweep)):>6}] {trial.name}  {result}{lead}  {_progress(sweep)}{left}"
 
 
-def leaderboard(ledger: SweepState, count: int, title: str | None = None) -> Table:
-    """The best trials, with what they cost."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def leaderboard(state: SweepState, count: int) -> Table:
+    """The best trials, those of the Pareto front first, with their costs."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     table.add_column("trial", no_wrap=True)
-    for heading in (ledger.objective.metric, "epoch", "parameters", "mmacs", "time"):
+    for heading in (state.objective.metric, "epoch", "parameters", "mmacs", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
-    front = ledger.front()
-    ahead = {entry.number for entry in front}
-    others = [e for e in ledger.ranked(count + len(front)) if e.number not in ahead]
-    shown = (front + others)[: max(count, len(front))]
-    for place, entry in enumerate(shown, start=1):
-        summary = entry.summary
-        marks = ["Pareto front"] if entry.number in ahead else []
-        if told := ledger.spread(entry):
-            marks.append(f"with other seeds: {told['mean']:.4f} ± {told['std']:.4f} ({told['count']:.0f})")
-        mark = ", ".join(marks) or MARKS[entry.status]
+    front = state.front()
+    on_front = {trial.number for trial in front}
+    others = [trial for trial in state.ranked(count + len(front)) if trial.number not in on_front]
+    for place, trial in enumerate((front + others)[: max(count, len(front))], start=1):
+        marks = ["Pareto front"] if trial.number in on_front else []
+        if spread := state.spread(trial):
+            marks.append(f"with other seeds: {spread['mean']:.4f} ± {spread['std']:.4f} ({spread['count']:.0f})")
         table.add_row(
-            str(place), entry.name, f"{entry.best(ledger.objective):.4f}", str(entry.best_epoch(ledger.objective)),
-            f"{summary['parameters']:,.0f}" if "parameters" in summary else "",
-            f"{summary['mmacs']:,.2f}" if "mmacs" in summary else "",
-            duration(entry.seconds) if entry.seconds else "", mark,
-        )  # fmt: skip
+            str(place),
+            trial.name,
+            f"{trial.best(state.objective):.4f}",
+            str(trial.best_epoch(state.objective)),
+            f"{trial.summary['parameters']:,.0f}" if "parameters" in trial.summary else "",
+            f"{trial.summary['mmacs']:,.2f}" if "mmacs" in trial.summary else "",
+            duration(trial.seconds) if trial.seconds else "",
+            ", ".join(marks) or MARKS[trial.status],
+        )
     return table
 
 
 def _head(sweep: Sweep) -> RenderableType:
-    done, total = _done(sweep)
     grid = Table.grid(padding=(0, 2))
-    elapsed = duration(time.time() - sweep.ledger.began)
-    state = sweep.stopping or _left(sweep)
     grid.add_row(
-        Text(sweep.problem.config["name"], style="bold"),
-        ProgressBar(total=total, completed=done, width=30),
-        _progress_words(sweep),
-        elapsed,
-        Text(state, style="dim"),
+        Text(sweep.config.name, style="bold"),
+        ProgressBar(total=1.0, completed=_share_spent(sweep), width=30),
+        _progress(sweep),
+        duration(_elapsed(sweep)),
+        Text(sweep.stopping or _time_left(sweep), style="dim"),
     )
     return grid
 
 
 def _running(sweep: Sweep) -> RenderableType:
-    grid = Table.grid(padding=(0, 2))
-    for entry in sorted(sweep.ledger.with_status("running"), key=lambda e: e.worker):
-        metric = sweep.ledger.objective.metric
-        notes = getattr(sweep.executor, "notes", {})
-        last = f"{metric} {entry.curve[-1][metric]:.4f}" if entry.curve else notes.get(entry.worker, "starting")
-        grid.add_row(Text(entry.worker, style="cyan"), entry.name, f"epoch {len(entry.curve)}/{entry.target}", last)
+    grid, metric = Table.grid(padding=(0, 2)), sweep.state.objective.metric
+    for trial in sorted(sweep.state.with_status("running"), key=lambda trial: trial.worker):
+        note = sweep.executor.notes.get(trial.worker, "starting")
+        last = f"{metric} {trial.curve[-1][metric]:.4f}" if trial.curve else note
+        grid.add_row(Text(trial.worker, style="cyan"), trial.name, f"epoch {len(trial.curve)}/{trial.target}", last)
     return grid
 
 
-def _done(sweep: Sweep) -> tuple[float, float]:
-    """How much of the budget is spent: of the limit that is nearest."""
-    budget, ledger = sweep.problem.config["budget"], sweep.ledger
-    ended = len(ledger.entries) - ledger.counts["running"]
+def _elapsed(sweep: Sweep) -> float:
+    """Seconds for which the sweep has run."""
+    return sweep.now() - sweep.state.began
+
+
+def _ended(state: SweepState) -> int:
+    return len(state.trials) - state.counts["running"]
+
+
+def _share_spent(sweep: Sweep) -> float:
+    """The spent share of the budget that is nearest to its end, from 0 to 1."""
+    budget, state = sweep.config.budget, sweep.state
     shares = [
-        ended / budget["trials"] if budget["trials"] else 0,
-        (time.time() - ledger.began) / (60 * budget["minutes"]) if budget["minutes"] else 0,
-        ledger.epochs / budget["epochs"] if budget["epochs"] else 0,
+        _ended(state) / budget.trials if budget.trials else 0,
+        _elapsed(sweep) / (60 * budget.minutes) if budget.minutes else 0,
+        state.epochs / budget.epochs if budget.epochs else 0,
     ]
-    return min(1.0, max(shares)), 1.0
+    return min(1.0, max(shares))
 
 
-def _progress_words(sweep: Sweep) -> str:
-    budget, ledger = sweep.problem.config["budget"], sweep.ledger
-    ended = len(ledger.entries) - ledger.counts["running"]
-    total = f"/{budget['trials']}" if budget["trials"] else ""
-    failed = ledger.counts["failed"]
-    return f"{ended}{total} trials{f', {failed} failed' if failed else ''}"
+def _progress(sweep: Sweep) -> str:
+    total = f"/{sweep.config.budget.trials}" if sweep.config.budget.trials else ""
+    failed = f", {sweep.state.counts['failed']} failed" if sweep.state.counts["failed"] else ""
+    return f"{_ended(sweep.state)}{total} trials{failed}"
 
 
-def _left(sweep: Sweep) -> str:
-    done, total = _done(sweep)
-    if done < 0.02:
-        return ""
-    return f"about {duration((time.time() - sweep.ledger.began) * (total - done) / done)} left"
+def _time_left(sweep: Sweep) -> str:
+    spent = _share_spent(sweep)
+    return f"about {duration(_elapsed(sweep) * (1 - spent) / spent)} left" if spent >= 0.02 else ""
+
+
+def print_outcome(outcome: Outcome, report: Path | None, console: Console) -> None:
+    """Print the leaderboard, the best configuration, its test accuracy, and the commands to continue with."""
+    state = outcome.state
+    console.print()
+    console.print(f"{outcome.id}: {outcome.status}", style="bold")
+    console.print(_totals(state), soft_wrap=True)
+    for trial in state.with_status("failed")[:3]:
+        console.print(f"{trial.name} failed: {trial.reason}", style="red", soft_wrap=True)
+    if ranked := state.ranked(1):
+        console.print()
+        console.print(leaderboard(state, 10))
+        console.print()
+        _print_best(state, ranked[0], console)
+    if state.final:
+        _print_test(state.final, console)
+    console.print()
+    if outcome.trouble:
+        console.print(outcome.trouble, style="yellow", soft_wrap=True)
+    _print_commands(outcome, report, console)
+
+
+def _totals(state: SweepState) -> str:
+    summary = state.stop.summary if state.stop else {}
+    statuses = ("completed", "pruned", "failed", "interrupted")
+    counts = [f"{summary[f'trials_{s}']:.0f} {s}" for s in statuses if summary.get(f"trials_{s}")]
+    return (
+        f"{', '.join(counts) or 'no trials'} · {summary.get('epochs', 0):.0f} epochs · "
+        f"{summary.get('sweep_seconds', 0):.0f} s · {(state.stop.reason if state.stop else None) or ''}"
+    )
+
+
+def _print_best(state: SweepState, best: TrialState, console: Console) -> None:
+    metric = state.objective.metric
+    console.print(
+        f"best configuration{f' by {metric}' if state.objective.also else ''}: trial {best.name}", style="bold"
+    )
+    if spread := state.spread(best):
+        times = f"{spread['count']:.0f} time{'s' if spread['count'] > 1 else ''}"
+        finalists = len(state.winner.results) if state.winner else 1
+        among = f", the best mean of {finalists} finalists" if finalists > 1 else ""
+        console.print(
+            f"trained {times} more, each with another seed: {metric} {spread['mean']:.4f} ± {spread['std']:.4f}{among}",
+            soft_wrap=True,
+        )
+    for key, value in best.values.items():
+        console.print(f"  {key}: {plain(value)}", soft_wrap=True)
+
+
+def _print_test(final: BestTested, console: Console) -> None:
+    accuracy = final.metrics["test_accuracy"]
+    low, high = wilson(accuracy, final.images)
+    console.print()
+    console.print(Text(f"test accuracy {accuracy:.4f}", style="bold green"), end="")
+    console.print(
+        f"  (95% interval {low:.4f} to {high:.4f}; {final.images:,} images that the search never saw, "
+        "evaluated once, by this network)",
+        soft_wrap=True,
+    )
+    console.print(f"model: {final.folder}/model.keras", soft_wrap=True)
+
+
+def _print_commands(outcome: Outcome, report: Path | None, console: Console) -> None:
+    tracking = outcome.config.tracking
+    folder = "" if tracking.dir == "mlruns" else f" tracking.dir={tracking.dir}"
+    store = f" tracking=server tracking.uri={outcome.uri}" if tracking.uri else folder
+    resume = f"{program()} resume {outcome.id}{folder}"
+    if outcome.waiting:
+        console.print(f"send the rest to MLflow:  {resume}", soft_wrap=True)
+    if outcome.status == "interrupted":
+        console.print(f"continue the sweep:  {resume}", style="bold", soft_wrap=True)
+    if report:
+        console.print(f"report:              {os.path.relpath(report)}", soft_wrap=True)
+    console.print(f"compare the trials:  {program()} ui {outcome.id}{store}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Passwords in addresses: taken out before anything can show or store them."""
+"""Passwords in addresses and error messages: removed before anything can show or store them."""
 
 from __future__ import annotations
 
@@ -6,30 +6,38 @@ import os
 import re
 import urllib.parse
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
+from cnnsweep.config.schema import Section
 from cnnsweep.errors import UserError
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+Value = TypeVar("Value")
 
 
-def redact(value: Any) -> Any:
-    """Return `value` (text, or a tree of mappings and lists) with the credentials in its URIs replaced.
+def redact(value: Value) -> Value:
+    """Return text, a config, or a tree of mappings and lists, with the credentials in its URIs replaced.
 
     >>> redact({"uri": "http://ann:secret@host:5000"})
     {'uri': 'http://***@host:5000'}
     """
+    found: object = value
     if isinstance(value, str):
-        return re.sub(r"://[^/\s'\"]*@", "://***@", value)
-    if isinstance(value, Mapping):
-        return {key: redact(item) for key, item in value.items()}
-    return [redact(item) for item in value] if isinstance(value, (list, tuple)) else value
+        found = re.sub(r"://[^/\s'\"]*@", "://***@", value)
+    elif isinstance(value, Section):
+        keys = (*type(value).model_fields, *(value.model_extra or {}))
+        found = value.replace(**{key: redact(getattr(value, key)) for key in keys})
+    elif isinstance(value, Mapping):
+        found = {key: redact(item) for key, item in value.items()}
+    elif isinstance(value, (list, tuple)):
+        found = [redact(item) for item in value]
+    return found  # type: ignore[return-value]
 
 
 def without_credentials(uri: str) -> str:
-    """Return a store's URI, a server's without its credentials, which go into MLflow's environment variables.
+    """Return a store's URI; the credentials of a server's move into MLflow's environment variables.
 
-    No message, log or process list can show them from there. Raises UserError for what is no URI of a store.
+    From there no message, log or list of processes can show them. Raises UserError for anything but a store's URI.
     """
     try:
         parts = urllib.parse.urlsplit(uri)
@@ -52,6 +60,20 @@ def without_credentials(uri: str) -> str:
         os.environ["MLFLOW_TRACKING_USERNAME"] = urllib.parse.unquote(user)
         os.environ["MLFLOW_TRACKING_PASSWORD"] = urllib.parse.unquote(password)
     return parts._replace(netloc=host).geturl().rstrip("/")
+
+
+def brief(error: object, most: int = 200) -> str:
+    """Return the reason of an error in one line of at most `most` characters, without credentials.
+
+    >>> brief(OSError("Max retries exceeded (Caused by X(Y: failed: [Errno 111] Connection refused))"))
+    '[Errno 111] Connection refused'
+    """
+    message = redact(str(error)).strip()
+    if found := re.search(r"\[Errno -?\d+\] [\w ]+|CERTIFICATE_VERIFY_FAILED[\w: ,'-]*|timed out", message):
+        return found[0][:most]
+    lines = [line for line in message.splitlines() if not line.startswith("(raised as a result")]
+    line = lines[0] if lines else type(error).__name__
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def _guess(uri: str) -> str:

@@ -1,73 +1,77 @@
-"""Reading sweeps back from the MLflow store in bulk: by SQL from a database, by requests from a server.
+"""Reading runs and their files back from the MLflow store in bulk: by SQL from a database, by requests from a server.
 
 MLflow's own client takes a request for each metric of each run: minutes for thousands of trials.
 """
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import sqlalchemy as sa
+import yaml
 
+from cnnsweep.config.schema import Tracking
 from cnnsweep.errors import UserError, nearest
-from cnnsweep.tracking.store import connect, find_store
+from cnnsweep.tracking.store import artifacts_at, connect, find_store, is_server, local_folder
 
-PAGE = 5000
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+RUNS_PER_PAGE, ROWS_PER_CHUNK, THREADS = 5000, 100_000, 4
 RUNS_PER_REQUEST, POINTS_PER_REQUEST = 100, 25_000
-"""What a server's bulk route takes and gives at most."""
-THREADS = 4
-RUN_COLUMNS = ["run_id", "run_name", "status", "start_time", "end_time", "experiment_id", "artifact_uri"]
+"""Limits of a server's bulk route: runs asked for, and points returned."""
+RUN_COLUMNS = ["run_id", "run_name", "start_time", "end_time", "artifact_uri"]
+Row = tuple[Any, ...]
+
+
+def _table(name: str, *columns: str) -> sa.TableClause:
+    return sa.table(name, *(sa.column(c) for c in ("run_uuid", *columns)))
+
+
+RUNS = _table("runs", "name", "start_time", "end_time", "artifact_uri", "experiment_id", "status", "lifecycle_stage")
+TAGS, PARAMS = _table("tags", "key", "value"), _table("params", "key", "value")
+LATEST = _table("latest_metrics", "key", "value", "step", "is_nan")
+METRICS = _table("metrics", "key", "value", "step", "is_nan", "timestamp")
 
 
 @dataclass(frozen=True)
 class SweepRun:
-    """A sweep's own run."""
+    """A sweep's own run; it started at `started` milliseconds since 1970."""
 
     id: str
     name: str
     run: str
     experiment: str
     started: int
-    """Milliseconds since 1970."""
     status: str
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What the store holds of a sweep, the parent's run included; one row a run, indexed by run id."""
+    """The runs of a sweep, its own included, as the store has them: one row a run, indexed by run id.
+
+    `params` and `tags` are texts; of each metric there is the latest value, and in `steps` the last step of `loss`.
+    """
 
     runs: pd.DataFrame
     params: pd.DataFrame
-    """Text, a column a key; absent where a run does not have it."""
     tags: pd.DataFrame
     metrics: pd.DataFrame
-    """The latest value of each metric."""
     steps: pd.Series
-    """The last step of each run's `loss`."""
 
 
-class Reader(Protocol):
-    """A store to read from."""
-
-    uri: str
-
-    def sweeps(self) -> list[SweepRun]:
-        """All sweeps, the oldest first."""
-
-    def rows(self, sweep: SweepRun) -> Rows: ...
-
-    def history(self, sweep: SweepRun, keys: Sequence[str]) -> pd.DataFrame:
-        """The trials' metrics whenever they were logged, in any order: run_id, step, time (ms), and a column a key."""
-
-
-def open_reader(tracking: Mapping[str, Any]) -> Reader:
-    """Find the store of a `tracking` config. Raises UserError."""
+def open_reader(tracking: Tracking) -> Reader:
+    """Return a reader of the store. Raises UserError where there is none."""
     uri = find_store(tracking)
-    return RestReader(uri) if uri.startswith(("http://", "https://")) else SqlReader(uri)
+    return RestReader(uri) if is_server(uri) else SqlReader(uri)
 
 
 def find_sweep(reader: Reader, wanted: str | None) -> SweepRun:
@@ -89,161 +93,128 @@ def find_sweep(reader: Reader, wanted: str | None) -> SweepRun:
     return found[-1]
 
 
+def read_yaml(uri: str, location: str) -> Mapping[str, Any]:
+    """Read the `config.yaml` among a run's files; empty where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    local, name = local_folder(location), "config.yaml"
+    try:
+        if local is not None:
+            content = (local / name).read_text(encoding="utf-8")
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                content = Path(artifacts_at(uri, location).download_artifacts(name, folder)).read_text(encoding="utf-8")
+    except (OSError, MlflowException):
+        return {}
+    return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+
+
 class SqlReader:
     """Reads MLflow's tables, and changes nothing."""
 
     def __init__(self, uri: str) -> None:
-        import sqlalchemy as sa
-
         self.uri = uri
         self._engine = sa.create_engine(uri)
-        self._sa = sa
-        keyed = ("key", "value", "run_uuid")
-        self._runs = self._table(
-            "runs",
-            "run_uuid",
-            "name",
-            "status",
-            "start_time",
-            "end_time",
-            "experiment_id",
-            "artifact_uri",
-            "lifecycle_stage",
-        )
-        self._tags, self._params = self._table("tags", *keyed), self._table("params", *keyed)
-        self._latest = self._table("latest_metrics", *keyed, "step", "is_nan")
-        self._metrics = self._table("metrics", *keyed, "step", "timestamp", "is_nan")
 
     def sweeps(self) -> list[SweepRun]:
-        runs, tags, params = self._runs.c, self._tags, self._params
-        kind, id_, name = tags.alias("kind"), tags.alias("id"), params.alias("name")
+        """All sweeps, the oldest first."""
+        run, kind, id_, name = RUNS.c, TAGS.alias("kind"), TAGS.alias("id"), PARAMS.alias("name")
         joined = (
-            self._runs.join(kind, (kind.c.run_uuid == runs.run_uuid) & (kind.c.key == "cnnsweep.kind"))
-            .join(id_, (id_.c.run_uuid == runs.run_uuid) & (id_.c.key == "cnnsweep.sweep"))
-            .outerjoin(name, (name.c.run_uuid == runs.run_uuid) & (name.c.key == "name"))
+            RUNS.join(kind, (kind.c.run_uuid == run.run_uuid) & (kind.c.key == "cnnsweep.kind"))
+            .join(id_, (id_.c.run_uuid == run.run_uuid) & (id_.c.key == "cnnsweep.sweep"))
+            .outerjoin(name, (name.c.run_uuid == run.run_uuid) & (name.c.key == "name"))
         )
         query = (
-            self._sa.select(id_.c.value, name.c.value, runs.run_uuid, runs.experiment_id, runs.start_time, runs.status)
+            sa.select(id_.c.value, name.c.value, run.run_uuid, run.experiment_id, run.start_time, run.status)
             .select_from(joined)
-            .where(kind.c.value == "sweep", runs.lifecycle_stage == "active")
-            .order_by(runs.start_time, id_.c.value)
+            .where(kind.c.value == "sweep", run.lifecycle_stage == "active")
+            .order_by(run.start_time, id_.c.value)
         )
         return [SweepRun(i, n or _name_of(i), r, str(e), s or 0, t) for i, n, r, e, s, t in self._fetch(query)]
 
     def rows(self, sweep: SweepRun) -> Rows:
-        runs, members = self._runs.c, self._members(sweep)
-        chosen = self._sa.select(
-            runs.run_uuid, runs.name, runs.status, runs.start_time, runs.end_time, runs.experiment_id, runs.artifact_uri
-        ).where(runs.run_uuid.in_(members))
-        frame = pd.DataFrame(list(self._fetch(chosen)), columns=RUN_COLUMNS).set_index("run_id")
-        latest = self._latest.c
-        values = list(
-            self._fetch(
-                self._sa.select(latest.run_uuid, latest.key, latest.value, latest.step, latest.is_nan).where(
-                    latest.run_uuid.in_(members)
-                )
-            )
-        )
-        metrics = [(run, key, np.nan if bad else value) for run, key, value, _, bad in values]
-        steps = {run: step for run, key, _, step, _ in values if key == "loss"}
-        return Rows(
-            frame,
-            _wide(self._pairs(self._params, members), frame.index),
-            _wide(self._pairs(self._tags, members), frame.index),
-            _wide(metrics, frame.index),
-            pd.Series(steps, dtype="Int64").reindex(frame.index),
-        )
+        run, members = RUNS.c, _members(sweep)
+        query = sa.select(run.run_uuid, run.name, run.start_time, run.end_time, run.artifact_uri)
+        frame = pd.DataFrame(self._fetch(query.where(run.run_uuid.in_(members))), columns=RUN_COLUMNS)
+        frame = frame.set_index("run_id")
+        params, tags = (_wide(self._values_of(table, members), frame.index) for table in (PARAMS, TAGS))
+        latest = self._values_of(LATEST, members, LATEST.c.step, LATEST.c.is_nan)
+        metrics = _wide([(id_, key, np.nan if bad else value) for id_, key, value, _, bad in latest], frame.index)
+        steps = {id_: step for id_, key, _, step, _ in latest if key == "loss"}
+        return Rows(frame, params, tags, metrics, _steps(steps, frame.index))
 
     def history(self, sweep: SweepRun, keys: Sequence[str]) -> pd.DataFrame:
-        sa, m = self._sa, self._metrics.c
-        # Turned into columns by the database: a sixth of the rows to carry over.
+        """The trials' metrics whenever they were logged, in any order: run_id, step, time (ms), and a column a key."""
+        m = METRICS.c
+        # Turned into columns by the database: a sixth of the rows to transfer.
         values = [sa.func.max(sa.case(((m.key == key) & (m.is_nan == sa.false()), m.value))) for key in keys]
         query = (
             sa.select(m.run_uuid, m.step, m.timestamp, *values)
-            .where(m.run_uuid.in_(self._members(sweep, "trial")), m.key.in_(keys))
+            .where(m.run_uuid.in_(_members(sweep, "trial")), m.key.in_(keys))
             .group_by(m.run_uuid, m.step, m.timestamp)
         )
         columns = ["run_id", "step", "time", *keys]
-        parts = [
-            pd.DataFrame(dict(zip(columns, zip(*chunk, strict=True), strict=True))) for chunk in self._chunks(query)
-        ]
-        frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+        parts = [dict(zip(columns, zip(*chunk, strict=True), strict=True)) for chunk in self._chunks(query)]
+        frame = pd.concat(map(pd.DataFrame, parts), ignore_index=True) if parts else pd.DataFrame(columns=columns)
         return frame.astype(dict.fromkeys(keys, float))
 
-    def _table(self, name: str, *columns: str) -> Any:
-        return self._sa.table(name, *(self._sa.column(c) for c in columns))
-
-    def _members(self, sweep: SweepRun, kind: str | None = None) -> Any:
-        tags = self._tags.c
-        chosen = self._sa.select(tags.run_uuid).where(tags.key == "cnnsweep.sweep", tags.value == sweep.id)
-        active = self._sa.select(self._runs.c.run_uuid).where(self._runs.c.lifecycle_stage == "active")
-        chosen = chosen.where(tags.run_uuid.in_(active))
-        if kind:
-            other = self._tags.alias("other")
-            of_kind = self._sa.select(other.c.run_uuid).where(other.c.key == "cnnsweep.kind", other.c.value == kind)
-            chosen = chosen.where(tags.run_uuid.in_(of_kind))
-        return chosen
-
-    def _pairs(self, table: Any, members: Any) -> list[tuple[str, str, Any]]:
+    def _values_of(self, table: sa.TableClause, members: sa.Select, *more: sa.ColumnElement) -> list[Row]:
         c = table.c
-        return list(self._fetch(self._sa.select(c.run_uuid, c.key, c.value).where(c.run_uuid.in_(members))))
+        return self._fetch(sa.select(c.run_uuid, c.key, c.value, *more).where(c.run_uuid.in_(members)))
 
-    def _fetch(self, query: Any) -> Iterator[tuple[Any, ...]]:
-        for chunk in self._chunks(query):
-            yield from chunk
+    def _fetch(self, query: sa.Select) -> list[Row]:
+        return [row for chunk in self._chunks(query) for row in chunk]
 
-    def _chunks(self, query: Any, size: int = 100_000) -> Iterator[list[tuple[Any, ...]]]:
+    def _chunks(self, query: sa.Select) -> Iterator[list[Row]]:
         with self._engine.connect() as connection:
             # The driver's own cursor: SQLAlchemy's rows take three times as long, and there may be millions.
             cursor = connection.execute(query).cursor
-            while cursor is not None and (chunk := cursor.fetchmany(size)):
+            while cursor is not None and (chunk := cursor.fetchmany(ROWS_PER_CHUNK)):
                 yield list(chunk)
 
 
+def _members(sweep: SweepRun, kind: str | None = None) -> sa.Select:
+    """The run ids of a sweep, all or those of one kind."""
+    other, of_sweep = TAGS.alias("other"), TAGS.c
+    active = sa.select(RUNS.c.run_uuid).where(RUNS.c.lifecycle_stage == "active")
+    query = sa.select(of_sweep.run_uuid).where(of_sweep.key == "cnnsweep.sweep", of_sweep.value == sweep.id)
+    query = query.where(of_sweep.run_uuid.in_(active))
+    if kind is None:
+        return query
+    of_kind = sa.select(other.c.run_uuid).where(other.c.key == "cnnsweep.kind", other.c.value == kind)
+    return query.where(of_sweep.run_uuid.in_(of_kind))
+
+
 class RestReader:
-    """Reads from a tracking server."""
+    """Reads the same from a tracking server."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._client = connect(uri)
 
     def sweeps(self) -> list[SweepRun]:
-        experiments = [e.experiment_id for e in self._pages(self._client.search_experiments)]
-        found = self._search(experiments, "tags.`cnnsweep.kind` = 'sweep'") if experiments else []
-        sweeps = [
-            SweepRun(
-                id_ := r.data.tags["cnnsweep.sweep"],
-                r.data.params.get("name") or _name_of(id_),
-                r.info.run_id,
-                r.info.experiment_id,
-                r.info.start_time or 0,
-                r.info.status,
-            )
-            for r in found
-        ]
+        from mlflow.utils import get_results_from_paginated_fn as every_page
+
+        search = self._client.search_experiments
+        experiments = every_page(lambda n, page: search(max_results=n, page_token=page), 1000)
+        found = self._search([e.experiment_id for e in experiments], "tags.`cnnsweep.kind` = 'sweep'")
+        sweeps = []
+        for run in found:
+            id_, info = run.data.tags["cnnsweep.sweep"], run.info
+            name = run.data.params.get("name") or _name_of(id_)
+            sweeps.append(SweepRun(id_, name, info.run_id, info.experiment_id, info.start_time or 0, info.status))
         return sorted(sweeps, key=lambda s: (s.started, s.id))
 
     def rows(self, sweep: SweepRun) -> Rows:
         found = self._search([sweep.experiment], f"tags.`cnnsweep.sweep` = '{sweep.id}'")
-        infos = [
-            (
-                r.info.run_id,
-                r.info.run_name,
-                r.info.status,
-                r.info.start_time,
-                r.info.end_time,
-                r.info.experiment_id,
-                r.info.artifact_uri,
-            )
-            for r in found
-        ]
-        frame = pd.DataFrame(infos, columns=RUN_COLUMNS).set_index("run_id")
+        runs = pd.DataFrame([[getattr(r.info, c) for c in RUN_COLUMNS] for r in found], columns=RUN_COLUMNS)
+        runs = runs.set_index("run_id")
         steps = {r.info.run_id: m.step for r in found for m in r.data._metric_objs if m.key == "loss"}
         params, tags, metrics = (
-            pd.DataFrame({r.info.run_id: getattr(r.data, part) for r in found}).T.reindex(frame.index)
+            pd.DataFrame({r.info.run_id: getattr(r.data, part) for r in found}).T.reindex(runs.index)
             for part in ("params", "tags", "metrics")
         )
-        return Rows(frame, params, tags, metrics.astype(float), pd.Series(steps, dtype="Int64").reindex(frame.index))
+        return Rows(runs, params, tags, metrics.astype(float), _steps(steps, runs.index))
 
     def history(self, sweep: SweepRun, keys: Sequence[str]) -> pd.DataFrame:
         wanted = f"tags.`cnnsweep.sweep` = '{sweep.id}' AND tags.`cnnsweep.kind` = 'trial'"
@@ -251,23 +222,23 @@ class RestReader:
         groups = [runs[i : i + RUNS_PER_REQUEST] for i in range(0, len(runs), RUNS_PER_REQUEST)]
         with ThreadPoolExecutor(THREADS) as pool:
             found = pool.map(lambda pair: list(self._bulk(*pair)), [(g, k) for k in keys for g in groups])
-            points = pd.DataFrame(
-                [p for part in found for p in part], columns=["run_id", "key", "step", "time", "value"]
-            )
-        wide = points.pivot_table(index=["run_id", "step", "time"], columns="key", values="value", aggfunc="max")
+            points = [point for part in found for point in part]
+        frame = pd.DataFrame(points, columns=["run_id", "key", "step", "time", "value"])
+        wide = frame.pivot_table(index=["run_id", "step", "time"], columns="key", values="value", aggfunc="max")
         return wide.reindex(columns=list(keys)).astype(float).reset_index()
 
-    def _bulk(self, runs: list[str], key: str) -> Iterator[tuple[Any, ...]]:
+    def _bulk(self, runs: list[str], key: str) -> Iterator[Row]:
         """One metric of many runs; where the answer was cut off, in halves."""
         from mlflow.utils.rest_utils import http_request_safe
 
-        store: Any = self._client._tracking_client.store
-        route = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+        creds = self._client._tracking_client.store.get_host_creds()
         query = {"run_id": runs, "metric_key": key, "max_results": POINTS_PER_REQUEST}
-        points = http_request_safe(store.get_host_creds(), route, "GET", params=query).json()["metrics"]
+        route = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+        points = http_request_safe(creds, route, "GET", params=query).json()["metrics"]
         if len(points) < POINTS_PER_REQUEST:
             for p in points:
-                yield p["run_id"], key, p["step"], p["timestamp"], _number(p["value"])
+                value = np.nan if p["value"] is None else float(p["value"])
+                yield p["run_id"], key, p["step"], p["timestamp"], value
         elif len(runs) > 1:
             yield from self._bulk(runs[::2], key)
             yield from self._bulk(runs[1::2], key)
@@ -275,25 +246,27 @@ class RestReader:
             for metric in self._client.get_metric_history(runs[0], key):
                 yield runs[0], key, metric.step, metric.timestamp, metric.value
 
-    def _search(self, experiments: list[str], wanted: str) -> list[Any]:
-        return list(self._pages(lambda **page: self._client.search_runs(experiments, wanted, max_results=PAGE, **page)))
+    def _search(self, experiments: list[str], wanted: str) -> list[Run]:
+        from mlflow.utils import get_results_from_paginated_fn as every_page
 
-    def _pages(self, ask: Any) -> Iterator[Any]:
-        token: str | None = None
-        while True:
-            page = ask(page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        search = self._client.search_runs
+        if not experiments:
+            return []
+        return list(every_page(lambda n, page: search(experiments, wanted, 1, n, page_token=page), RUNS_PER_PAGE))
 
 
-def _wide(triples: Iterable[tuple[str, str, Any]], index: pd.Index) -> pd.DataFrame:
-    """A frame with a row a run and a column a key."""
-    columns: dict[str, dict[str, Any]] = {}
+Reader = SqlReader | RestReader
+
+
+def _wide(triples: Iterable[Row], index: pd.Index) -> pd.DataFrame:
+    columns: dict[str, dict[str, object]] = {}
     for run, key, value in triples:
         columns.setdefault(key, {})[run] = value
     return pd.DataFrame({key: pd.Series(values) for key, values in columns.items()}).reindex(index)
+
+
+def _steps(steps: dict[str, int], index: pd.Index) -> pd.Series:
+    return pd.Series(steps, dtype="Int64").reindex(index)
 
 
 def _name_of(id_: str) -> str:
@@ -301,10 +274,4 @@ def _name_of(id_: str) -> str:
     >>> [_name_of(f"digits-20261122-144758{rest}") for rest in ("", "-2", "-0f6b3c", "-0f6b3c-2")]
     ['digits', 'digits', 'digits', 'digits']
     """
-    import re
-
     return re.sub(r"-\d{8}-\d{6}(-[0-9a-f]+){0,2}$", "", id_)
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)

@@ -1,4 +1,4 @@
-"""What each event of the journal puts on which MLflow run: plain values, worked out without MLflow.
+"""The updates that each event of the journal makes to MLflow runs: plain values, without MLflow.
 
 A key that a trial does not use (`model.filters.3` of a network with two blocks) is logged as `none`: MLflow
 then gives it a place of its own on the key's axis; a run without the param is drawn just above the largest value.
@@ -9,302 +9,248 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from cnnsweep.config.compose import flat
 from cnnsweep.config.objective import Objective
-from cnnsweep.search_space import space
+from cnnsweep.config.schema import Config
+from cnnsweep.journal import events
+from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.tracking.credentials import redact
+from cnnsweep.trial import Status
 
-Event = Mapping[str, Any]
 Point = tuple[str, float, int, int]
+"""A metric's name, value, time (milliseconds since 1970) and step."""
 ABSENT = "none"
-MLFLOW_STATUS = {
+MLFLOW_STATUS: Mapping[Status, str] = {
     "running": "RUNNING",
     "completed": "FINISHED",
     "pruned": "FINISHED",
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
-_TAG_LENGTH = 5000
-TIMES = ("predicted_seconds", "actual_seconds")
-"""Of a trial's summary, what the sweep's run shows trial by trial."""
-_PARAM_LENGTH = 6000
+TAG_LENGTH, PARAM_LENGTH = 5000, 6000
 _YAML = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-@dataclass
-class Write:
-    """What one run is to receive. Sending it again changes nothing."""
+@dataclass(frozen=True)
+class RunUpdate:
+    """Values for the run of a trial, or the sweep's own where `trial` is None. Sending one again changes nothing.
+
+    Times are milliseconds since 1970. `name` is set where the run starts or starts again (at `start`, else `time`),
+    `status` is MLflow's word. Artifacts are `texts` by file name and the content of `folders`; `curves` are the columns
+    of the learning curves to draw, `data` describes the data, and `model` is a folder in MLflow's model format.
+    """
 
     trial: int | None
-    """The trial's number; None is the sweep's own run."""
-    began: int
-    """Milliseconds since 1970, as all times here."""
-    ended: int
+    time: int
     name: str | None = None
-    """Set where the run begins or begins again."""
-    params: dict[str, str] = field(default_factory=dict)
-    metrics: list[Point] = field(default_factory=list)
-    """(name, value, time, step)"""
-    tags: dict[str, str] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    """Artifacts: file name and content."""
-    folders: list[Path] = field(default_factory=list)
-    """What these folders hold becomes artifacts."""
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Sequence[Point] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    folders: Sequence[Path] = ()
     curves: Mapping[str, list[float]] | None = None
-    """Columns of the learning curves to draw."""
-    data: Mapping[str, Any] | None = None
+    data: Mapping[str, object] | None = None
     model: Path | None = None
-    """A folder in MLflow's model format."""
     status: str | None = None
-    """In MLflow's words."""
-
-    def then(self, later: Write) -> Write:
-        """Return both in one; what comes later wins."""
-        return Write(
-            self.trial,
-            self.began,
-            later.ended,
-            self.name or later.name,
-            {**later.params, **self.params},
-            self.metrics + later.metrics,
-            {**self.tags, **later.tags},
-            {**self.texts, **later.texts},
-            self.folders + [f for f in later.folders if f not in self.folders],
-            later.curves or self.curves,
-            later.data or self.data,
-            later.model or self.model,
-            later.status or self.status,
-        )
+    start: int | None = None
 
 
-class Records:
-    """Turns events into writes, in order; it knows only what the events before said."""
+def combine(updates: Sequence[RunUpdate]) -> RunUpdate:
+    """Return one run's updates as one: of a param the first value, of everything else the last."""
+    latest = updates[::-1]
+    return RunUpdate(
+        updates[0].trial,
+        updates[-1].time,
+        next((u.name for u in updates if u.name), None),
+        {key: value for u in latest for key, value in u.params.items()},
+        [point for u in updates for point in u.metrics],
+        {key: value for u in updates for key, value in u.tags.items()},
+        {name: content for u in updates for name, content in u.texts.items()},
+        list(dict.fromkeys(folder for u in updates for folder in u.folders)),
+        next((u.curves for u in latest if u.curves), None),
+        next((u.data for u in latest if u.data), None),
+        next((u.model for u in latest if u.model), None),
+        next((u.status for u in latest if u.status), None),
+        updates[0].start or updates[0].time,
+    )
 
-    def __init__(self, folder: Path, tags: Mapping[str, Any]) -> None:
-        self.objective = "val_accuracy"
-        self.sweep = ""
+
+def by_run(updates: Iterable[RunUpdate]) -> list[list[RunUpdate]]:
+    """Group updates by run, the run that is updated first before the others."""
+    groups: dict[int | None, list[RunUpdate]] = {}
+    for update in updates:
+        groups.setdefault(update.trial, []).append(update)
+    return list(groups.values())
+
+
+class RunUpdates:
+    """Turns events into updates, in order; it knows only the events before."""
+
+    def __init__(self, folder: Path, tags: Mapping[str, object]) -> None:
         self._folder = folder
         self._tags = {str(key): text(value) for key, value in tags.items()}
+        self._sweep = ""
+        self._objective = Objective.of("val_accuracy")
         self._searched: tuple[str, ...] = ()
         self._params: dict[int | None, dict[str, str]] = {}
-        self._epochs: dict[int, dict[str, list[float]]] = {}
-        self._status: dict[int | None, str] = {}
-        self._counts: Counter[str] = Counter()
-        """How many trials have each status."""
-        self._reasons: set[int | None] = set()
+        self._epochs: dict[int, dict[int, Mapping[str, float]]] = {}
+        self._status: dict[int | None, Status] = {}
+        self._counts: Counter[Status] = Counter()
+        self._with_reason: set[int | None] = set()
         self._ends = 0
-        self._best = math.nan
+        self._best: float | None = None
 
-    def writes(self, event: Event) -> list[Write]:
-        """Return what `event` puts on the runs; an event of another kind puts nothing."""
-        kinds = {
-            "sweep": self._sweep,
-            "trial": self._trial,
-            "epoch": self._epoch,
-            "end": self._end,
-            "final": self._final,
-            "replicate": self._replicate,
-            "winner": self._winner,
-            "gallery": self._gallery,
-            "stop": self._stop,
-            "resume": self._resume,
-        }
-        return list(kinds[event["event"]](event, _milliseconds(event))) if event["event"] in kinds else []
+    def of(self, event: events.Event) -> Iterator[RunUpdate]:
+        """Yield the updates that an event makes."""
+        time = round(event.time * 1000)
+        match event:
+            case events.SweepStarted():
+                yield self._sweep_started(event, time)
+            case events.TrialStarted():
+                yield from self._trial_started(event, time)
+            case events.EpochEnded():
+                yield from self._epoch_ended(event, time)
+            case events.TrialEnded():
+                yield from self._trial_ended(event, time)
+            case events.ReplicateEnded() if event.value is not None:
+                metrics = {f"replicate_{self._objective.metric}": event.value}
+                yield RunUpdate(event.trial, time, metrics=_points(metrics, time, event.replicate))
+            case events.WinnerChosen():
+                yield from self._winner_chosen(event, time)
+            case events.BestTested():
+                artifacts, model = Path(event.folder, "artifacts"), Path(event.folder, "mlflow_model")
+                tags = {"cnnsweep.best_trial": str(event.trial), "cnnsweep.final": str(time)}
+                points = _points(event.metrics, time, 0)
+                yield RunUpdate(None, time, metrics=points, tags=tags, folders=[artifacts], model=model)
+            case events.GalleryDrawn():  # with the folder around it, so that the pictures are in a folder in MLflow too
+                yield RunUpdate(event.trial, time, folders=[Path(event.folder).parent])
+            case events.SweepStopped():
+                yield from self._sweep_stopped(event, time)
+            case events.SweepResumed():
+                _, changed = self._settle(None, dict(flat({"budget": event.budget})))
+                yield self._sweep_running(time, changed)
 
-    def _sweep(self, event: Event, time: int) -> Iterator[Write]:
-        config = event["config"]
-        self.sweep, self.objective = event["id"], Objective.of(config["objective"]).metric
-        self._searched = tuple(p.name for p in space.read(config).parameters) if "space" in config else ()
-        facts = redact(event.get("facts") or {})
-        tags = {f"cnnsweep.{key}": text(value) for key, value in flat(facts) if value != {}}
-        if commit := (facts.get("git") or {}).get("commit"):
+    def _sweep_started(self, event: events.SweepStarted, time: int) -> RunUpdate:
+        config = event.config
+        self._sweep, self._objective = event.id, Objective.of(config["objective"])
+        self._searched = tuple(p.name for p in parse_space(Config.from_plain(config)).parameters)
+        provenance, command = redact(event.provenance), redact(" ".join(event.command))
+        tags = self._marks(None, "sweep", "running")
+        tags |= {f"cnnsweep.{key}": text(value) for key, value in flat(provenance) if value != {}}
+        if commit := provenance.get("git", {}).get("commit"):
             tags["mlflow.source.git.commit"] = str(commit)
-        command = event.get("command") or ""
-        command = command if isinstance(command, str) else " ".join(command)
-        tags |= {"cnnsweep.command": redact(command), "mlflow.source.name": redact(command)}
-        texts = {"config.yaml": _dump(config), **({"facts.yaml": _dump(facts)} if facts else {})}
-        params, changed = self._settle(None, _essentials(config))
-        if "earlier" in event:
-            tags["cnnsweep.learned_from_trials"] = str(len(event["earlier"]))
-        yield Write(
-            None,
-            time,
-            time,
-            self.sweep,
-            params,
-            [],
-            self._marks(None, "sweep", "running") | tags | changed,
-            texts,
-            data=facts.get("data"),
-            status="RUNNING",
-        )
+        tags |= {"cnnsweep.command": command, "mlflow.source.name": command}
+        if event.earlier:
+            tags["cnnsweep.learned_from_trials"] = str(len(event.earlier))
+        texts = {"config.yaml": _yaml(config), **({"facts.yaml": _yaml(provenance)} if provenance else {})}
+        params, _ = self._settle(None, _essentials(config))
+        data = provenance.get("data")
+        return RunUpdate(None, time, event.id, params, tags=tags, texts=texts, data=data, status="RUNNING")
 
-    def _trial(self, event: Event, time: int) -> Iterator[Write]:
-        number = event["trial"]
+    def _sweep_running(self, time: int, tags: dict[str, str]) -> RunUpdate:
+        return RunUpdate(None, time, self._sweep, tags=self._marks(None, "sweep", "running") | tags, status="RUNNING")
+
+    def _trial_started(self, event: events.TrialStarted, time: int) -> Iterator[RunUpdate]:
         if self._status.get(None) != "running":  # a sweep that had stopped goes on
-            yield Write(None, time, time, self.sweep, tags=self._marks(None, "sweep", "running"), status="RUNNING")
-        values = {key: event["values"].get(key) for key in (*event["values"], *self._searched)}
-        params, changed = self._settle(number, values)
-        tags = self._marks(number, "trial", "running") | {"cnnsweep.trial": str(number), **changed}
-        tags |= {f"cnnsweep.{key}": text(event[key]) for key in ("seed", "epochs", "worker", "retry") if key in event}
-        yield Write(
-            number,
-            time,
-            time,
-            event["name"],
-            params,
-            [],
-            tags,
-            {"config.yaml": _dump(event["config"])},
-            status="RUNNING",
-        )
+            yield self._sweep_running(time, {})
+        values = {key: event.values.get(key) for key in (*event.values, *self._searched)}
+        params, changed = self._settle(event.trial, values)
+        tags = self._marks(event.trial, "trial", "running") | {"cnnsweep.trial": str(event.trial), **changed}
+        tags |= {"cnnsweep.seed": str(event.seed), "cnnsweep.epochs": str(event.epochs)}
+        tags |= {"cnnsweep.worker": event.worker, **({"cnnsweep.retry": event.retry} if event.retry else {})}
+        texts = {"config.yaml": _yaml(event.config)}
+        yield RunUpdate(event.trial, time, event.title, params, tags=tags, texts=texts, status="RUNNING")
 
-    def _resume(self, event: Event, time: int) -> Iterator[Write]:
-        _, changed = self._settle(None, dict(flat({"budget": event["budget"]})))
-        tags = self._marks(None, "sweep", "running") | changed
-        yield Write(None, time, time, self.sweep, tags=tags, status="RUNNING")
+    def _epoch_ended(self, event: events.EpochEnded, time: int) -> Iterator[RunUpdate]:
+        epochs = self._epochs.setdefault(event.trial, {})
+        if event.epoch not in epochs:  # else it is repeated after a crash: the first report stands
+            epochs[event.epoch] = event.metrics
+            yield RunUpdate(event.trial, time, metrics=_points(event.metrics, time, event.epoch))
 
-    def _epoch(self, event: Event, time: int) -> Iterator[Write]:
-        columns = self._epochs.setdefault(event["trial"], {"epoch": []})
-        if event["epoch"] in columns["epoch"]:  # repeated after a crash: the first report stands
-            return
-        done = len(columns["epoch"])
-        row = {"epoch": event["epoch"], **event["metrics"]}
-        for key in {**columns, **row}:
-            columns.setdefault(key, [math.nan] * done).append(row.get(key, math.nan))
-        yield Write(event["trial"], time, time, metrics=_points(event["metrics"], time, event["epoch"]))
-
-    def _end(self, event: Event, time: int) -> Iterator[Write]:
-        number, status = event["trial"], event["status"]
-        columns = self._epochs.get(number, {"epoch": []})
-        summary = {**self._best_epoch(columns), **(event.get("summary") or {})}
-        artifacts = self._folder / "trials" / f"{number:03d}" / "artifacts"
-        yield Write(
-            number,
-            time,
+    def _trial_ended(self, event: events.TrialEnded, time: int) -> Iterator[RunUpdate]:
+        summary = {**self._best_epoch(event.trial), **event.summary}
+        artifacts = self._folder / "trials" / f"{event.trial:03d}" / "artifacts"
+        drawn = (artifacts / "curves.png").exists()  # by the worker, unless it was lost
+        yield RunUpdate(
+            event.trial,
             time,
             metrics=_points(summary, time, 0),  # at step 0 alone MLflow draws bars, else a line of one point
-            tags=self._marks(number, "trial", status, event.get("reason")),
+            tags=self._marks(event.trial, "trial", event.status, event.reason),
             folders=[artifacts],
-            curves=None if _is_drawn(artifacts, columns) else {k: list(v) for k, v in columns.items()},
-            status=MLFLOW_STATUS[status],
+            curves=None if drawn else self._curves(event.trial),
+            status=MLFLOW_STATUS[event.status],
         )
-        if status != "interrupted":
+        if event.status != "interrupted":
             yield self._progress(summary, time)
 
-    def _progress(self, summary: Mapping[str, float], time: int) -> Write:
+    def _progress(self, summary: Mapping[str, float], time: int) -> RunUpdate:
         """The sweep's own curves. Its step counts trials as they end, a promoted trial each time it ends."""
         self._ends += 1
-        value = summary.get(f"best_{self.objective}", math.nan)
-        if not math.isnan(value) and (math.isnan(self._best) or self._better(value, self._best)):
+        best = f"best_{self._objective.metric}"
+        if self._objective.better(value := summary.get(best, math.nan), self._best):
             self._best = value
         metrics = {f"trials_{status}": float(self._counts[status]) for status in ("completed", "pruned", "failed")}
-        if not math.isnan(self._best):
-            metrics[f"best_{self.objective}"] = self._best
-        metrics |= {name: summary[name] for name in TIMES if name in summary}
-        return Write(None, time, time, metrics=_points(metrics, time, self._ends))
+        metrics |= {best: self._best} if self._best is not None else {}
+        metrics |= {name: summary[name] for name in ("predicted_seconds", "actual_seconds") if name in summary}
+        return RunUpdate(None, time, metrics=_points(metrics, time, self._ends))
 
-    def _final(self, event: Event, time: int) -> Iterator[Write]:
-        folder = Path(event["folder"])
-        metrics = {k if k.startswith("test_") else f"test_{k}": v for k, v in event["metrics"].items()}
-        yield Write(
-            None,
-            time,
-            time,
-            metrics=_points(metrics, time, 0),
-            tags={"cnnsweep.best_trial": str(event["trial"]), "cnnsweep.final": str(time)},
-            folders=[folder / "artifacts"],
-            model=folder / "mlflow_model",
-        )
+    def _winner_chosen(self, event: events.WinnerChosen, time: int) -> Iterator[RunUpdate]:
+        for number, result in event.results.items():
+            metrics = {f"{key}_{self._objective.metric}": result[key] for key in ("mean", "std")}
+            yield RunUpdate(int(number), time, metrics=_points(metrics | {"replicates": result["count"]}, time, 0))
+            if int(number) == event.trial:
+                tags = {"cnnsweep.winner": number, "cnnsweep.finalists": ", ".join(event.results)}
+                yield RunUpdate(None, time, metrics=_points(metrics, time, 0), tags=tags)
 
-    def _replicate(self, event: Event, time: int) -> Iterator[Write]:
-        if event["value"] is not None:
-            points = [(f"replicate_{self.objective}", float(event["value"]), time, int(event["replicate"]))]
-            yield Write(event["trial"], time, time, metrics=points)
-
-    def _winner(self, event: Event, time: int) -> Iterator[Write]:
-        for number, told in event["results"].items():
-            named = {f"{key}_{self.objective}": told[key] for key in ("mean", "std")}
-            count = {"replicates": float(told["count"])}
-            yield Write(int(number), time, time, metrics=_points(named | count, time, 0))
-            if int(number) == event["trial"]:
-                tags = {"cnnsweep.winner": number, "cnnsweep.finalists": ", ".join(event["results"])}
-                yield Write(None, time, time, metrics=_points(named, time, 0), tags=tags)
-
-    def _gallery(self, event: Event, time: int) -> Iterator[Write]:
-        # Sent with the folder around it, so that the pictures stand in a folder among the artifacts too.
-        yield Write(event["trial"], time, time, folders=[Path(event["folder"]).parent])
-
-    def _stop(self, event: Event, time: int) -> Iterator[Write]:
-        tags = self._marks(None, "sweep", event["status"], event.get("reason"))
-        if "front" in event:
-            tags["cnnsweep.front"] = ", ".join(str(number) for number in event["front"])
+    def _sweep_stopped(self, event: events.SweepStopped, time: int) -> Iterator[RunUpdate]:
+        tags = self._marks(None, "sweep", event.status, event.reason)
+        if event.front:
+            tags["cnnsweep.front"] = ", ".join(str(number) for number in event.front)
             for number in [n for n in self._status if n is not None]:
-                marks = {"cnnsweep.pareto": text(number in event["front"])}
-                yield Write(number, time, time, tags=marks)
-        yield Write(
-            None,
-            time,
-            time,
-            metrics=_points(event.get("summary") or {}, time, 0),
-            tags=tags,
-            status=MLFLOW_STATUS[event["status"]],
-        )
+                yield RunUpdate(number, time, tags={"cnnsweep.pareto": text(number in event.front)})
+        status = MLFLOW_STATUS[event.status]
+        yield RunUpdate(None, time, metrics=_points(event.summary, time, 0), tags=tags, status=status)
 
-    def _marks(self, trial: int | None, kind: str, status: str, reason: str | None = None) -> dict[str, str]:
+    def _marks(self, trial: int | None, kind: str, status: Status, reason: str | None = None) -> dict[str, str]:
         if trial is not None:
-            self._counts.subtract([self._status.get(trial, "")])
+            if trial in self._status:
+                self._counts[self._status[trial]] -= 1
             self._counts[status] += 1
         self._status[trial] = status
-        tags = self._tags | {"cnnsweep.kind": kind, "cnnsweep.sweep": self.sweep, "cnnsweep.status": status}
-        if reason or trial in self._reasons:  # an old reason must not outlive its failure
-            self._reasons.add(trial)
-            tags["cnnsweep.reason"] = text(redact(reason or ""))[:_TAG_LENGTH]
+        tags = self._tags | {"cnnsweep.kind": kind, "cnnsweep.sweep": self._sweep, "cnnsweep.status": status}
+        if reason or trial in self._with_reason:  # an old reason must not outlive its failure
+            self._with_reason.add(trial)
+            tags["cnnsweep.reason"] = text(redact(reason or ""))[:TAG_LENGTH]
         return tags
 
-    def _settle(self, trial: int | None, values: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    def _settle(self, trial: int | None, values: Mapping[str, object]) -> tuple[dict[str, str], dict[str, str]]:
         """Return the params, and as tags those that changed since: MLflow never changes a param."""
-        new = {key: text(redact(value))[:_PARAM_LENGTH] for key, value in values.items()}
+        new = {key: text(redact(value))[:PARAM_LENGTH] for key, value in values.items()}
         first = self._params.setdefault(trial, new)
         changed = {f"cnnsweep.changed.{k}": v for k, v in new.items() if k in first and first[k] != v}
         first |= {key: value for key, value in new.items() if key not in first}
         return dict(first), changed
 
-    def _better(self, value: float, than: float) -> bool:
-        return value < than if "loss" in self.objective else value > than
+    def _best_epoch(self, trial: int) -> dict[str, float]:
+        epochs, metric = self._epochs.get(trial, {}), self._objective.metric
+        values = [metrics.get(metric, math.nan) for metrics in epochs.values()]
+        index = self._objective.best(values)
+        return {} if index is None else {f"best_{metric}": values[index], "best_epoch": list(epochs)[index]}
 
-    def _best_epoch(self, columns: Mapping[str, list[float]]) -> dict[str, float]:
-        seen = (
-            [
-                (v, e)
-                for v, e in zip(columns.get(self.objective, []), columns["epoch"], strict=True)
-                if not math.isnan(v)
-            ]
-            if self.objective in columns
-            else []
-        )
-        if not seen:
-            return {}
-        value, epoch = min(seen, key=lambda s: (s[0] if "loss" in self.objective else -s[0], s[1]))
-        return {f"best_{self.objective}": value, "best_epoch": epoch}
+    def _curves(self, trial: int) -> dict[str, list[float]] | None:
+        epochs = self._epochs.get(trial, {})
+        keys = dict.fromkeys(key for metrics in epochs.values() for key in metrics)
+        columns = {key: [metrics.get(key, math.nan) for metrics in epochs.values()] for key in keys}
+        return {"epoch": [float(epoch) for epoch in epochs], **columns} if epochs else None
 
 
-def merge(writes: Iterable[Write]) -> list[list[Write]]:
-    """Group writes by run, in the order in which the runs are first written to."""
-    groups: dict[int | None, list[Write]] = {}
-    for write in writes:
-        groups.setdefault(write.trial, []).append(write)
-    return list(groups.values())
-
-
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """Write a value as MLflow is to show it: numbers as Python does, truth as YAML does, None as `none`.
 
     >>> [text(v) for v in (32, 0.001, True, None, "same", [1, 2])]
@@ -317,33 +263,22 @@ def text(value: Any) -> str:
     return json.dumps(value) if isinstance(value, (list, tuple, dict)) else str(value)
 
 
-def _is_drawn(artifacts: Path, columns: Mapping[str, list[float]]) -> bool:
-    """A worker draws the curves itself, unless it was lost."""
-    return not columns["epoch"] or (artifacts / "curves.png").exists()
+def _points(metrics: Mapping[str, float], time: int, step: int) -> list[Point]:
+    return [(key, float(value), time, step) for key, value in metrics.items() if isinstance(value, (int, float))]
 
 
-def _milliseconds(event: Event) -> int:
-    return round(event["time"] * 1000)
-
-
-def _points(metrics: Mapping[str, Any], time: int, step: int) -> list[Point]:
-    numbers = {k: v for k, v in metrics.items() if isinstance(v, (int, float))}
-    return [(key, float(value), time, step) for key, value in numbers.items()]
-
-
-def _dump(tree: Mapping[str, Any]) -> str:
+def _yaml(tree: Mapping[str, object]) -> str:
     return yaml.dump(redact(tree), Dumper=_YAML, sort_keys=False, allow_unicode=True)
 
 
-def _essentials(config: Mapping[str, Any]) -> dict[str, Any]:
+def _essentials(config: Mapping[str, object]) -> dict[str, object]:
     """The part of a config by which sweeps differ. A component of ours goes by its module's name."""
-    found: dict[str, Any] = {}
-    for key in ("name", "objective", "seed", "backend", "data", "search", "budget", "limits"):
-        group = config.get(key, {})
-        for name, value in flat({key: group}):
-            if name.endswith("._target_"):
-                ours = value.startswith("cnnsweep.")
-                found[name.removesuffix("._target_")] = value.split(".")[-2] if ours else value
-            else:
-                found[name] = value
+    found: dict[str, object] = {}
+    keys = ("name", "objective", "seed", "backend", "data", "search", "budget", "limits")
+    for name, value in flat({key: config[key] for key in keys if key in config}):
+        if name.endswith("._target_"):
+            target = str(value)
+            found[name.removesuffix("._target_")] = target.split(".")[-2] if target.startswith("cnnsweep.") else target
+        else:
+            found[name] = value
     return found

@@ -1,169 +1,153 @@
-"""The calls to MLflow: one run's write, sent so that sending it again changes nothing."""
+"""The calls to MLflow that bring a run up to date; repeating one changes nothing."""
 
 from __future__ import annotations
 
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from cnnsweep.tracking.run_updates import Write
-from cnnsweep.tracking.store import connect, find_experiment
+from cnnsweep.errors import UserError
+from cnnsweep.tracking.run_updates import RunUpdate
+from cnnsweep.tracking.store import artifacts_at, connect, find_experiment
 
 if TYPE_CHECKING:
-    from mlflow.store.artifact.artifact_repo import ArtifactRepository
     from mlflow.tracking import MlflowClient
 
 LASTING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"}
 """MLflow's error codes that another attempt does not cure."""
 MISTAKES = (LookupError, TypeError, AttributeError, ValueError, FileNotFoundError, NotADirectoryError)
-PER_BATCH = 800
+PER_BATCH, PER_PAGE = 800, 500
 _log = logging.getLogger("cnnsweep.tracking")
 
 
-class Known(Protocol):
-    """The runs that exist already, by trial number; None is the sweep's own."""
+class RunWriter:
+    """The runs of one sweep in one store.
 
-    runs: dict[int | None, str]
+    `runs` has the run id of each trial's number, the sweep's own under None; new ones are added to it. `doubtful` says
+    that an earlier attempt may have created runs that are not in it, which are then looked up by their tags.
+    """
 
-    def note_run(self, trial: int | None, run: str) -> None: ...
-    def forget(self) -> None: ...
-
-
-class Runs:
-    """The runs of one sweep in one store."""
-
-    def __init__(self, uri: str, experiment: str, known: Known) -> None:
-        self.doubtful = True
-        """An earlier attempt may have created a run without our learning of it: look before creating."""
+    def __init__(self, uri: str, experiment: str, runs: MutableMapping[int | None, str], doubtful: bool = True) -> None:
+        self.doubtful = doubtful
         self._uri = uri
         self._name = experiment
-        self._known = known
+        self._runs = runs
         self._client: MlflowClient
         self._experiment = ""
-        self._places: dict[str, str] = {}
+        self._locations: dict[str, str] = {}  # of the artifacts of each run that has not ended
 
     def open(self) -> None:
-        """Connect; where the store knows nothing of the sweep's run (another store), start from nothing."""
+        """Connect; where the store does not know the sweep's run (another store), start from nothing."""
         self._client = connect(self._uri)
         from mlflow.exceptions import MlflowException
 
         self._experiment = find_experiment(self._client, self._name)
-        if None in self._known.runs:
+        if None in self._runs:
             try:
-                self._client.get_run(self._known.runs[None])
+                self._client.get_run(self._runs[None])
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-                self._known.forget()
+                self._runs.clear()
 
     def answers(self) -> bool:
-        """Whether the store answers a small question."""
+        """True where the store answers a small question."""
         try:
             return bool(find_experiment(self._client, self._name))
         except Exception:
             return False
 
-    def send(self, write: Write) -> None:
+    def send(self, update: RunUpdate) -> None:
         """Bring a run up to date, creating it where it does not exist."""
-        if self.doubtful and write.trial not in self._known.runs:
-            self._look_around(write.tags.get("cnnsweep.sweep", ""))
-        created = write.trial not in self._known.runs
-        run = self._create(write) if created else self._known.runs[write.trial]
-        self._log_values(run, write, created)
-        self._log_artifacts(run, write)
-        if write.data:
-            self._log_data(run, write.data)
-        if write.model and write.model.exists():
-            self._log_model(run, write, write.model)
-        if write.status == "RUNNING" and not created:
+        if self.doubtful and update.trial not in self._runs:
+            self._look_up(update.tags.get("cnnsweep.sweep", ""))
+        created = update.trial not in self._runs
+        run = self._create(update) if created else self._runs[update.trial]
+        self._log_values(run, update, with_tags=not created)
+        self._log_artifacts(run, update)
+        if update.data:
+            self._log_data(run, update.data)
+        if update.model and update.model.exists():
+            self._log_model(run, update.tags["cnnsweep.final"], update.model)
+        if update.status == "RUNNING" and not created:
             self._client.update_run(run, status="RUNNING")
-        elif write.status not in (None, "RUNNING"):
-            self._client.set_terminated(run, write.status, write.ended)
-            self._places.pop(run, None)
+        elif update.status not in (None, "RUNNING"):
+            self._client.set_terminated(run, update.status, update.time)
+            self._locations.pop(run, None)
 
-    def _create(self, write: Write) -> str:
-        if write.name is None:
-            raise LookupError(f"trial {write.trial} has no run")
-        parent = {} if write.trial is None else {"mlflow.parentRunId": self._known.runs[None]}
-        tags = {**write.tags, **parent}
-        info = self._client.create_run(self._experiment, write.began, tags, write.name).info
-        self._places[info.run_id] = info.artifact_uri
-        self._known.note_run(write.trial, info.run_id)
+    def _create(self, update: RunUpdate) -> str:
+        if update.name is None:
+            raise LookupError(f"trial {update.trial} has no run")
+        parent = {} if update.trial is None else {"mlflow.parentRunId": self._runs[None]}
+        start = update.start or update.time
+        info = self._client.create_run(self._experiment, start, {**update.tags, **parent}, update.name).info
+        self._locations[info.run_id] = info.artifact_uri
+        self._runs[update.trial] = info.run_id
         return str(info.run_id)
 
-    def _look_around(self, sweep: str) -> None:
-        """Take note of runs that an earlier attempt created: all where none is known, else the latest."""
-        page: str | None = None
-        every = not self._known.runs
-        wanted = f"tags.`cnnsweep.sweep` = '{sweep}'"
-        while True:
-            found = self._client.search_runs([self._experiment], wanted, 1, 500, ["start_time DESC"], page)
-            for run in found:
-                trial = run.data.tags.get("cnnsweep.trial")
-                if (number := None if trial is None else int(trial)) not in self._known.runs:
-                    self._known.note_run(number, run.info.run_id)
-            page = found.token if every else None
-            if not page:
-                break
+    def _look_up(self, sweep: str) -> None:
+        """Add the runs that an earlier attempt created: all where none is known, else the latest."""
+        from mlflow.utils import get_results_from_paginated_fn as every_page
+
+        wanted, search = f"tags.`cnnsweep.sweep` = '{sweep}'", self._client.search_runs
+        experiments, order = [self._experiment], ["start_time DESC"]
+        most = PER_PAGE if self._runs else None
+        for run in every_page(lambda n, page: search(experiments, wanted, 1, n, order, page), PER_PAGE, most):
+            trial = run.data.tags.get("cnnsweep.trial")
+            self._runs.setdefault(None if trial is None else int(trial), run.info.run_id)
         self.doubtful = False
 
-    def _log_values(self, run: str, write: Write, created: bool) -> None:
+    def _log_values(self, run: str, update: RunUpdate, with_tags: bool) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        metrics = [Metric(key, value, time, step) for key, value, time, step in write.metrics]
-        params = [Param(key, value) for key, value in write.params.items()]
-        tags = [] if created else [RunTag(key, value) for key, value in write.tags.items()]
+        metrics = [Metric(key, value, time, step) for key, value, time, step in update.metrics]
+        params = [Param(key, value) for key, value in update.params.items()]
+        tags = [RunTag(key, value) for key, value in update.tags.items()] if with_tags else []
         while params or tags or metrics:
             self._client.log_batch(run, metrics[:PER_BATCH], params[:100], tags[:100])
             metrics, params, tags = metrics[PER_BATCH:], params[100:], tags[100:]
 
-    def _log_artifacts(self, run: str, write: Write) -> None:
-        folders = [folder for folder in write.folders if folder.is_dir()]
-        if not (write.texts or write.curves or folders):
+    def _log_artifacts(self, run: str, update: RunUpdate) -> None:
+        folders = [folder for folder in update.folders if folder.is_dir()]
+        if not (update.texts or update.curves or folders):
             return
-        repository = self._repository(run)
+        if run not in self._locations:
+            self._locations[run] = self._client.get_run(run).info.artifact_uri
+        files = artifacts_at(self._uri, self._locations[run])
         with tempfile.TemporaryDirectory() as made:
-            for name, content in write.texts.items():
+            for name, content in update.texts.items():
                 Path(made, name).write_text(content, encoding="utf-8")
-            if write.curves:
-                _draw(write.curves, Path(made, "curves.png"))
+            if update.curves:
+                from cnnsweep.training.pictures import save_curves
+
+                try:
+                    save_curves(update.curves, Path(made, "curves.png"))
+                except Exception as error:  # a picture is not worth the numbers
+                    _log.warning("no learning curves: %s", error)
             for folder in (Path(made), *folders):
-                repository.log_artifacts(str(folder))
+                files.log_artifacts(str(folder))
 
-    def _repository(self, run: str) -> ArtifactRepository:
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        if run not in self._places:
-            self._places[run] = self._client.get_run(run).info.artifact_uri
-        return get_artifact_repository(self._places[run], tracking_uri=self._uri)
-
-    def _log_data(self, run: str, data: Mapping[str, Any]) -> None:
+    def _log_data(self, run: str, data: Mapping[str, object]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         name, digest, source = (str(data.get(key, "unknown")) for key in ("name", "digest", "source"))
         rest = {key: value for key, value in data.items() if key not in ("name", "digest", "source")}
-        dataset = Dataset(
-            name,
-            digest[:36],
-            "local",
-            json.dumps({"uri": source}),
-            profile=json.dumps(rest) if rest else None,
-        )
+        profile = json.dumps(rest) if rest else None
+        dataset = Dataset(name, digest[:36], "local", json.dumps({"uri": source}), profile=profile)
         self._client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
-    def _log_model(self, run: str, write: Write, folder: Path) -> None:
+    def _log_model(self, run: str, mark: str, folder: Path) -> None:
         from mlflow.entities import LoggedModelOutput
 
-        mark = write.tags["cnnsweep.final"]
+        tags = {"cnnsweep.final": mark}
         wanted = f"source_run_id = '{run}' AND tags.`cnnsweep.final` = '{mark}'"
         model = next(iter(self._client.search_logged_models([self._experiment], wanted)), None)
         if model is None:
-            model = self._client.create_logged_model(
-                self._experiment, "model", run, {"cnnsweep.final": mark}, model_type="keras"
-            )
+            model = self._client.create_logged_model(self._experiment, "model", run, tags, model_type="keras")
         if model.status != "READY":
             self._client.log_model_artifacts(model.model_id, str(folder))
             self._client.finalize_logged_model(model.model_id, "READY")
@@ -172,7 +156,7 @@ class Runs:
 
 
 def is_lasting(error: Exception) -> bool:
-    """Whether another attempt would fail in the same way."""
+    """True where another attempt would fail in the same way."""
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):
@@ -180,10 +164,30 @@ def is_lasting(error: Exception) -> bool:
     return isinstance(error, MISTAKES)
 
 
-def _draw(columns: Mapping[str, list[float]], path: Path) -> None:
-    from cnnsweep.training import curve_plot as sketch
+class SingleRun:
+    """A run outside any sweep, as `train` and `export` log it; raises UserError where the store refuses something."""
 
-    try:
-        sketch.save_curves(columns, path)
-    except Exception as error:  # a picture is not worth the numbers
-        _log.warning("no learning curves: %s", error)
+    def __init__(self, uri: str, experiment: str) -> None:
+        self.began = now()
+        self._runs: dict[int | None, str] = {}
+        self._writer = RunWriter(uri, experiment, self._runs, doubtful=False)
+        self._writer.open()
+
+    @property
+    def id(self) -> str:
+        """The run's id, once something was sent."""
+        return self._runs[None]
+
+    def send(self, **parts: Any) -> None:
+        """Write fields of a `RunUpdate`; the first time there must be a `name`."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._writer.send(RunUpdate(None, now(), start=self.began, **parts))
+        except MlflowException as error:
+            raise UserError(f"the run cannot be logged to MLflow: {str(error).splitlines()[0]}") from error
+
+
+def now() -> int:
+    """Milliseconds since 1970, as all times in MLflow."""
+    return round(time.time() * 1000)

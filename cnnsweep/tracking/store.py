@@ -1,4 +1,4 @@
-"""Where MLflow keeps the runs: a SQLite file of our own, or a server, checked before any training."""
+"""The MLflow store and the files of its runs: a SQLite file, a database or a server, tested before any training."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import contextlib
 import logging
 import os
 import re
-import sqlite3
-from collections.abc import Iterator, Mapping
+import tempfile
+import threading
+import urllib.parse
+from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.request import url2pathname
 
+from filelock import FileLock
+
+from cnnsweep.config.schema import Tracking
 from cnnsweep.errors import UserError
-from cnnsweep.tracking.credentials import redact, without_credentials
-from cnnsweep.tracking.server_check import expect_artifacts, expect_server
+from cnnsweep.tracking.credentials import brief, redact, without_credentials
 
 if TYPE_CHECKING:
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
     from mlflow.tracking import MlflowClient
+    from requests import Response
+    from sqlalchemy import Connection
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -24,84 +32,64 @@ ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # Else it prints two lines for every run that ends on a server, in the middle of ours.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # The follower retries by itself; MLflow's own seven retries would make a dead server cost minutes a call.
+    # The tracker retries by itself; MLflow's own seven retries would make a dead server cost minutes a call.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
+ANSWER_SECONDS, LOCK_SECONDS, ARTIFACT_SECONDS = 5, 120, 30
+CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write http://USER:PASSWORD@HOST:PORT"
 DRIVER = 'for PostgreSQL: pip install "cnnsweep[server]", and write postgresql+psycopg2://USER:PASSWORD@HOST/NAME'
+TEST_FILE = "cnnsweep.txt"
+"""A small file beside the runs' folders. It stays: not every store lets its users remove files."""
 _log = logging.getLogger("cnnsweep.mlflow")
 
 
-def open_store(tracking: Mapping[str, Any]) -> str:
+def open_store(tracking: Tracking) -> str:
     """Create or reach the store and its experiment; return its URI.
 
-    Raises UserError where the directory cannot be written, the server does not answer, lets us not in or has no place
-    for files that we can reach, or the experiment was deleted.
+    Raises UserError where the directory cannot be written, the server does not answer, denies access or keeps its
+    files where this machine cannot write, or the experiment was deleted.
     """
-    folder = _writable(Path(tracking["dir"]).absolute())
-    if tracking["uri"] is None:
+    folder = Path(tracking.dir).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"tracking.dir: {folder} cannot be written ({error.strerror}); set another") from None
+    if tracking.uri is None:
         uri = f"sqlite:///{folder / 'mlflow.db'}"
-        with _alone(folder / ".mlflow.lock"):
-            _open_experiment(uri, tracking["experiment"], (folder / "artifacts").as_uri())
+        with FileLock(folder / ".mlflow.lock", LOCK_SECONDS):  # two processes cannot both create the tables
+            _open_experiment(uri, tracking.experiment, (folder / "artifacts").as_uri())
         return uri
-    uri = without_credentials(tracking["uri"])
-    served = uri.startswith(("http://", "https://"))
-    if served:
-        _prepare()
-        expect_server(uri, tracking["experiment"])
-    elif not uri.startswith("sqlite"):
-        _expect_database(uri)
-    location = _open_experiment(uri, tracking["experiment"], None)
-    if served:
-        expect_artifacts(uri, location)
+    uri = without_credentials(tracking.uri)
+    if is_server(uri):
+        _expect_server(uri, tracking.experiment)
+        expect_artifacts(uri, _open_experiment(uri, tracking.experiment))
+    else:
+        _open_experiment(uri, tracking.experiment)
     return uri
 
 
-def find_store(tracking: Mapping[str, Any]) -> str:
+def find_store(tracking: Tracking) -> str:
     """Return the URI of a store that exists already, creating nothing.
 
     Raises UserError where there is none, it is no MLflow store, its schema is of another MLflow version, or the
     server does not answer.
     """
-    if tracking["uri"] is None:
-        path = Path(tracking["dir"]).absolute() / "mlflow.db"
-        if not path.is_file():
-            advice = "run a sweep first, or say where it is: tracking.dir=DIR, or tracking=server tracking.uri=URL"
-            raise UserError(f"there is no MLflow store at {path}: {advice}")
-        uri = f"sqlite:///{path}"
-    else:
-        uri = without_credentials(tracking["uri"])
-    if uri.startswith(("http://", "https://")):
-        _prepare()
-        expect_server(uri, tracking["experiment"])
+    path = Path(tracking.dir).absolute() / "mlflow.db"
+    if tracking.uri is None and not path.is_file():
+        advice = "run a sweep first, or say where it is: tracking.dir=DIR, or tracking=server tracking.uri=URL"
+        raise UserError(f"there is no MLflow store at {path}: {advice}")
+    uri = f"sqlite:///{path}" if tracking.uri is None else without_credentials(tracking.uri)
+    if is_server(uri):
+        _expect_server(uri, tracking.experiment)
     else:
         _check_schema(uri)
     return uri
 
 
-def _check_schema(uri: str) -> None:
-    """MLflow itself would put its tables into any database that it is pointed at."""
-    import sqlalchemy as sa
-    from sqlalchemy.exc import SQLAlchemyError
-
-    _prepare()
-    from mlflow.store.db.utils import _get_latest_schema_revision
-    from mlflow.version import VERSION
-
-    engine = sa.create_engine(uri)
-    try:
-        with engine.connect() as connection:
-            found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-    except SQLAlchemyError as error:
-        reason = redact(str(getattr(error, "orig", None) or error)).splitlines()[0][:200]
-        raise UserError(f"{redact(uri)} is no MLflow store ({reason})") from None
-    finally:
-        engine.dispose()
-    if found != (expected := _get_latest_schema_revision()):
-        raise UserError(
-            f"the MLflow store {redact(uri)} has the schema {found}; MLflow {VERSION} reads {expected}. Install the "
-            f"MLflow that wrote it, or make a copy of it and bring it up to date: mlflow db upgrade {redact(uri)}"
-        )
+def is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
 
 
 def connect(uri: str) -> MlflowClient:
@@ -120,8 +108,83 @@ def find_experiment(client: MlflowClient, name: str) -> str:
     return str(found.experiment_id)
 
 
+def artifacts_at(uri: str, location: str) -> ArtifactRepository:
+    """Return the files at a location of the store with this URI."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(location, tracking_uri=uri)
+
+
+def local_folder(location: str) -> Path | None:
+    """Return the folder of a location that is on this machine.
+
+    >>> print(local_folder("file:///srv/a"), local_folder("mlflow-artifacts:/1/2"))
+    /srv/a None
+    """
+    parts = urllib.parse.urlsplit(location)
+    return Path(url2pathname(parts.path)) if parts.scheme in ("", "file") else None
+
+
+def expect_artifacts(uri: str, location: str) -> None:
+    """Raise UserError unless files can be written where the experiment's runs keep theirs; writes one."""
+    advice = "start the server with --artifacts-destination PLACE, then it passes the files on (for new experiments)"
+    local = local_folder(location)
+    if local and not local.is_dir() and urllib.parse.urlsplit(uri).hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise UserError(
+            f"tracking.uri: {uri} wants the files of its runs in {local}, a folder that this machine does not have\n"
+            f"mount it here, or {advice}; an experiment keeps its place: set tracking.experiment to a new one"
+        )
+    written: Future[None] = Future()
+    # Not by a pool, whose threads Python waits for at its end: the stores' own libraries try for minutes.
+    threading.Thread(target=_write_test_file, args=(uri, location, written), daemon=True).start()
+    try:
+        written.result(ARTIFACT_SECONDS)
+    except Exception as error:
+        reason = f"no answer within {ARTIFACT_SECONDS:g} s" if not written.done() else brief(error)
+        raise UserError(
+            f"tracking.uri: {uri} keeps the files of its runs in {redact(location)}, where none can be put ({reason})\n"
+            f"{advice}; or install and configure on this machine what {urllib.parse.urlsplit(location).scheme}: needs"
+        ) from None
+
+
+def _write_test_file(uri: str, location: str, written: Future[None]) -> None:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, TEST_FILE)
+            file.write_text("Written before a sweep begins, to see whether files can be put here.\n", encoding="utf-8")
+            artifacts_at(uri, location).log_artifact(str(file))
+        written.set_result(None)
+    except Exception as error:
+        written.set_exception(error)
+
+
+def _open_experiment(uri: str, name: str, artifacts: str | None = None) -> str:
+    """Find or create the experiment; return the location of its files."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    _prepare()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if not is_server(uri) and not uri.startswith("sqlite"):
+            _connection(uri).close()  # MLflow itself would try for 100 seconds
+        client = connect(uri)
+        if client.get_experiment_by_name(name) is None:
+            folder = re.sub(r"[^\w.-]+", "_", name).strip(".") or "experiment"
+            try:
+                client.create_experiment(name, artifact_location=artifacts and f"{artifacts}/{folder}")
+            except MlflowException:
+                if client.get_experiment_by_name(name) is None:  # else another process made it in between
+                    raise
+        return str(client.get_experiment(find_experiment(client, name)).artifact_location)
+    except (MlflowException, SQLAlchemyError, ImportError) as error:
+        advice = f"\n{DRIVER}" if isinstance(error, ImportError) else ""
+        reason = f"{brief(error, 300)}{advice}"
+        raise UserError(f"the MLflow store {redact(uri)} cannot be used: {reason}") from None
+
+
 class _Demoted(logging.Handler):
-    """Hands a library's records on as our own informational ones: to the log file, not to the terminal."""
+    """Passes a library's records on as our own informational ones: to the log file, not to the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _log.info("%s: %s", record.name, redact(record.getMessage()))
@@ -138,69 +201,75 @@ def _prepare() -> None:
         logger.propagate = False
 
 
-def _writable(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"tracking.dir: {folder} cannot be written ({error.strerror}); set another") from None
-    return folder
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock between processes. SQLite's own: it is portable, and gone when its holder dies."""
-    lock = sqlite3.connect(path, timeout=120, isolation_level=None)
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
-        yield
-    finally:
-        lock.close()
-
-
-def _expect_database(uri: str) -> None:
-    """MLflow itself would try for 100 seconds, whatever is wrong."""
+def _connection(uri: str) -> Connection:
+    """A connection that keeps nothing open once it is closed."""
     import sqlalchemy as sa
-    from sqlalchemy.exc import SQLAlchemyError
 
-    try:
-        engine = sa.create_engine(uri)
-        try:
-            engine.connect().close()
-        finally:
-            engine.dispose()
-    except (SQLAlchemyError, ImportError) as error:
-        raise _unusable(uri, error) from None
+    return sa.create_engine(uri, poolclass=sa.NullPool).connect()
 
 
-def _unusable(uri: str, error: Exception) -> UserError:
-    lines = redact(str(error)).strip().splitlines() or [type(error).__name__]
-    advice = f"\n{DRIVER}" if isinstance(error, ImportError) else ""
-    return UserError(f"the MLflow store {redact(uri)} cannot be used: {lines[0][:300]}{advice}")
-
-
-def _open_experiment(uri: str, name: str, artifacts: str | None) -> str:
-    """Find or create the experiment; return where it keeps its files."""
-    from sqlalchemy.exc import SQLAlchemyError
+def _check_schema(uri: str) -> None:
+    """Raise UserError for another schema; MLflow itself would put its tables into any database."""
+    import sqlalchemy as sa
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
     _prepare()
-    from mlflow.exceptions import MlflowException
+    from mlflow.store.db.utils import _get_latest_schema_revision
+    from mlflow.version import VERSION
 
     try:
-        client = connect(uri)
-        if client.get_experiment_by_name(name) is None:
-            try:
-                location = artifacts and f"{artifacts}/{_file_name(name)}"
-                client.create_experiment(name, artifact_location=location)
-            except MlflowException:
-                if client.get_experiment_by_name(name) is None:  # else another process made it in between
-                    raise
-        return str(client.get_experiment(find_experiment(client, name)).artifact_location)
-    except (MlflowException, SQLAlchemyError, ImportError) as error:
-        raise _unusable(uri, error) from None
+        with _connection(uri) as connection:
+            found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    except SQLAlchemyError as error:
+        reason = brief(error.orig if isinstance(error, DBAPIError) and error.orig else error)
+        raise UserError(f"{redact(uri)} is no MLflow store ({reason})") from None
+    if found != (expected := _get_latest_schema_revision()):
+        raise UserError(
+            f"the MLflow store {redact(uri)} has the schema {found}; MLflow {VERSION} reads {expected}. Install the "
+            f"MLflow that wrote it, or make a copy of it and bring it up to date: mlflow db upgrade {redact(uri)}"
+        )
 
 
-def _file_name(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "experiment"
+def _expect_server(uri: str, experiment: str) -> None:
+    """Raise UserError unless an MLflow server answers at `uri` and grants access."""
+    _prepare()
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    try:
+        answer = http_request(
+            get_default_host_creds(uri),
+            "/api/2.0/mlflow/experiments/get-by-name",
+            "GET",
+            max_retries=0,
+            raise_on_status=False,
+            timeout=ANSWER_SECONDS,
+            params={"experiment_name": experiment},
+        )
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"tracking.uri: no answer from {uri} within {ANSWER_SECONDS} s ({brief(error)})\n"
+            "start it (mlflow server), correct the address, or use tracking=local"
+        ) from None
+    content: object = None
+    with contextlib.suppress(ValueError):
+        content = answer.json()
+    content = content if isinstance(content, dict) else {}
+    known = answer.status_code == 200 and "experiment" in content
+    missing = answer.status_code == 404 and content.get("error_code") == "RESOURCE_DOES_NOT_EXIST"
+    if not known and not missing:
+        raise UserError(f"tracking.uri: {_refusal(uri, answer, content.get('message'))}")
+
+
+def _refusal(uri: str, answer: Response, message: object) -> str:
+    if answer.status_code == 401:
+        return f"{uri} does not accept the user name and password (401)\n{CREDENTIALS}"
+    if answer.status_code == 403 and "Host header" in answer.text:
+        host = urllib.parse.urlsplit(uri).netloc
+        return f"{uri} does not know itself by that name (403)\nstart it with --allowed-hosts '{host}' among the others"
+    if answer.status_code == 403:
+        return f"{uri} forbids this user to read experiments (403)\n{CREDENTIALS}"
+    if message:
+        return f"{uri} answers with an error ({answer.status_code}): {brief(message)}"
+    return f"what answers at {uri} is no MLflow server (status {answer.status_code}); correct the host, port or path"

@@ -1,10 +1,9 @@
-"""MLflow as a follower of the journal: each event is sent in order, at least once, and changes the store once.
+"""Logging to MLflow by following the journal: each event is sent in order, at least once, and counts once.
 
-A background thread does the sending, so that a slow or dead server never holds up training. What makes sending
-twice harmless: metrics carry the event's own time, so MLflow drops a repeated point; a run is looked up by its
-tags before it is created where an earlier attempt may have created it; params and tags are the same each time.
-How far the sending has come, and which run belongs to which trial, stands in `tracking.jsonl` in the sweep's
-folder.
+A background thread sends the events, so that a slow or dead server never delays training. Sending twice is harmless:
+metrics carry the event's own time, so MLflow drops a repeated point; a run is looked up by its tags before it is
+created where an earlier attempt may have created it; params and tags are the same each time. `tracking.jsonl` in the
+sweep's folder records how many events were sent, and the run of each trial.
 """
 
 from __future__ import annotations
@@ -13,125 +12,87 @@ import contextlib
 import json
 import logging
 import threading
-from collections import deque
+from collections import UserDict, deque
 from collections.abc import Callable, Iterable, Mapping
-from functools import reduce
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, Protocol
 
-from cnnsweep.tracking.credentials import redact
-from cnnsweep.tracking.run_updates import Event, Records, Write, merge
-from cnnsweep.tracking.run_writer import Runs, is_lasting
-from cnnsweep.tracking.store import open_store
+from cnnsweep.journal.events import Event
+from cnnsweep.tracking.credentials import brief
+from cnnsweep.tracking.run_updates import RunUpdate, RunUpdates, by_run, combine
+from cnnsweep.tracking.run_writer import RunWriter, is_lasting
 
-__all__ = ["Follower", "NullTracker", "Tracker", "open_store"]
-
-LINGER = 0.5
-"""Seconds for which events are gathered before they are sent: fewer, larger requests."""
-BATCH = 200
-"""So many are enough not to wait for more."""
-MOST = 5000
-"""Events sent together where the store is slower than the sweep: a trial's epochs that meet cost one call, not five."""
+FILE = "tracking.jsonl"
+GATHER_SECONDS, ENOUGH, MOST = 0.5, 200, 5000
+"""Events are gathered for so long or until there are enough, and so many at most are sent together: fewer requests."""
 BACKOFF = (1, 2, 4, 8, 15, 30)
+"""Seconds between attempts."""
 PATIENCE = 8
 """Attempts at one request that a server, though it answers, refuses with an error of its own."""
 _log = logging.getLogger("cnnsweep.tracking")
 
 
-class Follower(Protocol):
-    """What the sweep needs of a tracker."""
-
-    def log(self, event: Event) -> None: ...
-    def flush(self, timeout: float) -> int: ...
-    def close(self, timeout: float) -> int: ...
+class _ClosedError(Exception):
+    pass
 
 
-class NullTracker:
-    """Follows nothing."""
-
-    trouble: str | None = None
-
-    def __init__(self) -> None:
-        self.runs: dict[int | None, str] = {}
-
-    def log(self, event: Event) -> None:
-        """Forget the event."""
-
-    def catch_up(self, events: Iterable[Event]) -> None:
-        """Forget the events."""
-
-    def flush(self, timeout: float = 0) -> int:  # noqa: ARG002
-        return 0
-
-    def close(self, timeout: float = 0) -> int:  # noqa: ARG002
-        return 0
-
-
-class Progress:
-    """How many events the store has, and the run of each trial; a file that only grows."""
+class Progress(UserDict[int | None, str]):
+    """The run id of each trial, the sweep's under None, and how many events were sent; in a file that only grows."""
 
     def __init__(self, path: Path) -> None:
-        self.sent = 0
-        self.runs: dict[int | None, str] = {}
-        for line in path.read_bytes().splitlines() if path.exists() else []:
-            self._take(line)
+        super().__init__()
+        self.sent, self.data = read_progress(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab", buffering=0)
         self._file.write(b"\n")  # a last line that was cut off by a crash ends here
-
-    @classmethod
-    def known(cls, path: Path) -> dict[int | None, str]:
-        """The runs that a progress file names; the file is only read."""
-        progress = cls.__new__(cls)
-        progress.sent, progress.runs = 0, {}
-        for line in path.read_bytes().splitlines() if path.exists() else []:
-            progress._take(line)
-        return progress.runs
 
     def note_sent(self, sent: int) -> None:
         self.sent = sent
         self._write({"sent": sent})
 
-    def note_run(self, trial: int | None, run: str) -> None:
-        self.runs[trial] = run
+    def __setitem__(self, trial: int | None, run: str) -> None:
+        self.data[trial] = run
         self._write({"trial": trial, "run": run})
 
-    def forget(self) -> None:
-        self.sent = 0
-        self.runs.clear()
+    def clear(self) -> None:
+        self.sent, self.data = 0, {}
         self._write({"forget": True})
 
     def close(self) -> None:
         self._file.close()
 
-    def _write(self, line: Mapping[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # a full disk: what is not noted is sent again, which changes nothing
+    def _write(self, line: Mapping[str, object]) -> None:
+        with contextlib.suppress(OSError):  # a full disk: events of which this is not noted are sent again
             self._file.write(json.dumps(line).encode() + b"\n")
 
-    def _take(self, line: bytes) -> None:
+
+def read_progress(path: Path) -> tuple[int, dict[int | None, str]]:
+    """Return how many events were sent, and the run ids by trial, as a progress file has them."""
+    sent: int = 0
+    runs: dict[int | None, str] = {}
+    for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
             note = json.loads(line)
         except ValueError:
-            return
+            continue
         if "sent" in note:
-            self.sent = note["sent"]
+            sent = note["sent"]
         elif "run" in note:
-            self.runs[note["trial"]] = note["run"]
+            runs[note["trial"]] = note["run"]
         elif "forget" in note:
-            self.sent, self.runs = 0, {}
+            sent, runs = 0, {}
+    return sent, runs
 
 
 class Tracker:
     """Sends a sweep's events to MLflow. After a restart, `catch_up` with the whole journal comes first."""
 
-    def __init__(self, uri: str, experiment: str, folder: Path, tags: Mapping[str, Any]) -> None:
-        self._place = redact(uri)
-        self._progress = Progress(folder / "tracking.jsonl")
-        self._records = Records(folder, tags)
-        self._sink = Runs(uri, experiment, self._progress)
+    def __init__(self, uri: str, experiment: str, folder: Path, tags: Mapping[str, object]) -> None:
+        self._progress = Progress(folder / FILE)
+        self._updates = RunUpdates(folder, tags)
+        self._writer = RunWriter(uri, experiment, self._progress)
         self._queue: deque[Event] = deque()
-        self._taken = 0
+        self._seen = 0
         self._wake = threading.Condition()
         self._hurry = self._closing = False
         self._down: str | None = None
@@ -141,7 +102,7 @@ class Tracker:
     @property
     def runs(self) -> dict[int | None, str]:
         """The run id of each trial's number, and of the sweep under None, as far as they are created."""
-        return dict(self._progress.runs)
+        return dict(self._progress)
 
     @property
     def trouble(self) -> str | None:
@@ -161,7 +122,7 @@ class Tracker:
             self._thread.start()
 
     def catch_up(self, events: Iterable[Event]) -> None:
-        """Take a journal from its beginning; what the store has already is not sent again."""
+        """Take a journal from its beginning; events that the store has already are not sent again."""
         for event in events:
             self.log(event)
 
@@ -175,7 +136,7 @@ class Tracker:
             return len(self._queue)
 
     def close(self, timeout: float = 10) -> int:
-        """Flush, then stop the thread; what was not sent waits in the journal for the next `catch_up`."""
+        """Flush, then stop the thread; events that were not sent wait in the journal for the next `catch_up`."""
         left = self.flush(timeout)
         with self._wake:
             self._closing = True
@@ -187,89 +148,75 @@ class Tracker:
         return left
 
     def _work(self) -> None:
-        if not self._opened():
-            return
-        while batch := self._gather():
-            groups = merge(write for event in batch for write in self._writes(event))
-            for group in groups:
-                if self._closing or not self._deliver(group):
-                    return
-            if self._taken > self._progress.sent:
-                self._progress.note_sent(self._taken)
-            with self._wake:
-                for _ in batch:
-                    self._queue.popleft()
-                self._wake.notify_all()
+        with contextlib.suppress(_ClosedError):
+            self._attempt(self._writer.open, give_up=False)
+            while True:
+                batch = self._gather()
+                for updates in by_run(update for event in batch for update in self._updates_of(event)):
+                    self._deliver(updates)
+                if self._seen > self._progress.sent:
+                    self._progress.note_sent(self._seen)
+                with self._wake:
+                    for _ in batch:
+                        self._queue.popleft()
+                    self._wake.notify_all()
 
     def _gather(self) -> list[Event]:
         with self._wake:
             self._wake.wait_for(lambda: self._queue or self._closing)
-            self._wake.wait_for(lambda: self._hurry or self._closing or len(self._queue) >= BATCH, LINGER)
-            return [] if self._closing else list(islice(self._queue, MOST))
+            self._wake.wait_for(lambda: self._hurry or self._closing or len(self._queue) >= ENOUGH, GATHER_SECONDS)
+            self._expect_open()
+            return list(islice(self._queue, MOST))
 
-    def _writes(self, event: Event) -> list[Write]:
-        self._taken += 1
+    def _updates_of(self, event: Event) -> list[RunUpdate]:
+        self._seen += 1
         try:
-            writes = self._records.writes(event)
+            updates = list(self._updates.of(event))
         except Exception as error:
-            self._skip(f"event {self._taken}", error)
+            self._skip(f"event {self._seen}", error)
             return []
-        return writes if self._taken > self._progress.sent else []
+        return updates if self._seen > self._progress.sent else []
 
-    def _opened(self) -> bool:
-        return self._until_done(self._sink.open, lambda _: False)
+    def _deliver(self, updates: list[RunUpdate]) -> None:
+        """Send one run's updates in one go, or one by one where that fails; skip the one that is to blame."""
+        whole = combine(updates)
+        error = self._attempt(lambda: self._writer.send(whole))
+        if error and len(updates) > 1:
+            for update in updates:
+                self._deliver([update])
+        elif error:
+            self._skip("the sweep" if whole.trial is None else f"trial {whole.trial}", error)
 
-    def _deliver(self, group: list[Write]) -> bool:
-        """Send one run's writes in one go; False where the tracker was closed before they arrived."""
-        whole = reduce(Write.then, group)
-        given_up: list[Exception] = []
-
-        def give_up(error: Exception) -> bool:
-            given_up.append(error)
-            return True
-
-        if not self._until_done(lambda: self._sink.send(whole), give_up):
-            return False
-        if given_up and len(group) > 1:  # find the one that is to blame
-            return all(self._deliver([write]) for write in group)
-        if given_up:
-            self._skip("the sweep" if whole.trial is None else f"trial {whole.trial}", given_up[0])
-        return True
-
-    def _until_done(self, action: Callable[[], None], give_up: Callable[[Exception], bool]) -> bool:
-        """Repeat `action` until it works or is hopeless; False where the tracker was closed before."""
+    def _attempt(self, action: Callable[[], None], give_up: bool = True) -> Exception | None:
+        """Repeat `action` until it works; where it is hopeless and may be given up, return its error."""
+        found: Exception | None = None
         for attempt in count():
+            self._expect_open()
             try:
                 action()
-            except Exception as error:  # whatever goes wrong with tracking must not end the sweep
-                hopeless = is_lasting(error) or (attempt >= PATIENCE and self._sink.answers())
-                if hopeless and give_up(error):
+                break
+            except Exception as error:  # a fault of tracking must not end the sweep
+                if give_up and (is_lasting(error) or (attempt >= PATIENCE and self._writer.answers())):
+                    found = error
                     break
                 _log.warning("attempt %d: %s", attempt + 1, brief(error))
-                self._down = brief(error)
-                self._sink.doubtful = True
-                if self._pause(attempt):
-                    return False
-            else:
-                break
+                self._down = brief(error, 100)
+                self._writer.doubtful = True
+            self._pause(attempt)
         self._down = None
-        return True
+        return found
 
-    def _pause(self, attempt: int) -> bool:
-        """Wait before another attempt, less while someone waits in `flush`; True where closed."""
+    def _pause(self, attempt: int) -> None:
+        """Wait before another attempt, less while `flush` waits."""
         with self._wake:
             hurried = self._hurry
             seconds = 1 if hurried else BACKOFF[min(attempt, len(BACKOFF) - 1)]
             self._wake.wait_for(lambda: self._closing or (self._hurry and not hurried), seconds)
-            return self._closing
 
-    def _skip(self, what: str, error: Exception) -> None:
-        self._skipped.append(f"{what}: {brief(error)}")
+    def _expect_open(self) -> None:
+        if self._closing:
+            raise _ClosedError
+
+    def _skip(self, entry: str, error: Exception) -> None:
+        self._skipped.append(f"{entry}: {brief(error, 100)}")
         _log.warning("not logged: %s", self._skipped[-1])
-
-
-def brief(error: Exception) -> str:
-    """Return an error's first line, without credentials, short enough for the screen."""
-    told = redact(str(error)).strip().splitlines()
-    lines = [line for line in told if not line.startswith("(raised as a result")] or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 100 else f"{lines[0][:99]}…"

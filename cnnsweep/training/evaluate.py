@@ -1,50 +1,111 @@
-"""The one look at the test set: a job that evaluates the best trial's network and writes it as people load it."""
+"""Final evaluation: a network is measured on the test set, once, saved, and shown in pictures."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
+import re
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from cnnsweep.data.loading import Dataset, open_saved
-from cnnsweep.training import checkpoint
-from cnnsweep.training.train import EVAL_BATCH, batched, build_model
+from cnnsweep.data.arrays import Array, Dataset
+from cnnsweep.data.storage import open_saved
+from cnnsweep.models.fine_tuning import blocks
+from cnnsweep.training import checkpoint, pictures
+from cnnsweep.training.train import EVAL_BATCH, batched, build_model, train
+from cnnsweep.trial import EpochReport, TrialSpec
+
+if TYPE_CHECKING:
+    import keras
+    from matplotlib.figure import Figure
 
 LABELS = "labels.json"
-"""Beside model.keras: the classes' names, the shape of an image, and what its values are multiplied with for 0..1."""
+"""Beside model.keras: the classes' names, the shape of an image, and the factor by which its values become 0..1."""
+MISTAKES, CLASSES, BLOCKS = 18, 10, 5
+"""At most so many are shown."""
 
 
 @dataclass(frozen=True)
 class FinalSpec:
-    """Which trial to evaluate, and where to write its model."""
+    """A trial to evaluate, to draw or to train to its end."""
 
-    number: int
-    config: Mapping[str, Any]
-    seed: int
-    folder: Path
-    data: Path
-    output: Path
+    trial: TrialSpec
+    output: Path | None = None
+    """The folder for its model; None: it is not saved."""
 
 
-def evaluate_best(spec: FinalSpec) -> Generator[None, bool, dict[str, Any]]:
-    """Restore the best epoch's weights, measure on the test set and save the model; returns the metrics."""
-    data = open_saved(spec.data)
-    model = build_model(spec.config, data, spec.seed)
-    checkpoint.load(spec.folder / checkpoint.BEST, model, with_optimizer=False)
+class Final(TypedDict):
+    """The final evaluation: test_accuracy and test_loss, measured on so many images."""
+
+    metrics: dict[str, float]
+    images: int
+
+
+class Refit(TypedDict):
+    """The evaluation of a network trained on all data; `right` and `images` are counts for each class."""
+
+    test_accuracy: float
+    test_loss: float
+    parameters: int
+    right: list[int]
+    images: list[int]
+
+
+def evaluate_best(spec: FinalSpec) -> Generator[None, bool, Final]:
+    """A job: restore the best epoch's weights, measure on the test set and save the model."""
+    model, data = _restore(spec.trial, checkpoint.BEST)
     measured = model.evaluate(**batched(data.x_test, data.y_test, EVAL_BATCH), verbose=0, return_dict=True)
-    write_model(spec.output, model, data)
+    if spec.output is not None:
+        write_model(spec.output, model, data)
     metrics = {"test_accuracy": float(measured["accuracy"]), "test_loss": float(measured["loss"])}
     return {"metrics": metrics, "images": len(data.x_test)}
     yield
 
 
-def write_model(folder: Path, model: Any, data: Dataset) -> None:
+def _restore(trial: TrialSpec, name: str) -> tuple[keras.Model, Dataset]:
+    data = open_saved(trial.data)
+    model = build_model(trial.config, data, trial.seed)
+    checkpoint.load(trial.folder / name, model, with_optimizer=False)
+    return model, data
+
+
+def with_validation(data: Dataset) -> Dataset:
+    """Add the validation images to the training images; validation metrics then mean nothing."""
+    return dataclasses.replace(
+        data,
+        x_train=np.concatenate([data.x_train, data.x_val]),
+        y_train=np.concatenate([data.y_train, data.y_val]),
+        digest=f"{data.digest[:11]}+val",
+    )
+
+
+def refit(spec: FinalSpec) -> Generator[EpochReport, bool, Refit]:
+    """A job: train to the end, then measure the last epoch's network on the test set."""
+    result = yield from train(spec.trial)
+    if result.status == "failed":
+        raise RuntimeError(result.reason)
+    model, data = _restore(spec.trial, checkpoint.LAST)
+    measured = model.evaluate(data.x_test, data.y_test, batch_size=EVAL_BATCH, verbose=0, return_dict=True)
+    predicted = model.predict(data.x_test, batch_size=EVAL_BATCH, verbose=0).argmax(axis=1)
+    right = np.bincount(data.y_test[predicted == data.y_test], minlength=data.classes)
+    if spec.output is not None:
+        write_model(spec.output, model, data)
+    return {
+        "test_accuracy": float((predicted == data.y_test).mean()),
+        "test_loss": float(measured["loss"]),
+        "parameters": int(model.count_params()),
+        "right": right.tolist(),
+        "images": np.bincount(data.y_test, minlength=data.classes).tolist(),
+    }
+
+
+def write_model(folder: Path, model: keras.Model, data: Dataset) -> None:
     """Write model.keras and mlflow_model/, a folder that mlflow.keras.load_model takes, with a signature."""
     import mlflow.keras
     from mlflow.models import ModelSignature
@@ -57,17 +118,100 @@ def write_model(folder: Path, model: Any, data: Dataset) -> None:
     shutil.rmtree(folder / "mlflow_model", ignore_errors=True)
     (folder / "mlflow_model").mkdir()
     single = np.dtype("float32")
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(single, (-1, *data.input_shape), name=None)]),
-        outputs=Schema([TensorSpec(single, (-1, data.classes), name=None)]),
-    )
-    # Without the list MLflow starts a process that loads the model to guess it: 12 s instead of 0.3 s.
-    packages = ["keras", "numpy", "tensorflow"]
-    requirements = [f"{name}=={importlib.metadata.version(name)}" for name in packages]
     mlflow.keras.save_model(
         model,
         str(folder / "mlflow_model"),
-        signature=signature,
+        signature=ModelSignature(
+            inputs=Schema([TensorSpec(single, (-1, *data.input_shape), name=None)]),
+            outputs=Schema([TensorSpec(single, (-1, data.classes), name=None)]),
+        ),
         input_example=np.asarray(data.x_val[:2], dtype="float32"),
-        pip_requirements=requirements,
+        # Without the list MLflow starts a process that loads the model to guess it: 12 s instead of 0.3 s.
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("keras", "numpy", "tensorflow")],
     )
+
+
+def draw_gallery(spec: FinalSpec) -> Generator[None, bool, str]:
+    """A job: write the confusion matrix, mistakes, filters and feature maps as PNGs; returns their folder.
+
+    Data that are no pictures (cached features, say) have the confusion matrix only.
+    """
+    model, data = _restore(spec.trial, checkpoint.BEST)
+    folder = spec.trial.folder / "artifacts" / "gallery"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in _figures(data, model):
+        figure.savefig(folder / f"{name}.png", format="png", pil_kwargs={"compress_level": 3})
+    return str(folder)
+    yield
+
+
+def _figures(data: Dataset, model: keras.Model) -> Iterator[tuple[str, Figure]]:
+    predicted, names = model.predict(data.x_val, batch_size=EVAL_BATCH, verbose=0), data.class_names
+    matrix = np.zeros((data.classes, data.classes), int)
+    np.add.at(matrix, (data.y_val, predicted.argmax(axis=1)), 1)
+    yield "1_confusion_matrix", pictures.confusion_matrix(matrix, names)
+    if data.x_val.shape[-1] not in (1, 3):
+        return
+    wrong = np.flatnonzero(predicted.argmax(axis=1) != data.y_val)
+    wrong = wrong[np.argsort(-predicted[wrong].max(axis=1), kind="stable")][:MISTAKES]
+    if len(wrong):
+        guesses = [f"said {names[predicted[i].argmax()]} ({predicted[i].max():.0%})" for i in wrong]
+        texts = [f"{names[data.y_val[i]]}\n{guess}" for i, guess in zip(wrong, guesses, strict=True)]
+        yield "2_most_confident_mistakes", pictures.mistakes(_images(data, wrong), texts)
+    kernel = first_kernel(model)
+    if kernel is not None:
+        yield "3_first_layer_filters", pictures.filters(kernel)
+    # Of each class the image that the network is most confident of.
+    classes = np.unique(data.y_val)[:CLASSES]
+    examples = np.array([np.argmax(np.where(data.y_val == label, predicted[:, label], -1.0)) for label in classes])
+    labels = [names[data.y_val[i]] for i in examples]
+    for block, maps in block_outputs(model, data.x_val[examples]).items():
+        yield f"4_feature_maps_{block}", pictures.feature_maps(_images(data, examples), maps, labels)
+
+
+def _images(data: Dataset, chosen: Array) -> Array:
+    return np.asarray(data.x_val[chosen], "float32") * data.scale
+
+
+def first_kernel(model: keras.Model) -> Array | None:
+    """The weights of the first convolution, (height, width, channels, filters)."""
+    for layer in _all_layers(model):
+        kernel = getattr(layer, "kernel", None)
+        if kernel is not None and len(kernel.shape) == 4:
+            return np.asarray(kernel)
+    return None
+
+
+def _all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """All layers in order, a nested model's in its place."""
+    for layer in model.layers:
+        yield from _all_layers(layer) if hasattr(layer, "layers") else (layer,)
+
+
+def block_outputs(model: keras.Model, images: Array) -> dict[str, Array]:
+    """The feature maps of each block, before its pooling; of a backbone's many blocks some, from first to last."""
+    import keras
+
+    if "backbone" in [layer.name for layer in model.layers]:
+        operations = model.operations
+        into = next(i for i, operation in enumerate(operations) if operation.name == "backbone") - 1
+        images = keras.Model(model.inputs, operations[into].output).predict(images, verbose=0)
+        model = model.get_layer("backbone")
+        ends = [model.layers[start - 1] for start in blocks(model.layers)[1:]] + model.layers[-1:]
+        digits = len(str(len(ends)))  # so that they sort
+        outputs = _spread({f"block_{n:0{digits}}": layer.output for n, layer in enumerate(ends, start=1)})
+    else:
+        ends = [layer for layer in model.layers if re.fullmatch(r"block\d+_activation", layer.name)]
+        outputs = {layer.name.partition("_")[0].replace("block", "block_"): layer.output for layer in ends}
+    if not outputs:
+        return {}
+    values = keras.Model(model.inputs, list(outputs.values())).predict(images, verbose=0)
+    values = values if isinstance(values, list) else [values]
+    return dict(zip(outputs, map(np.asarray, values), strict=True))
+
+
+def _spread(found: Mapping[str, keras.KerasTensor]) -> dict[str, keras.KerasTensor]:
+    """At most `BLOCKS` of them, the first and the last included."""
+    names = list(found)
+    places = np.linspace(0, len(names) - 1, min(BLOCKS, len(names)))
+    return {names[round(i)]: found[names[round(i)]] for i in places}

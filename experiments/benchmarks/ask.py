@@ -1,6 +1,6 @@
 """How long an ask takes, in processor time: `python experiments/benchmarks/ask.py [TRIALS [SEARCH ...]]`.
 
-Slow searches make their proposals ahead, while workers are busy: told apart are that time and what a free worker waits.
+Slow searches make their proposals ahead, while workers are busy; that time is shown beside what a free worker waits.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import time
 
 from cnnsweep.config.compose import compose
 from cnnsweep.config.objective import Objective
-from cnnsweep.search.search import build
-from cnnsweep.search_space.problem import pose
+from cnnsweep.search.registry import build, searches
+from cnnsweep.search_space.problem import make_problem
 
-SEARCHES = ("random", "bayesian", "hyperband", "asha", "tpe", "gp", "cmaes", "qmc", "nsga2")
 ASKS = 10
 
 
@@ -33,7 +32,7 @@ def value(values: dict) -> float:
 def measure(search: str, trials: int) -> tuple[list[float], list[float]]:
     """Milliseconds made ahead, and milliseconds that a worker waited, for each ask after so many finished trials."""
     config = compose(["data=fashion_mnist", f"search={search}", f"budget.trials={trials + ASKS}"])
-    asked = build(config, pose(config, (28, 28, 1), 10), Objective.of("val_accuracy"))
+    asked = build(config, make_problem(config, (28, 28, 1), 10), Objective.of("val_accuracy"))
     ahead, waited = [], []
     for number in range(trials + ASKS):
         began = time.process_time()
@@ -53,7 +52,7 @@ def measure(search: str, trials: int) -> tuple[list[float], list[float]]:
 
 if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    for name in sys.argv[2:] or SEARCHES:
+    for name in sys.argv[2:] or [name for name in searches() if name != "grid"]:
         ahead, waited = measure(name, count)
-        told = [f"{statistics.median(found):7.1f} ms (longest {max(found):6.1f})" for found in (ahead, waited)]
-        print(f"{name:<10} ahead {told[0]}   a free worker waits {told[1]}", flush=True)
+        texts = [f"{statistics.median(found):7.1f} ms (longest {max(found):6.1f})" for found in (ahead, waited)]
+        print(f"{name:<10} ahead {texts[0]}   a free worker waits {texts[1]}", flush=True)

@@ -28,7 +28,6 @@ from unittest import mock
 import numpy as np
 
 from cnnsweep import cli
-from cnnsweep.sweep.loop import Sweep
 
 MOST_LINES = 11
 
@@ -147,6 +146,7 @@ OVERRIDES = {
     "training.learning_rate=inf": "learning_rate",
 }
 LINES = {
+    ("",): "''",
     ("frobnicate",): "frobnicate",
     ("rusume",): "resume",
     ("--confg-dir", "x"): "--config-dir",
@@ -178,12 +178,15 @@ LINES = {
     ("ui", "nothing"): "nothing",
     ("ui", "a", "b"): "a",
     ("resume", "a", "b"): "b",
+    ("plan", "--no-forcast"): "--no-forecast",
+    ("export", "--trial", "best"): "best",
+    ("train", "--config-dir", "/no/such/folder"): "/no/such/folder",
 }
 
 
 def journals() -> dict[str, tuple[str, str]]:
     """Journals that `resume` and what they say of each."""
-    head = {"event": "sweep", "time": 1.0, "id": "x", "format": 1}
+    head = {"event": "sweep", "time": 1.0, "id": "x", "name": "x", "format": 1, "config": {}}
     return {
         "empty": ("", "no event"),
         "zeros": ("\0" * 9 + "\n", "line 1"),
@@ -301,8 +304,8 @@ def run(arguments: Sequence[str]) -> tuple[Any, str]:
     """Run a command in this process; return its exit code, or what it raised, and its stderr."""
     said = io.StringIO()
     with (
-        mock.patch.object(Sweep, "run", side_effect=NotRefusedError),
-        mock.patch("cnnsweep.data.idx.download", side_effect=_no_download),
+        mock.patch("cnnsweep.sweep.loop.search", side_effect=NotRefusedError),
+        mock.patch("cnnsweep.data.mnist.download", side_effect=_no_download),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(said),
     ):

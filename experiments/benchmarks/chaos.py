@@ -150,7 +150,6 @@ class Chaos:
 
     def _check_nothing_lost(self) -> None:
         sweep = real.sweep_folder(self.folder)
-        assert sweep is not None
         content = (sweep / journal.FILE).read_bytes()
         if not content.startswith(self.seen):
             self.report.trials_lost.append("the journal no longer begins as it did at an earlier kill")
@@ -166,7 +165,7 @@ class Chaos:
             self.report.trials_lost.append(f"the last resume ended with {code}: {output[-2000:]}")
 
     def _compare(self) -> None:
-        told = real.ledger(self.folder)
+        state = real.state(self.folder)
         ended = [e["trial"] for e in real.events(self.folder) if e["event"] == "end"]
         self.report.trials_lost += [n for n in range(1, self.report.trials + 1) if n not in ended]
         self.report.trials_run_twice += sorted({n for n in ended if ended.count(n) > 1})
@@ -177,7 +176,7 @@ class Chaos:
         quiet = self.folder / "undisturbed"
         code, output = real.run(quiet, *CONFIG, f"budget.trials={self.report.trials}", patience=HOUR)
         assert code == 0, output
-        for row, expected in zip(real.table(told), real.table(real.ledger(quiet)), strict=True):
+        for row, expected in zip(real.table(state), real.table(real.state(quiet)), strict=True):
             if row[3] == "failed" and KILLED in row[4]:
                 self.report.failed_with_their_worker += 1
                 row, expected = (*row[:3], row[5]), (*expected[:3], expected[5][: len(row[5])])

@@ -1,4 +1,4 @@
-"""What computing a frozen backbone's features once is worth, and how fast a folder of images is decoded.
+"""Benchmark of the feature cache (a frozen backbone's features, computed once) and of decoding a folder of images.
 
 One run, one thing after another:
 
@@ -43,10 +43,12 @@ Rate = tuple[float, float]
 
 
 def decode_ours(folder: Path, scratch: Path) -> int:
+    from cnnsweep.config.compose import compose
     from cnnsweep.data import image_folder
 
-    config = {"dir": str(folder), "image_size": PIXELS, "resize": "crop", "color": "rgb", "skip_bad": False}
-    found = image_folder.load({**config, "cache": tempfile.mkdtemp(dir=scratch)})
+    cache = tempfile.mkdtemp(dir=scratch)
+    config = compose(["data=image_folder", f"data.dir={folder}", f"data.image_size={PIXELS}", f"data.cache={cache}"])
+    found = image_folder.load(config.data.argument())
     return len(found.x_train) + (0 if found.x_val is None else len(found.x_val))
 
 
@@ -73,7 +75,7 @@ def decoding(folder: Path) -> dict[str, Rate]:
     """The median of each way."""
     ways = {"ours": decode_ours, "keras": decode_keras}
     for decode in ways.values():
-        timed(decode, folder)  # TensorFlow's start is not what is measured; the files are in the page cache after this
+        timed(decode, folder)  # TensorFlow's start is not measured; the files are in the page cache after this
     rates: dict[str, list[Rate]] = {name: [] for name in ways}
     for number in range(PAIRS):
         for name in list(ways)[:: 1 if number % 2 else -1]:
@@ -164,7 +166,7 @@ def main() -> None:
     lines = ["# The features' cache, and decoding", ""]
     lines += [f"`python experiments/benchmarks/feature_cache.py`, {len(os.sched_getaffinity(0))} cores, "
               f"{platform.machine()}, Python {platform.python_version()}; load average before: {before:.1f}. "
-              "What each part does: see the head of the script.", ""]  # fmt: skip
+              "The parts are described at the head of the script.", ""]  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         if arguments.only != "heads":

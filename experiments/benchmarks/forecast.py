@@ -1,4 +1,4 @@
-"""How good is the forecast? A plan of a sweep on Fashion-MNIST, then the sweep itself, and the two compared.
+"""Benchmark of the forecast: a plan of a sweep on Fashion-MNIST is compared with the sweep itself.
 
 The plan calibrates for a few seconds, predicts the wall time of the whole sweep, and leaves its measurements to the
 sweep, which predicts each trial as it starts and learns from the epochs that it sees. Compared are each trial's time

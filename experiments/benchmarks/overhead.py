@@ -1,4 +1,4 @@
-"""What a sweep costs beside the training itself: a plain Keras loop, cnnsweep, and KerasTuner with MLflow autolog.
+"""The cost of a sweep beside the training itself: a plain Keras loop, cnnsweep, and KerasTuner with MLflow autolog.
 
 The same ten configurations, everything in one run, one after another:
 
@@ -116,6 +116,7 @@ def with_autolog(path: Path, folder: Path) -> float:
 def with_cnnsweep(path: Path, folder: Path, workers: int) -> float:
     from cnnsweep.config.compose import compose
     from cnnsweep.journal import journal
+    from cnnsweep.journal.events import TrialEnded, TrialStarted
     from cnnsweep.sweep import session
 
     overrides = [
@@ -126,9 +127,9 @@ def with_cnnsweep(path: Path, folder: Path, workers: int) -> float:
     ]  # fmt: skip
     outcome = session.start(compose(overrides), session.Watcher())
     events = journal.read(outcome.folder / "journal.jsonl")
-    ends = [e["time"] for e in events if e["event"] == "end"]
-    assert [e["status"] for e in events if e["event"] == "end"] == ["completed"] * 10
-    return max(ends) - min(e["time"] for e in events if e["event"] == "trial")
+    ends = [e for e in events if isinstance(e, TrialEnded)]
+    assert [e.status for e in ends] == ["completed"] * 10
+    return max(e.time for e in ends) - min(e.time for e in events if isinstance(e, TrialStarted))
 
 
 def no_training(spec: Any) -> Any:
@@ -145,6 +146,7 @@ def driver_only(path: Path, folder: Path, trials: int = 500) -> list[float]:
     """Milliseconds a trial: of the loop, from the first trial's start to the last one's end; and with the wait for all
     of it to be in the store. Then milliseconds that the journal takes for an epoch."""
     from cnnsweep.config.compose import compose
+    from cnnsweep.journal.events import EpochEnded, Event, SweepStopped, TrialEnded, TrialStarted
     from cnnsweep.journal.journal import Journal, read
     from cnnsweep.sweep import session
 
@@ -154,17 +156,17 @@ def driver_only(path: Path, folder: Path, trials: int = 500) -> list[float]:
     ]  # fmt: skip
     outcome = session.start(compose(overrides), session.Watcher(), job=no_training)
     done = time.time()
-    at: dict[str, list[float]] = {}
+    at: dict[type[Event], list[float]] = {}
     events = read(outcome.folder / "journal.jsonl")
     for event in events:
-        at.setdefault(event["event"], []).append(event["time"])
-    loop = at["end"][-1] - at["trial"][0]
-    written, epoch = Journal(folder / "journal.jsonl"), next(e for e in events if e["event"] == "epoch")
+        at.setdefault(type(event), []).append(event.time)
+    loop = at[TrialEnded][-1] - at[TrialStarted][0]
+    written, epoch = Journal(folder / "journal.jsonl"), next(e for e in events if isinstance(e, EpochEnded))
     began = time.perf_counter()
-    for number in range(1, 2001):
-        written.append("epoch", trial=1, epoch=number, metrics=epoch["metrics"])
+    for _ in range(2000):
+        written.append(epoch)
     journal = (time.perf_counter() - began) / 2000
-    return [1000 * loop / trials, 1000 * (loop + done - at["stop"][-1]) / trials, 1000 * journal]
+    return [1000 * loop / trials, 1000 * (loop + done - at[SweepStopped][-1]) / trials, 1000 * journal]
 
 
 CASES = {
@@ -196,7 +198,7 @@ def report(rounds: Times, driver: list[float]) -> str:
         return f"{times[size, over][0] / times[size, under][0]:.2f} ({between} in the single rounds)"
 
     lines = [
-        "# What a sweep costs beside the training itself",
+        "# The cost of a sweep beside the training itself",
         "",
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
         f"`python experiments/benchmarks/overhead.py`; {time.strftime('%Y-%m-%d')}.",

@@ -25,7 +25,7 @@ import yaml
 
 import cnnsweep
 from cnnsweep.config.compose import compose
-from cnnsweep.search_space import space
+from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.tracking.run_updates import text
 from cnnsweep.tracking.store import connect, open_store
 
@@ -36,13 +36,13 @@ BEGAN = 1_790_000_000_000
 def fill(folder: Path, trials: int, epochs: int, id_: str = "synthetic-20260101-000000") -> str:
     """Write a synthetic sweep into the store under `folder`; return its id."""
     config = compose([f"tracking.dir={folder}", "name=synthetic", f"budget.trials={trials}"])
-    uri = open_store(config["tracking"])
+    uri = open_store(config.tracking)
     client = connect(uri)
-    experiment = client.get_experiment_by_name(config["tracking"]["experiment"])
+    experiment = client.get_experiment_by_name(config.tracking.experiment)
     parent = uuid.uuid4().hex
     home = Path(experiment.artifact_location.removeprefix("file://")) / parent / "artifacts"
     home.mkdir(parents=True)
-    (home / "config.yaml").write_text(yaml.safe_dump(config))
+    (home / "config.yaml").write_text(yaml.safe_dump(config.plain()))
     end = BEGAN + trials * 30_000
     runs = [_run(parent, id_, experiment, BEGAN, end, home.as_uri())]
     tags = [
@@ -50,7 +50,7 @@ def fill(folder: Path, trials: int, epochs: int, id_: str = "synthetic-20260101-
         ("cnnsweep.sweep", id_, parent),
         ("cnnsweep.status", "completed", parent),
         ("cnnsweep.machine.workers", '["cpu0", "cpu1"]', parent),
-        ("cnnsweep.data.loading.validation", "6000", parent),
+        ("cnnsweep.data.validation", "6000", parent),
     ]
     params = [("name", "synthetic", parent), ("objective", "val_accuracy", parent)]
     points: list[tuple[Any, ...]] = []
@@ -58,7 +58,7 @@ def fill(folder: Path, trials: int, epochs: int, id_: str = "synthetic-20260101-
         ("sweep_seconds", trials * 30.0, end, 0, 0, parent),
         ("epochs", float(trials * epochs), end, 0, 0, parent),
     ]
-    searched, rng = space.read(config), np.random.default_rng(0)
+    searched, rng = parse_space(config), np.random.default_rng(0)
     for number in range(1, trials + 1):
         values, run = searched.draw(rng), uuid.uuid4().hex
         start = BEGAN + (number // 2) * 60_000

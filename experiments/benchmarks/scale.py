@@ -39,7 +39,7 @@ EPOCHS = 5
 PICTURE = 16_000
 """Bytes of the learning curves that a worker draws."""
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
-FOLLOWERS = ("state.json", "checkpoints")
+FOLLOWERS = ("checkpoints",)
 BAR = 1.2
 Figures = dict[str, Any]
 
@@ -102,18 +102,17 @@ class Pretended:
 
 def meter(trials: int) -> Any:
     """A watcher that reads the clocks at the first trial's start, at the last one's end, and when MLflow has all."""
+    from cnnsweep.journal.events import Event, TrialEnded, TrialStarted
     from cnnsweep.journal.journal import Journal
-    from cnnsweep.search.search import Search
-    from cnnsweep.sweep.catalog import Scribe
-    from cnnsweep.sweep.cleanup import Housekeeper
+    from cnnsweep.search.oracle import Oracle
+    from cnnsweep.sweep.finish import Cleanup
     from cnnsweep.sweep.session import Watcher
 
     spent: dict[str, float] = {}
     for what, owner, names in (
         ("journal", Journal, ("append",)),
-        ("search", Search, ("ask", "report", "end")),
-        ("state.json", Scribe, ("log",)),
-        ("checkpoints", Housekeeper, ("log",)),
+        ("search", Oracle, ("ask", "report", "end")),
+        ("checkpoints", Cleanup, ("log",)),
     ):
         for name in names:
             setattr(owner, name, _timed(getattr(owner, name), what, spent))
@@ -130,11 +129,11 @@ def meter(trials: int) -> Any:
             self.executor = sweep.executor._executor
             return contextlib.nullcontext()
 
-        def log(self, event: Mapping[str, Any]) -> None:
-            if event["event"] == "trial" and not self.marks:
+        def log(self, event: Event) -> None:
+            if isinstance(event, TrialStarted) and not self.marks:
                 self._mark()
                 self.tenths.append(time.thread_time())
-            if event["event"] == "end":
+            if isinstance(event, TrialEnded):
                 self._ended += 1
                 if self._ended % max(1, trials // 10) == 0:
                     self.tenths.append(time.thread_time())
@@ -190,7 +189,7 @@ def cnnsweep(trials: int, folder: Path, *overrides: str) -> Figures:
     outcome = session.start(config, watcher, job=_job())
     first, end, sent = watcher.marks
     each = {key: 1000 * (sent[key] - first[key]) / trials for key in sent if key not in ("wall", "rss")}
-    assert len(outcome.ledger.with_status("completed")) == trials, outcome.ledger.stop
+    assert len(outcome.state.with_status("completed")) == trials, outcome.state.stop
     assert watcher.waiting == 0, f"{watcher.waiting} events did not reach MLflow"
     followers = sum(each[name] for name in FOLLOWERS)
     tenths = 10_000 * np.diff(watcher.tenths) / trials
@@ -280,22 +279,23 @@ def afterwards(trials: int, folder: Path) -> Figures:
     found: Figures = {}
     for command in ("list", "report"):
         began = time.perf_counter()
-        told = [sys.executable, "-m", "cnnsweep", command, f"tracking.dir={folder / 'mlruns'}"]
-        subprocess.run(told, check=True, capture_output=True)
+        parts = [sys.executable, "-m", "cnnsweep", command, f"tracking.dir={folder / 'mlruns'}"]
+        subprocess.run(parts, check=True, capture_output=True)
         found[command] = time.perf_counter() - began
+    from cnnsweep.journal.events import Event, SweepResumed, TrialStarted
     from cnnsweep.sweep import resume, session
 
     class Clock(session.Watcher):
-        def log(self, event: Mapping[str, Any]) -> None:
-            if event["event"] in ("resume", "trial"):
-                found.setdefault(event["event"], time.perf_counter() - began)
+        def log(self, event: Event) -> None:
+            if isinstance(event, (SweepResumed, TrialStarted)):
+                found.setdefault(event.name, time.perf_counter() - began)
 
     began = time.perf_counter()
     overrides = [f"tracking.dir={folder / 'mlruns'}", f"budget.trials={trials + 1}"]
     session.conduct = functools.partial(session.conduct, job=_job())
-    outcome = resume.resume(resume.read([], overrides), Clock())
+    outcome = resume.resume([], overrides, Clock())
     assert outcome is not None
-    assert len(outcome.ledger.entries) == trials + 1
+    assert len(outcome.state.trials) == trials + 1
     return {**found, "rss": _peak()}
 
 
@@ -334,8 +334,8 @@ def measure(case: str, trials: int, folder: Path) -> Figures:
     if done.returncode:
         raise SystemExit(f"{case} with {trials} trials failed:\n{done.stderr[-3000:]}")
     figures = json.loads(done.stdout.splitlines()[-1])
-    told = ", ".join(f"{k} {v:.4g}" for k, v in figures.items() if isinstance(v, float))
-    print(f"{case} {trials}: {told} ({time.perf_counter() - began:.0f} s)", file=sys.stderr, flush=True)
+    words = ", ".join(f"{k} {v:.4g}" for k, v in figures.items() if isinstance(v, float))
+    print(f"{case} {trials}: {words} ({time.perf_counter() - began:.0f} s)", file=sys.stderr, flush=True)
     return figures
 
 
@@ -359,7 +359,7 @@ def run(wanted: Sequence[str], sizes: Sequence[int], so_far: Callable[[Mapping[s
 def table(found: Mapping[str, Any]) -> str:
     lines = [
         "| where | trials | trials a second | with the wait for MLflow | driver, ms a trial | loop | journal | "
-        "search | state.json, checkpoints | MLflow | other threads | MB at first, at most | kB a trial: journal | "
+        "search | checkpoints | MLflow | other threads | MB at first, at most | kB a trial: journal | "
         "store | artifacts |",
         "| --- |" + " ---: |" * 14,
     ]
@@ -394,10 +394,10 @@ def growth(found: Mapping[str, Any]) -> list[str]:
             line = f"- {NAMES[case]}, {more['trials']:,} against {less['trials']:,} trials: driver "
             line += f"**{more['cpu'] / less['cpu']:.2f}** times the time a trial"
             if case != "tune":
-                told = ", ".join(f"{name} {more['parts'][name] / value:.2f}" for name, value in less["parts"].items()
+                words = ", ".join(f"{name} {more['parts'][name] / value:.2f}" for name, value in less["parts"].items()
                                  if name != "other threads")  # fmt: skip
                 line += (
-                    f" (bar: at most {BAR}); {told}. Within the largest sweep the loop's thread took "
+                    f" (bar: at most {BAR}); {words}. Within the largest sweep the loop's thread took "
                     f"{more['tenths'][0]:.2f} ms a trial in its first tenth and {more['tenths'][1]:.2f} ms in its last"
                 )
             lines.append(line)

@@ -1,4 +1,4 @@
-"""What logging a trial costs: into a local SQLite file, and through an MLflow server, on SQLite and on PostgreSQL.
+"""The cost of logging a trial: into a local SQLite file, and through an MLflow server, on SQLite and on PostgreSQL.
 
     python experiments/benchmarks/server.py [--trials 100]
 
@@ -14,17 +14,20 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 import fake_sweeps
 import real_sweeps as real
 from postgres import Postgres, programs
 
+from cnnsweep.config.schema import Tracking
 from cnnsweep.journal import journal
-from cnnsweep.tracking.tracker import Tracker, open_store
+from cnnsweep.journal.events import EpochEnded, Event, SweepStarted, TrialEnded, TrialStarted
+from cnnsweep.sweep import loop
+from cnnsweep.tracking.store import open_store
+from cnnsweep.tracking.tracker import Tracker
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 EPOCHS = 5
@@ -38,22 +41,24 @@ def train(spec: TrialSpec) -> Iterator[EpochReport]:
     return TrialResult(spec.number, "completed", None, EPOCHS, {"parameters": 1000.0, "mmacs": 1.0})
 
 
-def record(folder: Path, trials: int) -> list[Mapping[str, Any]]:
+def record(folder: Path, trials: int) -> list[Event]:
     """The events of a sweep of so many trials."""
     wanted = ("space=cnn", "search=random", f"budget.trials={trials}", f"training.epochs={EPOCHS}")
     sweep = fake_sweeps.make(folder, wanted, job=train)
-    sweep.run()
+    loop.search(sweep)
     return [
-        event for event in journal.read(folder / journal.FILE) if event["event"] in ("sweep", "trial", "epoch", "end")
+        event
+        for event in journal.read(folder / journal.FILE)
+        if isinstance(event, (SweepStarted, TrialStarted, EpochEnded, TrialEnded))
     ]
 
 
-def measure(name: str, uri: str | None, events: list[Mapping[str, Any]], trials: int, folder: Path) -> str:
+def measure(name: str, uri: str | None, events: list[Event], trials: int, folder: Path) -> str:
     """One row: milliseconds a trial, where all wait and where each is waited for, and the sender's processor time."""
     figures: list[float] = []
     # Two servers' workers come up one after another, so the first pass is not counted. Each has runs of its own.
     for experiment, step in (("warm", len(events)), ("at once", len(events)), ("one by one", EPOCHS + 2)):
-        tracking = {"uri": uri, "dir": str(folder), "experiment": experiment, "tags": {}, "gallery": 0}
+        tracking = Tracking(uri=uri, dir=str(folder), experiment=experiment, tags={}, gallery=0, report=False)
         tracker = Tracker(open_store(tracking), experiment, folder / experiment, {})
         tracker.log(events[0])
         assert tracker.flush(real.PATIENCE) == 0, tracker.trouble

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -10,40 +12,51 @@ from typing import Any, Literal
 import keras_tuner
 import optuna
 from problem import EPOCHS, OBJECTIVE, problem, search_config
-from simulator import Searching
 
-from cnnsweep.search.oracle import Proposing, hyperparameters
-from cnnsweep.search.search import Proposal, Search, build
+from cnnsweep.search.oracle import Oracle, Proposal, Task
+from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import Problem
+from cnnsweep.search_space.space import Parameter, Space
 
 WAVE, KEPT = 27, 3
 TRIES = 1_000
 
 
-class OneEpochOracle(Proposing, keras_tuner.Oracle):
+class OneEpochOracle(Oracle):
     """Train 27 configurations for one epoch, continue the best 3 of all so far to the end, and so on."""
 
     promotes = True
 
-    def populate_space(self, trial_id: str) -> dict[str, Any]:  # noqa: ARG002
-        values = [t.hyperparameters.values for t in self.trials.values()]
-        first = [t for t in self.trials.values() if "tuner/trial_id" not in t.hyperparameters.values]
-        continued = {v["tuner/trial_id"] for v in values if "tuner/trial_id" in v}
-        ended = [t for t in first if t.status == "COMPLETED" and t.trial_id not in continued]
+    def next(self, id_: str) -> Proposal | Literal["wait", "done"]:
+        first = [p.id for p in self.proposals.values() if not p.continues]
+        continued = {p.continues for p in self.proposals.values() if p.continues}
         waves, rest = divmod(len(first), WAVE)
         if rest or len(continued) >= KEPT * waves:
-            return self._run(self.fresh(self.rng()), 1)
-        if any(t.status == "RUNNING" for t in first):
-            return {"status": "IDLE"}
-        best = max(ended, key=lambda t: t.score)
-        kept = {k: v for k, v in best.hyperparameters.values.items() if not k.startswith("tuner/")}
-        return self._run({**kept, "tuner/trial_id": best.trial_id}, EPOCHS)
-
-    def _run(self, values: dict[str, Any] | None, epochs: int) -> dict[str, Any]:
-        return {"status": "RUNNING", "values": {**(values or {}), "tuner/epochs": epochs}}
+            return Proposal(id_, self.propose() or {}, 1)
+        if set(first) & set(self.running):
+            return "wait"
+        ended = [t for t in self.trials.values() if t.status == "COMPLETED" and t.trial_id in first]
+        best = max((t for t in ended if t.trial_id not in continued), key=lambda t: t.score).trial_id
+        return Proposal(id_, self.values_of(best), EPOCHS, continues=best)
 
 
-class KerasTuner:
+class Contender:
+    """What the sweep's loop asks of a search from elsewhere; a subclass has `ask`, `report` and `end`."""
+
+    objective = OBJECTIVE
+    promotes = False
+
+    def prepare(self) -> None:
+        """Nothing is made ahead."""
+
+    def next_rung(self, proposal: str, epoch: int) -> float:  # noqa: ARG002
+        return math.inf
+
+    def left_at(self, epochs: int) -> str | None:  # noqa: ARG002
+        return None
+
+
+class KerasTuner(Contender):
     """One of KerasTuner's oracles, driven as its Tuner does, with a favour: no network that cannot be built costs it.
 
     Random draws are repeated until one can be, since each that cannot would lose its Hyperband a promotion.
@@ -64,7 +77,7 @@ class KerasTuner:
                 return "wait" if trial.status == "IDLE" else "done"
             chosen = trial.hyperparameters.values
             values = self._active(chosen)
-            if self._problem.judge(values).fault is None:
+            if self._problem.validate(values).fault is None:
                 return Proposal(trial.trial_id, values, chosen.get("tuner/epochs"), chosen.get("tuner/trial_id"))
             trial.status = "INVALID"
             self._oracle.end_trial(trial)
@@ -72,7 +85,7 @@ class KerasTuner:
 
     def _valid(self) -> dict[str, Any] | None:
         drawn = (self._draw() for _ in range(TRIES))
-        return next((v for v in drawn if v is None or self._problem.judge(self._active(v)).fault is None), None)
+        return next((v for v in drawn if v is None or self._problem.validate(self._active(v)).fault is None), None)
 
     def _active(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         active = self._problem.space.active(chosen)  # among its choices KerasTuner makes 0 of False
@@ -87,7 +100,7 @@ class KerasTuner:
         self._oracle.end_trial(trial)
 
 
-class Optuna:
+class Optuna(Contender):
     """An Optuna study used directly: suggestions by condition, a pruner; what cannot be built is pruned at once."""
 
     def __init__(self, study: optuna.Study, posed: Problem) -> None:
@@ -101,7 +114,7 @@ class Optuna:
             for p in self._problem.space.parameters:
                 if all(values.get(name) in allowed for name, allowed in p.when):
                     values[p.name] = _suggest(trial, p)
-            if self._problem.judge(values).fault is None:
+            if self._problem.validate(values).fault is None:
                 self._trials[str(trial.number)] = trial
                 return Proposal(str(trial.number), values)
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
@@ -129,29 +142,48 @@ def _suggest(trial: optuna.Trial, p: Any) -> Any:
     return trial.suggest_float(p.name, p.low, p.high, log=p.log)
 
 
-Make = Callable[[int], Searching]
+Make = Callable[[int], Oracle | Contender]
 
 
 def ours(*overrides: str) -> Make:
     """A search of this project: `ours("search=hyperband", "search.factor=2")`."""
 
-    def make(seed: int) -> Searching:
-        config = {**problem().config, "seed": seed, "search": search_config(overrides)}
+    def make(seed: int) -> Oracle | Contender:
+        config = problem().config.replace(seed=seed, search=search_config(overrides))
         return build(config, replace(problem(), config=config), OBJECTIVE)
 
     return make
 
 
-def simplest(seed: int) -> Searching:
-    oracle = OneEpochOracle(problem(), OBJECTIVE, seed=seed, max_trials=None, max_epochs=EPOCHS)
-    return Search(oracle, OBJECTIVE)
+def simplest(seed: int) -> Oracle | Contender:
+    return OneEpochOracle(Task(problem(), OBJECTIVE, seed=seed, max_trials=None, max_epochs=EPOCHS))
+
+
+def declare(space: Space) -> keras_tuner.HyperParameters:
+    """A space as KerasTuner's hyperparameters, with its conditions."""
+    hp = keras_tuner.HyperParameters()
+    for p in space.parameters:
+        with contextlib.ExitStack() as scopes:
+            for name, allowed in p.when:
+                scopes.enter_context(hp.conditional_scope(name, list(allowed)))
+            _declare(hp, p)
+    return hp
+
+
+def _declare(hp: keras_tuner.HyperParameters, p: Parameter) -> None:
+    if p.grid is not None and not p.log:
+        hp.Choice(p.name, list(p.grid), ordered=not isinstance(p.grid[0], (str, bool)))
+    elif p.integer:
+        hp.Int(p.name, int(p.low), int(p.high), sampling="log")
+    else:
+        hp.Float(p.name, p.low, p.high, sampling="log" if p.log else "linear")
 
 
 def keras_tuners(name: str, **settings: Any) -> Make:
-    def make(seed: int) -> Searching:
+    def make(seed: int) -> Oracle | Contender:
         oracle = getattr(keras_tuner.oracles, name)(
             objective=keras_tuner.Objective(OBJECTIVE.metric, OBJECTIVE.direction),
-            hyperparameters=hyperparameters(problem().space),
+            hyperparameters=declare(problem().space),
             seed=seed + 1,
             max_consecutive_failed_trials=10**9,
             **settings,
@@ -161,11 +193,13 @@ def keras_tuners(name: str, **settings: Any) -> Make:
     return make
 
 
-def optunas(seed: int) -> Searching:
+def optunas(seed: int) -> Oracle | Contender:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler = optuna.samplers.TPESampler(seed=seed)
     pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=EPOCHS, reduction_factor=3)
-    return Optuna(optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner), problem())
+    # The pruner draws each trial's bracket from the study's name, which would be another one in every run.
+    study = optuna.create_study(study_name="comparison", direction="maximize", sampler=sampler, pruner=pruner)
+    return Optuna(study, problem())
 
 
 MOST = 10_000

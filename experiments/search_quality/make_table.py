@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import keras_tuner
 import numpy as np
 import pandas as pd
 
@@ -26,20 +25,21 @@ from problem import SETTINGS  # noqa: E402
 
 import cnnsweep  # noqa: E402
 from cnnsweep.journal import journal  # noqa: E402
-from cnnsweep.search.oracle import Proposing  # noqa: E402
+from cnnsweep.journal.events import SweepStopped  # noqa: E402
+from cnnsweep.search.oracle import Oracle  # noqa: E402
 
 TRIALS, AGAIN = 405, 20
 TABLE = HERE / "curves.csv.gz"
 LISTED = "CNNSWEEP_TABLE_LISTED"
 
 
-class ListedOracle(Proposing, keras_tuner.Oracle):
+class ListedOracle(Oracle):
     """Proposes the configurations of a JSON file in their order."""
 
-    def populate_space(self, trial_id: str) -> dict[str, Any]:  # noqa: ARG002
+    def draw(self) -> dict[str, Any] | None:
         listed = json.loads(Path(os.environ[LISTED]).read_text())
-        number = len(self.trials)
-        return {"status": "RUNNING", "values": listed[number]} if number < len(listed) else {"status": "STOPPED"}
+        number = len(self.proposals)
+        return listed[number] if number < len(listed) else None
 
 
 def sweep(folder: Path, name: str, *overrides: str) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def sweep(folder: Path, name: str, *overrides: str) -> pd.DataFrame:
     if not begun:
         quiet = ("tracking.gallery=0", "tracking.report=false", "executor=cpu", "executor.workers=2")
         arguments = [*SETTINGS, *quiet, f"name={name}", *overrides, store]
-    elif not any(event["event"] == "stop" for event in journal.read(begun[0])):
+    elif not any(isinstance(event, SweepStopped) for event in journal.read(begun[0])):
         arguments = ["resume", begun[0].parent.name, store]
     else:
         arguments = []

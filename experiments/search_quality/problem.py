@@ -6,11 +6,11 @@ Settings that the table, the simulator and the comparison share.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 from cnnsweep.config.compose import compose
 from cnnsweep.config.objective import Objective
-from cnnsweep.search_space.problem import Problem, pose
+from cnnsweep.config.schema import SearchConfig
+from cnnsweep.search_space.problem import Problem, make_problem
 
 EPOCHS = 9
 OBJECTIVE = Objective.of("val_accuracy")
@@ -32,10 +32,10 @@ SETTINGS = (
 @cache
 def problem() -> Problem:
     """The space with its limits, for 28×28 grey images of 10 classes."""
-    return pose(compose([*SETTINGS, "search=random"]), (28, 28, 1), 10)
+    return make_problem(compose([*SETTINGS, "search=random"]), (28, 28, 1), 10)
 
 
 @cache
-def search_config(overrides: tuple[str, ...]) -> dict[str, Any]:
+def search_config(overrides: tuple[str, ...]) -> SearchConfig:
     """The `search` group that these overrides compose: `("search=hyperband", "search.factor=2")`."""
-    return dict(compose([*SETTINGS, *overrides])["search"])
+    return compose([*SETTINGS, *overrides]).search

@@ -1,25 +1,20 @@
-"""Play a search against the surrogate: its asks and tells are real, the training and the clock are not."""
+"""A sweep against the surrogate: its loop and its search are real, the training and the clock are not."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from problem import EPOCHS, OBJECTIVE
+from contenders import Contender
+from problem import EPOCHS, OBJECTIVE, problem
 from surrogate import Surrogate
 
-from cnnsweep.search.search import Proposal
-
-
-class Searching(Protocol):
-    """What the sweep's loop asks of a search: `cnnsweep.search.search.Search`, and the contenders from elsewhere."""
-
-    def ask(self, worker: str) -> Proposal | Literal["wait", "done"]: ...
-    def report(self, proposal: str, epoch: int, metrics: Mapping[str, float]) -> bool: ...
-    def end(self, proposal: str, succeeded: bool) -> None: ...
+from cnnsweep.journal.events import EpochEnded, Event, TrialEnded, TrialStarted
+from cnnsweep.plan.simulation import After, VirtualExecutor, virtual_sweep
+from cnnsweep.search.oracle import Oracle
+from cnnsweep.sweep import loop
+from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 
 @dataclass
@@ -39,80 +34,54 @@ class History:
         return self.found[spent - 1]
 
 
-@dataclass
-class _Run:
-    proposal: Proposal
-    number: int
-    done: int
-    target: int
-
-
 class Simulator:
     """Workers that train configurations by looking their curves up. The same seed gives the same noise."""
 
     def __init__(self, surrogate: Surrogate, workers: int, seed: int) -> None:
         self._surrogate, self._seed = surrogate, seed
-        self._slots = [f"cpu{i}" for i in range(workers)]
-        self._busy: dict[str, _Run] = {}
-        self._events: list[tuple[float, int, str]] = []
-        self._numbers: dict[str, int] = {}
+        self._executor = VirtualExecutor([f"cpu{i}" for i in range(workers)])
+        self._free = dict.fromkeys(self._executor.workers, 0.0)
         self._observed: dict[int, np.ndarray] = {}
-        self._trained: dict[int, int] = {}
         self._best = -np.inf
-        self._order = 0
+        self._history = History()
 
-    def run(self, search: Searching, trainings: float) -> History:
+    def run(self, search: Oracle | Contender, trainings: float) -> History:
         """Search until so many full trainings' worth of epochs are trained, or nothing is left to train."""
-        history, now = History(), 0.0
-        free = dict.fromkeys(self._slots, 0.0)
-        while len(history.found) < trainings * EPOCHS:
-            for worker in self._slots:
-                if worker not in self._busy:
-                    proposal = search.ask(worker)
-                    if isinstance(proposal, str):
-                        break
-                    history.idle += now - free[worker]
-                    self._start(worker, proposal, now)
-            if not self._busy:
-                break
-            now, _, worker = heapq.heappop(self._events)
-            run = self._busy[worker]
-            run.done += 1
-            self._trained[run.number] = run.done
-            keep_on = search.report(run.proposal.id, run.done, {OBJECTIVE.metric: self._observe(run, history, now)})
-            if keep_on and run.done < run.target:
-                self._schedule(worker, now)
-            else:
-                del self._busy[worker]
-                free[worker] = now
-                search.end(run.proposal.id, succeeded=True)
-        history.trials = len(set(self._numbers.values()))
-        return history
+        config = problem().config
+        self._most = int(np.ceil(trainings * EPOCHS))
+        limited = replace(problem(), config=config.replace(budget=config.budget.replace(epochs=self._most)))
+        self._sweep = virtual_sweep(limited, search, self._executor)
+        self._sweep.job = self._train
+        self._sweep.listeners.append(self)
+        loop.search(self._sweep)
+        self._history.trials = len(self._sweep.state.trials)
+        return self._history
 
-    def _start(self, worker: str, proposal: Proposal, now: float) -> None:
-        number = self._numbers[proposal.continues] if proposal.continues else len(self._observed) + 1
-        self._numbers[proposal.id] = number
-        if number not in self._observed:
-            self._observed[number] = self._noisy(proposal.values, number)
-        self._busy[worker] = _Run(proposal, number, self._trained.get(number, 0), proposal.epochs or EPOCHS)
-        self._schedule(worker, now)
+    def log(self, event: Event) -> None:
+        match event:
+            case TrialStarted():
+                self._history.idle += event.time - self._free[event.worker]
+            case TrialEnded():
+                self._free[self._sweep.state.trials[event.trial].worker] = event.time
+            case EpochEnded() if len(self._history.found) < self._most:
+                self._observe(event)
 
-    def _noisy(self, values: Mapping[str, Any], number: int) -> np.ndarray:
-        """The curve that training with another seed might have given."""
-        rng = np.random.default_rng([self._seed, number])
-        return self._surrogate.curve(values)[0] + self._surrogate.noise(values, rng)
-
-    def _schedule(self, worker: str, now: float) -> None:
-        run = self._busy[worker]
-        self._order += 1
-        seconds = self._surrogate.curve(run.proposal.values)[1][run.done]
-        heapq.heappush(self._events, (now + seconds, self._order, worker))
-
-    def _observe(self, run: _Run, history: History, now: float) -> float:
-        value = float(self._observed[run.number][run.done - 1])
-        found = history.found[-1] if history.found else 0.0
+    def _observe(self, event: EpochEnded) -> None:
+        found = self._history.found[-1] if self._history.found else 0.0
+        value = event.metrics[OBJECTIVE.metric]
         if value > self._best:
-            self._best, found = value, float(self._surrogate.curve(run.proposal.values)[0][run.done - 1])
-        history.seconds.append(now)
-        history.found.append(found)
-        return value
+            values = self._sweep.state.trials[event.trial].values
+            self._best, found = value, float(self._surrogate.curve(values)[0][event.epoch - 1])
+        self._history.seconds.append(event.time)
+        self._history.found.append(found)
+
+    def _train(self, spec: TrialSpec) -> Generator[After, bool, TrialResult]:
+        curve, seconds = self._surrogate.curve(spec.values)
+        if spec.number not in self._observed:  # the curve that training with another seed might have given
+            rng = np.random.default_rng([self._seed, spec.number])
+            self._observed[spec.number] = curve + self._surrogate.noise(spec.values, rng)
+        for epoch in range(spec.initial_epoch + 1, spec.epochs + 1):
+            value = float(self._observed[spec.number][epoch - 1])
+            if not (yield After(seconds[epoch - 1], EpochReport(spec.number, epoch, {OBJECTIVE.metric: value}))):
+                return TrialResult(spec.number, "pruned", None, epoch)
+        return TrialResult(spec.number, "completed", None, spec.epochs)

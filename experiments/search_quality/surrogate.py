@@ -72,7 +72,7 @@ def _wide(frame: pd.DataFrame, name: str) -> np.ndarray:
 
 def describe(values: Mapping[str, Any]) -> list[float]:
     """The configuration and what the network's arithmetic tells of it, each about 0 to 1."""
-    space, network = problem().space, problem().judge(values).network
+    space, network = problem().space, problem().validate(values).network
     vector: list[float] = []
     for p in space.parameters:
         if p.choices is not None and isinstance(p.choices[0], (str, bool)):
@@ -189,7 +189,7 @@ class Surrogate:
         drawn = []
         while len(drawn) < CANDIDATES:
             values = problem().space.draw(rng)
-            if problem().judge(values).fault is None:
+            if problem().validate(values).fault is None:
                 drawn.append(values)
         scores = self.curves([*drawn, *self.table.values])[:, -1]
         order = np.argsort(-scores)[:CLIMBED]
@@ -199,7 +199,9 @@ class Surrogate:
     def _climb(self, values: dict[str, Any], score: float, rng: np.random.Generator) -> tuple[float, dict[str, Any]]:
         for _ in range(STEPS):
             near = [
-                v for _ in range(NEIGHBOURS) if problem().judge(v := step(problem().space, values, rng)).fault is None
+                v
+                for _ in range(NEIGHBOURS)
+                if problem().validate(v := step(problem().space, values, rng)).fault is None
             ]
             scores = self.curves(near)[:, -1] if near else np.array([0.0])
             if scores.max() > score:

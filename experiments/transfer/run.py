@@ -1,4 +1,4 @@
-"""What is pre-training worth? Four small sweeps, their trials in one table and one picture.
+"""The value of pre-training: four small sweeps, their trials in one table and one picture.
 
     CNNSWEEP_DATA_DIR=DIR python experiments/transfer/run.py [--out FOLDER] [--only Fashion]
 
@@ -16,6 +16,9 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from cnnsweep.journal.events import BestTested, EpochEnded, Event, TrialEnded
+from cnnsweep.journal.journal import read
 
 HERE = Path(__file__).parent
 LIMIT, MINUTES = 10_000, 3
@@ -35,32 +38,31 @@ def sweeps(data: Path) -> dict[str, list[str]]:
     }
 
 
-def run(overrides: list[str], mlruns: Path) -> tuple[list[dict[str, Any]], float]:
-    """Run one sweep; returns its journal and the wall time of the whole command."""
+def run(overrides: list[str], mlruns: Path) -> tuple[list[Event], float]:
+    """Run one sweep; return its journal's events and the wall time of the whole command."""
     before, began = set(mlruns.glob("sweeps/*")), time.monotonic()
     command = [sys.executable, "-m", "cnnsweep", f"tracking.dir={mlruns}", *overrides]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
     subprocess.run(command, check=True, env=environment)
     seconds = time.monotonic() - began
     (folder,) = set(mlruns.glob("sweeps/*")) - before
-    return [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()], seconds
+    return read(folder / "journal.jsonl"), seconds
 
 
-def summarise(events: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """The best trial, what it scored on the test images, and what the sweep took."""
+def summarise(events: list[Event], seconds: float) -> dict[str, Any]:
+    """The best trial, its accuracy on the test images, and the sweep's duration."""
     best: dict[int, float] = {}
     for event in events:
-        if event["event"] == "epoch":
-            value = event["metrics"]["val_accuracy"]
-            best[event["trial"]] = max(best.get(event["trial"], 0.0), value)
-    final = next(e for e in events if e["event"] == "final")
-    end = next(e for e in events if e["event"] == "end" and e["trial"] == final["trial"])
+        if isinstance(event, EpochEnded):
+            best[event.trial] = max(best.get(event.trial, 0.0), event.metrics["val_accuracy"])
+    final = next(e for e in events if isinstance(e, BestTested))
+    end = next(e for e in events if isinstance(e, TrialEnded) and e.trial == final.trial)
     return {
         "values": sorted(best.values(), reverse=True),
-        "best": best[final["trial"]],
-        "test": final["metrics"]["test_accuracy"],
-        "images": final["images"],
-        "parameters": int(end["summary"]["parameters"]),
+        "best": best[final.trial],
+        "test": final.metrics["test_accuracy"],
+        "images": final.images,
+        "parameters": int(end.summary["parameters"]),
         "trials": len(best),
         "seconds": seconds,
     }

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnsweep.config.compose import GROUPS, check_number, compose, flat, quantity, shipped
+from cnnsweep.config import GROUPS, shipped
+from cnnsweep.config.compose import compose, flat
+from cnnsweep.config.schema import Config
+from cnnsweep.config.validation import quantity
 from cnnsweep.errors import UserError
-from cnnsweep.search_space.space import read
+from cnnsweep.search_space.parsing import parse_space
 
-CHOICES = [
-    (group, path.stem)
-    for group in GROUPS
-    for path in sorted((shipped() / group).glob("*.yaml"))
-    if not path.name.startswith("_")
-]
+CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((shipped() / group).glob("[!_]*.yaml"))]
 PAIRS = {("model", "transfer"): ["space=transfer"], ("space", "transfer"): ["model=transfer"]}
 NEEDED = {"npz": ["data.file=own.npz"], "server": ["tracking.uri=http://localhost:5000"]}
 
@@ -26,7 +25,7 @@ NEEDED = {"npz": ["data.file=own.npz"], "server": ["tracking.uri=http://localhos
 def test_every_shipped_config_composes_and_its_space_can_be_read(group, choice):
     plus = "+" if group == "sweep" else ""
     config = compose([f"{plus}{group}={choice}", *NEEDED.get(choice, []), *PAIRS.get((group, choice), [])])
-    read(config)
+    parse_space(config)
 
 
 def test_a_config_that_needs_a_value_says_which():
@@ -36,54 +35,61 @@ def test_a_config_that_needs_a_value_says_which():
 
 def test_overrides_are_converted_to_the_types_of_their_keys():
     config = compose(["training.learning_rate=1", "budget.minutes=2", "limits.parameters=1.5M", "seed=7"])
-    assert isinstance(config["training"]["learning_rate"], float)
-    assert (config["budget"]["minutes"], config["limits"]["parameters"], config["seed"]) == (2.0, 1_500_000.0, 7)
+    assert isinstance(config.training.learning_rate, float)
+    assert (config.budget.minutes, config.limits.parameters, config.seed) == (2.0, 1_500_000.0, 7)
 
 
 def test_overriding_a_searched_key_fixes_it():
-    searched = dict(compose()["space"]["model"])
+    searched = dict(compose().space["model"])
     config = compose(["model.kernel_size=3"])
-    assert set(searched) - set(config["space"]["model"]) == {"kernel_size"}
-    assert config["model"]["kernel_size"] == 3
+    assert set(searched) - set(config.space["model"]) == {"kernel_size"}
+    assert config.model.kernel_size == 3
 
 
 def test_a_key_is_still_searched_where_its_space_is_overridden_too():
-    space = compose(["model.filters=8", "space.model.filters.values=[8,16]"])["space"]["model"]
+    space = compose(["model.filters=8", "space.model.filters.values=[8,16]"]).space["model"]
     assert space["filters"] == {"values": [8, 16], "per_block": True}
 
 
 def test_a_fixed_key_can_be_searched_from_the_command_line():
     config = compose(["space.training.weight_decay={min: 1e-6, max: 1e-3, log: true}", "space.model.filters=null"])
-    searched = [p.name for p in read(config).parameters]
+    searched = [p.name for p in parse_space(config).parameters]
     assert "training.weight_decay" in searched
     assert not any(name.startswith("model.filters") for name in searched)
 
 
-def test_an_own_conf_directory_is_found_beside_the_shipped_one(tmp_path, monkeypatch):
-    own = tmp_path / "conf" / "sweep"
-    own.mkdir(parents=True)
-    (own / "mine.yaml").write_text("# @package _global_\ndefaults:\n  - override /search: grid\nname: mine\n")
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Write a config of one's own into ./conf."""
+
+    def write(name, text):
+        path = tmp_path / "conf" / f"{name}.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+
     monkeypatch.chdir(tmp_path)
+    return write
+
+
+def test_an_own_conf_directory_is_found_beside_the_shipped_one(own):
+    own("sweep/mine", "# @package _global_\ndefaults:\n  - override /search: grid\nname: mine\n")
     for found in (compose(["+sweep=mine"]), compose(["+sweep=mine"], config_dir="conf")):
-        assert (found["name"], found["search"]["_target_"]) == ("mine", "cnnsweep.search.grid.GridOracle")
-    assert compose(["+sweep=smoke"])["name"] == "smoke"
+        assert (found.name, found.search.target) == ("mine", "cnnsweep.search.grid.GridOracle")
+    assert compose(["+sweep=smoke"]).name == "smoke"
     with pytest.raises(UserError, match="there is no directory 'cnf'"):
         compose([], config_dir="cnf")
 
 
-def test_a_component_of_the_users_own_keeps_keys_that_we_do_not_know(tmp_path, monkeypatch):
-    own = tmp_path / "conf" / "search"
-    own.mkdir(parents=True)
-    (own / "mine.yaml").write_text("_target_: mine.Oracle\ntemperature: 3\n")
-    monkeypatch.chdir(tmp_path)
-    assert compose(["search=mine"])["search"] == {"_target_": "mine.Oracle", "temperature": 3}
+def test_a_component_of_the_users_own_keeps_keys_that_we_do_not_know(own):
+    own("search/mine", "_target_: mine.Oracle\ntemperature: 3\n")
+    search = compose(["search=mine"]).search
+    assert search.is_custom
+    assert search.settings() == {"temperature": 3}
+    assert search.argument() == {**search.plain(), "_target_": "mine.Oracle", "temperature": 3}
 
 
-def test_a_broken_file_of_the_users_is_named(tmp_path, monkeypatch):
-    own = tmp_path / "conf" / "sweep"
-    own.mkdir(parents=True)
-    (own / "mine.yaml").write_text("name: [1, 2\n")
-    monkeypatch.chdir(tmp_path)
+def test_a_broken_file_of_the_users_is_named(own):
+    own("sweep/mine", "name: [1, 2\n")
     with pytest.raises(UserError, match=r"mine.yaml"):
         compose(["+sweep=mine"])
 
@@ -102,7 +108,7 @@ FAULTS = {
     "budget.minutes=0": r"budget.minutes: 0.0 \(must be above 0",
     "budget.epochs=-1": r"budget.epochs: -1 \(must be at least 1",
     "budget.trials=null": r"budget: a sweep needs an end",
-    "budget.trials=many": r"budget.trials: .*'many'.* could not be converted to Integer",
+    "budget.trials=many": r"budget.trials: 'many' is not a whole number \(at least 1 ",
     "training.epochs=1.5": r"training.epochs: .*1.5",
     "training.learning_rate=nan": r"training.learning_rate: nan \(must be finite and above 0\)",
     "training.learning_rate=inf": r"must be finite",
@@ -110,25 +116,26 @@ FAULTS = {
     "training.steps_per_execution=0": r"training.steps_per_execution: '0' \(auto, or a whole number from 1\)",
     "training.deterministic=maybe": r"training.deterministic: 'maybe'",
     "model.filters=[]": r"model.filters: .*empty list",
-    "model.kernel_size=foo": r"model.kernel_size: 'foo' is no whole number",
+    "model.kernel_size=foo": r"model.kernel_size: 'foo' is not a whole number",
     "model.stride=[1,99999999999]": r"model.stride: 99999999999 \(must be at most",
     "model.padding=sane": r"unknown model.padding 'sane', did you mean 'same'",
-    "model.filters={a: 1}": r"model.filters: .* is no whole number",
+    "model.filters={a: 1}": r"model.filters: .* is not a whole number",
     "model.blocks=[1,2]": r"model.blocks: ",
     "model.blocks=100000000000000000000": r"model.blocks: 1\d* \(must be at least 1 and at most 100\)",
     "model._target_=null": r"model: needs `_target_`",
     "~model._target_": r"model: needs `_target_`",
-    "~model": r"model: expected a group",
+    "~model": r"model: a value is needed",
     "model=null": r"'model' is a group: choose one of its configs \(model=NAME\)",
     "training=5": r"'training' is a group",
     "training={a: 1}": r"'training' is a group",
     "space=[1]": r"cannot compose the config with 'space=\[1\]'",
-    "limits=null": r"limits: expected a group of keys, got 'None'",
-    "limits.parameters=many": r"limits.parameters: 'many' is no positive number",
+    "limits=null": r"limits: expected a group of keys, got 'null'",
+    "limits.parameters=many": r"limits.parameters: 'many' is not a positive number",
     "data.augment=5": r"data.augment: expected a group of keys, got '5'",
     "data.augment.shift=2": r"data.augment.shift: 2.0 \(must be at least 0 and below 1\)",
     "data.validation=1": r"data.validation: 1.0 \(must be above 0 and below 1\)",
-    "tracking.tags={1: 2}": r"tracking.tags",
+    "tracking.tags=5": r"tracking.tags: expected a group of keys, got '5'",
+    "training.epochs=true": r"training.epochs: 'true' is not a number",
     "seed=-1": r"seed: -1 \(must be at least 0",
     "seed=4294967296": r"seed: .* at most 4294967295",
     "seed=1,2": r"Ambiguous value",
@@ -178,34 +185,33 @@ OVERRIDES = st.one_of(st.text(max_size=20), st.builds("{}={}".format, KEYS, VALU
 @given(st.lists(OVERRIDES, min_size=1, max_size=2))
 def test_no_override_can_raise_anything_but_a_user_error(overrides):
     with contextlib.suppress(UserError):
-        read(compose(overrides))
+        parse_space(compose(overrides))
 
 
 @given(st.one_of(st.integers(), st.floats(), st.text(), st.none(), st.lists(st.integers()), st.booleans()))
 def test_a_quantity_is_a_positive_number_or_an_error(value):
-    with contextlib.suppress(UserError):
-        parsed = quantity("limits.parameters", value)
+    with contextlib.suppress(ValueError):
+        parsed = quantity(value)
         assert parsed is None if value is None else 0 < parsed < float("inf")
 
 
 def test_units_multiply():
-    assert [quantity("x", text) for text in ("250k", "250K", "1.5M", "2G", "1e3", 7)] == [
-        250e3,
-        250e3,
-        1.5e6,
-        2e9,
-        1e3,
-        7,
-    ]
+    parsed = [quantity(text) for text in ("250k", "250K", "1.5M", "2G", "1e3", 7)]
+    assert parsed == [250e3, 250e3, 1.5e6, 2e9, 1e3, 7]
 
 
-def test_bounds_are_inclusive_or_exclusive_as_named():
-    check_number("x", 1, {"least": 1, "most": 1})
-    for value, bounds in ((0, {"above": 0}), (1, {"below": 1}), (2, {"most": 1}), (0, {"least": 1})):
-        with pytest.raises(UserError, match=rf"x: {value} \(must be "):
-            check_number("x", value, bounds)
+def test_a_config_cannot_be_changed_and_survives_json():
+    config = compose()
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 1
+    assert Config.from_plain(json.loads(json.dumps(config.plain()))) == config
+    assert {"seed", "model.filters", "data.augment.flip", "limits.mmacs"} <= set(dict(flat(config.plain())))
 
 
-def test_every_key_of_the_config_is_listed():
-    listed = list(dict(flat(compose(["space=none"]))))
-    assert {"seed", "model.filters", "data.augment.flip", "limits.mmacs", "space"} <= set(listed)
+def test_values_replace_keys_and_entries_of_blocks():
+    config = compose(["model.filters=[4,5,6]", "space=none"])
+    changed = config.with_values(
+        {"model.blocks": 3, "model.filters.2": 9, "data.augment.shift": 0.5, "training.epochs": 7}
+    )
+    assert (changed.model.filters, changed.model.blocks) == ([4, 9, 6], 3)
+    assert (changed.data.augment.shift, changed.training.epochs, config.training.epochs) == (0.5, 7, 10)

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnsweep.config.objective import Objective, front, read
-from cnnsweep.config.schema import METRICS
+from cnnsweep.config.objective import METRICS, Objective, front, read
 from cnnsweep.errors import UserError
 
 DIRECTIONS = {"val_accuracy": "max", "accuracy": "max", "val_loss": "min", "loss": "min"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,11 +14,12 @@ import fake_sweeps
 import pytest
 from rich.console import Console
 
-from cnnsweep.sweep.catalog import Scribe
-from cnnsweep.sweep.cleanup import Housekeeper
+from cnnsweep.journal.events import Event, TrialEnded
+from cnnsweep.sweep import loop
+from cnnsweep.sweep.finish import Cleanup
 from cnnsweep.terminal import screen as display
-from cnnsweep.tracking.run_updates import Records, merge
-from cnnsweep.training import pricing
+from cnnsweep.tracking.run_updates import RunUpdates, by_run
+from cnnsweep.training.cost_model import TrialForecaster
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 WINDOW = 10
@@ -40,8 +41,8 @@ class Steps:
         self._ended = 0
         self._window: int | None = None
 
-    def log(self, event: Mapping[str, Any]) -> None:
-        self._ended += event["event"] == "end"
+    def log(self, event: Event) -> None:
+        self._ended += isinstance(event, TrialEnded)
         self._window = next((w for w in self.counted if w - WINDOW <= self._ended < w), None)
         sys.settrace(self._trace if self._window else None)
 
@@ -52,23 +53,14 @@ class Steps:
         return self._trace
 
 
-class CountingScribe(Scribe):
-    bytes = 0
-    """That it has written."""
-
-    def _write(self) -> None:
-        super()._write()
-        self.bytes += self._written
-
-
 class Mlflow:
     """What the tracker does for an event, up to the call to the store."""
 
     def __init__(self, folder: Path) -> None:
-        self._records = Records(folder, {})
+        self._updates = RunUpdates(folder, {})
 
-    def log(self, event: Mapping[str, Any]) -> None:
-        merge(self._records.writes(event))
+    def log(self, event: Event) -> None:
+        by_run(self._updates.of(event))
 
 
 @pytest.fixture
@@ -83,15 +75,14 @@ def test_a_trial_takes_as_many_steps_after_hundreds_as_after_a_few(tmp_path: Pat
     overrides = ["search=random", f"budget.trials={TRIALS}", "budget.epochs=100000", "space=none",
                  "space.training.learning_rate={min: 0.001, max: 0.1, log: true}"]  # fmt: skip
     sweep = fake_sweeps.make(tmp_path, overrides, job=train)
-    sweep.pricer = pricing.pricer(sweep.problem, tmp_path, 1, (100, 10))
+    sweep.forecaster = TrialForecaster.load(sweep.problem, tmp_path, 1, (100, 10))
     screen = display.Screen(Console(file=io.StringIO()))
-    scribe, steps = CountingScribe(tmp_path, sweep.journal), Steps()
+    steps = Steps()
     with screen.watch(sweep, lambda: None), contextlib.closing(sweep.journal):
-        keeper = Housekeeper(tmp_path, sweep.ledger, sweep.search, 3)
-        sweep.listeners += [Mlflow(tmp_path), screen, scribe, keeper, steps]
-        sweep.run()
-    assert len(sweep.ledger.entries) == TRIALS
+        cleanup = Cleanup(tmp_path, sweep.state, sweep.search, 3)
+        sweep.listeners += [Mlflow(tmp_path), screen, cleanup, steps]
+        loop.search(sweep)
+    assert len(sweep.state.trials) == TRIALS
     early, late = (steps.counted[window] / WINDOW for window in (EARLY, TRIALS))
     assert early > 10_000
     assert (late - early) / (TRIALS - EARLY) < 2, "steps for each trial that came before"
-    assert scribe.bytes < sweep.journal.size / 2

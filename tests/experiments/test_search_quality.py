@@ -19,7 +19,7 @@ from problem import EPOCHS, problem  # noqa: E402
 from simulator import History, Simulator  # noqa: E402
 from surrogate import Surrogate, read_table, surrogate  # noqa: E402
 
-from cnnsweep.search.gp import Gp  # noqa: E402
+from cnnsweep.search.gp import GaussianProcess  # noqa: E402
 
 SEEDS = range(5)
 TRAININGS = 20
@@ -53,7 +53,7 @@ def test_a_sampler_that_learns_nothing_is_noticed(monkeypatch: pytest.MonkeyPatc
     def nothing(*_: Any) -> Iterator[dict[str, Any]]:
         return iter(())
 
-    monkeypatch.setattr(Gp, "propose", nothing)
+    monkeypatch.setattr(GaussianProcess, "propose", nothing)
     assert mean_found("gp") == found_at_random()
 
 
@@ -69,7 +69,7 @@ def test_the_table_holds_full_curves_of_valid_configurations() -> None:
     table = read_table()
     assert len(table.values) >= 400
     assert table.accuracy.shape == table.seconds.shape == (len(table.values), EPOCHS)
-    assert not [fault for values in table.values if (fault := problem().judge(values).fault)]
+    assert not [fault for values in table.values if (fault := problem().validate(values).fault)]
 
 
 def test_the_surrogate_ranks_configurations_that_it_has_not_seen() -> None:

@@ -1,4 +1,4 @@
-"""A real sweep on the digits, run by the README's example, and everything that can be done with it afterwards."""
+"""A real sweep on the digits, run by the example of docs/python.md, and its report, UI and export."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from PIL import Image
 import cnnsweep
 from cnnsweep import cli
 from cnnsweep.config.compose import compose
-from cnnsweep.tracking.frames import Results
+from cnnsweep.tracking.frames import read_results
 from cnnsweep.tracking.reader import RestReader, SqlReader, find_sweep
 from cnnsweep.tracking.store import connect
 from cnnsweep.ui import server as ui
@@ -31,33 +32,23 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated:DeprecationWarning"),
 ]
-EXAMPLE = """\
-import cnnsweep
-
-result = cnnsweep.run("+sweep=digits", "budget.trials=5")
-print(result.best, result.test_accuracy, result.report)
-
-trials = cnnsweep.trials("digits")  # one row a trial, of the latest sweep of that name
-print(trials.groupby("model.blocks")["best_val_accuracy"].max())
-
-curves = cnnsweep.curves("digits")  # one row an epoch
-print(curves.pivot(index="epoch", columns="trial", values="val_accuracy").tail(3))
-"""
 SMALLER = ("budget.trials=3", "training.epochs=3", "tracking.gallery=1", "space.model.blocks.max=2")
-ROOT = Path(cnnsweep.__file__).parents[2]
+ROOT = Path(cnnsweep.__file__).parents[1]
 EPOCH = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory in which the README's example was run as a script, on a smaller sweep."""
+    """A directory in which the page's example was run as a script, on a smaller sweep."""
     folder = tmp_path_factory.mktemp("home")
-    script = EXAMPLE.replace('"budget.trials=5"', ", ".join(f'"{o}"' for o in SMALLER))
+    example = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.DOTALL)[0]
+    assert '"budget.trials=5"' in example
+    script = example.replace('"budget.trials=5"', ", ".join(f'"{o}"' for o in SMALLER))
     (folder / "example.py").write_text(script)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "example.py"], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    (folder / "told.txt").write_text(done.stdout)
+    (folder / "output.txt").write_text(done.stdout)
     return folder
 
 
@@ -71,20 +62,13 @@ def best_trial() -> Any:
     return cnnsweep.trials("digits").sort_values(["best_val_accuracy", "trial"], ascending=[False, True]).iloc[0]
 
 
-def test_the_example_in_the_readme_is_this_one() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    if "cnnsweep.run(" not in readme:
-        pytest.skip("the README has no example in Python yet")
-    assert EXAMPLE in readme
-
-
-def test_a_script_needs_no_guard_and_tells_what_was_found(here: Path) -> None:
-    told = (here / "told.txt").read_text()
+def test_a_script_needs_no_main_guard_and_prints_the_result(here: Path) -> None:
+    output = (here / "output.txt").read_text()
     trials = cnnsweep.trials("digits")
     assert trials["trial"].tolist() == [1, 2, 3]
     assert set(cnnsweep.curves("digits")["trial"]) == {1, 2, 3}
-    assert "'model.blocks': " in told
-    assert "model.blocks\n" in told
+    assert "'model.blocks': " in output
+    assert "model.blocks\n" in output
     assert len(list(here.glob("mlruns/sweeps/digits-*"))) == 1  # workers do not run the script again
 
 
@@ -95,12 +79,10 @@ def test_the_report_is_made_at_the_end_and_logged(here: Path) -> None:
     assert f"best val_accuracy<br>trial {best['trial']:03d}, run {best['run_id'][:8]}" in text
     assert best["run_id"] in text
     assert "test images, which the search never saw" in text
-    assert "What the best networks see" in text
+    assert "Gallery of the best networks" in text
     assert {"cpu0", "cpu1"} >= set(cnnsweep.trials("digits")["worker"])
-    found = Results(
-        reader := SqlReader(f"sqlite:///{here}/mlruns/mlflow.db"), s := find_sweep(reader, None), reader.rows(s)
-    )
-    logged = {f.path for f in connect(reader.uri).list_artifacts(found.sweep.run, "report")}
+    reader = SqlReader(f"sqlite:///{here}/mlruns/mlflow.db")
+    logged = {f.path for f in connect(reader.uri).list_artifacts(find_sweep(reader, None).run, "report")}
     assert logged == {"report/report.html", "report/report.md", "report/trials.csv"}
 
 
@@ -118,23 +100,19 @@ def test_pictures_of_the_best_are_on_its_run(here: Path) -> None:
 def drawn(address: str, profile: Path, seconds: int = 30) -> str:
     """The page as Chromium shows it, once its scripts have run for so long by its own clock."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or pytest.skip("there is no Chromium")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    flags += [
-        "--disable-background-networking",
-        "--disable-component-update",
-        f"--virtual-time-budget={1000 * seconds}",
-    ]
-    flags += [f"--user-data-dir={profile}", "--window-size=1400,12000", "--dump-dom"]
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+             "--disable-background-networking", "--disable-component-update", "--window-size=1400,12000",
+             f"--virtual-time-budget={1000 * seconds}", f"--user-data-dir={profile}", "--dump-dom"]  # fmt: skip
     return subprocess.run([chromium, *flags, address], capture_output=True, text=True, timeout=120).stdout
 
 
 def test_the_mlflow_ui_shows_the_trials_in_a_browser(here: Path, tmp_path: Path) -> None:
     found = cnnsweep.trials("digits")
-    aim = ui.find(compose([])["tracking"], "digits")
+    target = ui.find(compose([]).tracking, "digits")
     chart = "parameters vs. best_val_accuracy"  # which only the saved view has
-    with ui.server(aim.uri) as base:
-        for attempt in range(1, 7):  # on a busy machine the page is told to be done before its charts are
-            shown = drawn(aim.address(base), tmp_path / f"profile-{attempt}", 30 * attempt)
+    with ui.server(target.uri) as base:
+        for attempt in range(1, 7):  # on a busy machine the page is reported done before its charts are
+            shown = drawn(target.address(base), tmp_path / f"profile-{attempt}", 30 * attempt)
             if chart in shown:
                 break
     assert [name for name in found["name"] if name[:5] not in shown] == []
@@ -153,9 +131,9 @@ def test_a_browser_draws_every_figure_without_a_network(here: Path, tmp_path: Pa
 def test_a_trial_trained_again_gives_the_same_numbers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = best_trial()
     assert cli.main(["train", "--from", row["run_id"]]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     client = connect(f"sqlite:///{here}/mlruns/mlflow.db")
-    run = client.get_run(re.search(r"run (\w{32})", told)[1])
+    run = client.get_run(re.search(r"run (\w{32})", output)[1])
     before = cnnsweep.curves("digits").query("run_id == @row.run_id")
     for key in EPOCH[1:]:
         again = [p.value for p in sorted(client.get_metric_history(run.info.run_id, key), key=lambda p: p.step)]
@@ -172,7 +150,7 @@ def test_any_config_can_be_trained(here: Path, capsys: pytest.CaptureFixture[str
     assert "epoch   1/1" in capsys.readouterr().out
 
 
-def test_train_refuses_a_run_that_is_no_trial(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_rejects_a_run_that_is_no_trial(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reader = SqlReader(f"sqlite:///{here}/mlruns/mlflow.db")
     assert cli.main(["train", "--from", find_sweep(reader, None).run]) == 2
     assert "is no trial (sweep)" in capsys.readouterr().err
@@ -191,24 +169,21 @@ def exported(home: Path) -> Path:
     return folder
 
 
-def test_the_exported_model_is_what_its_card_says(exported: Path, here: Path) -> None:
+def test_the_exported_model_agrees_with_its_card(exported: Path, here: Path) -> None:
     import keras
 
-    from cnnsweep.config.compose import compose
-    from cnnsweep.data import loading as datasets
+    from cnnsweep.data import loading
 
     card = (exported / "README.md").read_text(encoding="utf-8")
-    data = datasets.load(compose(["+sweep=digits"])["data"], 0)
+    data = loading.load(compose(["+sweep=digits"]).data, 0)
     model = keras.models.load_model(exported / "model.keras")
     said = model.predict(data.x_test, verbose=0).argmax(axis=1)
     assert f"**{(said == data.y_test).mean():.4f}**" in card
     assert f"| parameters | {model.count_params():,} |" in card
     assert f"Trained on {len(data.x_train) + len(data.x_val):,} images" in card
     assert best_trial()["run_id"] in card
-    right = [
-        f"| {name} | {(said == data.y_test)[data.y_test == i].mean():.3f} |" for i, name in enumerate("0123456789")
-    ]
-    assert all(line in card for line in right)
+    for label in range(10):
+        assert f"| {label} | {(said == data.y_test)[data.y_test == label].mean():.3f} |" in card
 
 
 def test_it_is_registered_as_the_champion(exported: Path, here: Path) -> None:
@@ -216,11 +191,8 @@ def test_it_is_registered_as_the_champion(exported: Path, here: Path) -> None:
     version = client.get_model_version_by_alias("digits", "champion")
     run = client.get_run(version.run_id)
     assert run.data.tags["cnnsweep.kind"] == "export"
-    assert (
-        run.data.metrics["test_accuracy_low"]
-        < run.data.metrics["test_accuracy"]
-        < run.data.metrics["test_accuracy_high"]
-    )
+    low, value, high = (run.data.metrics[f"test_accuracy{bound}"] for bound in ("_low", "", "_high"))
+    assert low < value < high
     assert len(client.get_metric_history(version.run_id, "seed_test_accuracy")) == 2
     assert len(cnnsweep.trials("digits")) == 3
     assert not (here / "mlflow.db").exists()  # MLflow's default store, in the working directory
@@ -246,7 +218,7 @@ def test_predict_and_the_example_name_the_digit(
 
 
 def test_mlflow_serves_it(exported: Path, here: Path, tmp_path: Path) -> None:
-    from test_tracker import free_port
+    from real_sweeps import free_port
 
     image, label = digit(tmp_path)
     pixels = np.asarray(Image.open(image), "float32")[None, ..., None] * 16 / 255
@@ -265,21 +237,8 @@ def test_mlflow_serves_it(exported: Path, here: Path, tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def serving(uri: str, model: str, port: int, log: Path) -> Iterator[None]:
-    import signal
-
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        model,
-        "--env-manager",
-        "local",
-        "-p",
-        str(port),
-    ]
+    options = ["-m", model, "--env-manager", "local", "-p", str(port)]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", *options]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true",
                    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # fmt: skip
     with log.open("wb") as out:
@@ -299,16 +258,10 @@ def serving(uri: str, model: str, port: int, log: Path) -> Iterator[None]:
 
 
 def test_a_server_gives_the_same_frames(here: Path) -> None:
-    from cnnsweep.ui.server import server
-
-    def read(reader: Any) -> Results:
-        sweep = find_sweep(reader, "digits")
-        return Results(reader, sweep, reader.rows(sweep))
-
     uri = f"sqlite:///{here}/mlruns/mlflow.db"
-    local = read(SqlReader(uri))
-    with server(uri) as base:
-        remote = read(RestReader(base))
+    local = read_results(SqlReader(uri), "digits")
+    with ui.server(uri) as base:
+        remote = read_results(RestReader(base), "digits")
         assert remote.keys == local.keys
         for frame in ("trials", "curves"):
             ours, theirs = getattr(local, frame), getattr(remote, frame)
@@ -330,6 +283,6 @@ def test_wrong_input_is_one_clear_error(
     here: Path, arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(arguments) == 2
-    told = capsys.readouterr().err
-    assert error in told
-    assert len(told.splitlines()) < 5
+    output = capsys.readouterr().err
+    assert error in output
+    assert len(output.splitlines()) < 5

@@ -1,4 +1,4 @@
-"""Importance on made-up trials whose answer is known."""
+"""Importance on synthetic trials with a known answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cnnsweep.config.objective import Objective
-from cnnsweep.report.importance import FANOVA_TRIALS, importance
+from cnnsweep.report.analysis import FANOVA_TRIALS, importance
 
 ACCURACY = Objective.of("val_accuracy")
 
@@ -26,17 +26,17 @@ def made(count: int, noise: float = 0.002) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("count", "method"), [(60, "fANOVA"), (FANOVA_TRIALS + 150, "PED-ANOVA")])
 @pytest.mark.parametrize("metric", ["val_accuracy", "val_loss"])
-def test_what_decides_comes_first_and_what_does_nothing_is_noise(count: int, method: str, metric: str) -> None:
+def test_a_decisive_key_comes_first_and_an_idle_one_is_noise(count: int, method: str, metric: str) -> None:
     found = importance(made(count), ["padding", "filters", "rate"], Objective.of(metric))
     assert found is not None
     assert (found.method, found.trials, found.warning) == (method, count, None)
     assert next(iter(found.shares)) == "rate"
     assert sum(found.shares.values()) == pytest.approx(1)
-    assert "rate" in found.telling
-    assert "padding" not in found.telling
+    assert "rate" in found.significant
+    assert "padding" not in found.significant
 
 
-def test_few_trials_give_a_warning_with_the_number_that_would_do() -> None:
+def test_few_trials_give_a_warning_with_the_number_needed() -> None:
     found = importance(made(8), ["rate", "filters", "padding"], ACCURACY)
     assert found is not None
     assert found.warning is not None
@@ -52,5 +52,5 @@ def test_failed_trials_and_constant_keys_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("trials", [made(3), made(30).assign(best_val_accuracy=0.5)])
-def test_nothing_can_be_told(trials: pd.DataFrame) -> None:
+def test_no_importance_without_differences(trials: pd.DataFrame) -> None:
     assert importance(trials, ["rate", "filters"], ACCURACY) is None

@@ -1,26 +1,37 @@
-"""The report of sweeps in a real SQLite store: what stands on the page, in the table and in the figures."""
+"""Reports of sweeps in a real SQLite store: the page, the table and the figures."""
 
 from __future__ import annotations
 
 import json
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_frames import NUMBERS, STATUSES, named, results, shared
-from test_tracker import empty_store, follow, settings, sweep_event, trial_events, uri
+from tracked_sweeps import (
+    NUMBERS,
+    STATUSES,
+    empty_store,
+    follow,
+    named,
+    results,
+    settings,
+    shared,
+    sweep_event,
+    trial_events,
+    uri,
+)
 
 from cnnsweep.config.objective import Objective
 from cnnsweep.errors import UserError
-from cnnsweep.report import figure_style as canvas
-from cnnsweep.report import figures, report
-from cnnsweep.report import text as words
+from cnnsweep.journal.events import Event
+from cnnsweep.report import figures, report, text
+from cnnsweep.report.analysis import compare
 from cnnsweep.report.axes import axis
-from cnnsweep.report.comparison import compare
 from cnnsweep.search_space.space import Parameter
 from cnnsweep.tracking.store import open_store
 
@@ -39,97 +50,85 @@ def figures_on(page: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def told(shared: Any) -> tuple[str, Path, dict[int | None, str]]:
+def written(shared: Any) -> tuple[str, Path, dict[int | None, str]]:
     """The page of a sweep of five trials, its folder, and the runs by trial."""
     folder, _, tracker = shared
     return *page_of(folder), tracker.runs
 
 
-def test_every_trial_s_run_id_stands_on_the_page(told: Any) -> None:
-    page, _, runs = told
+def test_every_trials_run_id_is_on_the_page(written: Any) -> None:
+    page, _, runs = written
     for trial, run in runs.items():
         assert f'data-run="{run}"' in page, trial
 
 
-def test_the_page_needs_nothing_from_elsewhere_and_stays_small(told: Any) -> None:
-    page, folder, _ = told
+def test_the_page_needs_nothing_from_elsewhere_and_stays_small(written: Any) -> None:
+    page, folder, _ = written
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)
     assert not re.findall(r"@import|url\((?!data:)", page.partition('id="plotly"')[0])
     assert (folder / report.PAGE).stat().st_size < 5e6
 
 
-def test_the_figures_are_valid_to_plotly(told: Any) -> None:
+def test_the_figures_are_valid_to_plotly(written: Any) -> None:
     import plotly.graph_objects as go
 
-    page, _, _ = told
+    page, _, _ = written
     shown = figures_on(page)
     kinds = {trace["type"] for figure in shown for trace in figure["data"]}
-    assert kinds >= {"scatter", "parcoords", "bar"}
-    assert kinds & {"heatmap", "contour"}
+    assert kinds == {"scatter", "parcoords", "bar", "histogram2d"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # plotly's own
         for figure in shown:
             go.Figure(figure)  # raises ValueError for what it does not know
 
 
-def test_the_table_and_the_summary_hold_all_trials(told: Any) -> None:
-    _, folder, runs = told
+def test_the_table_and_the_summary_hold_all_trials(written: Any) -> None:
+    _, folder, runs = written
     table = pd.read_csv(folder / report.TABLE)
     assert table["run_id"].tolist() == [runs[n] for n in NUMBERS]
     assert table["status"].tolist() == list(STATUSES)
     summary = (folder / report.SUMMARY).read_text()
     best = table[table["status"] != "failed"].sort_values("best_val_accuracy").iloc[-1]
     assert f"Best is trial {best['name']} with val_accuracy {best['best_val_accuracy']:.4f}" in summary
-    assert (
-        f"| model.activation | {best['model.activation']} |".replace("model.activation", "`model.activation`")
-        in summary
-    )
+    assert f"| `model.activation` | {best['model.activation']} |" in summary
 
 
-def test_failures_and_their_reasons_are_told(told: Any) -> None:
-    page, _, runs = told
+def test_failures_are_listed_with_their_reasons(written: Any) -> None:
+    page, _, runs = written
     failures = page.partition("<h2>Failures</h2>")[2].partition("</section>")[0]
-    assert "was failed" in failures
-    assert runs[3] in failures
-    assert "1 trials were stopped early" in failures
+    assert all(text in failures for text in ("was failed", runs[3], "1 trials were stopped early"))
 
 
-def test_what_a_run_is_called_cannot_become_part_of_the_page(uri: str, tmp_path: Path) -> None:
+def test_a_runs_name_is_escaped(uri: str, tmp_path: Path) -> None:
     evil = "</script><script>alert(1)</script>"
-    events = [named(sweep_event(), "fake")]
+    events: list[Event] = [named(sweep_event(), "fake")]
     for number in (1, 2, 3):
-        trial = trial_events(number, epochs=2, status="failed" if number == 3 else "completed")
-        trial[0]["name"] = f"{number:03d} {evil}"
-        trial[-1]["reason"] = evil
-        events += trial
+        start, *epochs, end = trial_events(number, epochs=2, status="failed" if number == 3 else "completed")
+        events += [replace(start, title=f"{number:03d} {evil}"), *epochs, replace(end, reason=evil)]
     follow(uri, tmp_path / "sweep", events)
     page, _ = page_of(tmp_path)
     assert "<script>alert" not in page
     assert figures_on(page)
 
 
-def test_no_finished_trial_leaves_no_page(uri: str, tmp_path: Path) -> None:
-    follow(uri, tmp_path / "sweep", [sweep_event(), *trial_events(1, status="failed")])
+def test_there_is_a_page_once_a_trial_has_finished(uri: str, tmp_path: Path) -> None:
+    follow(uri, tmp_path / "failed", [sweep_event(), *trial_events(1, status="failed")])
     with pytest.raises(UserError, match="has no finished trial"):
         page_of(tmp_path)
     assert not (tmp_path / "out").exists()
+    follow(uri, tmp_path / "single", [sweep_event("fake-2", 2000.0), *trial_events(1)])
+    assert "The settings cannot be ranked by importance" in page_of(tmp_path, "fake-2")[0]
 
 
-def test_one_trial_alone_has_a_page(uri: str, tmp_path: Path) -> None:
-    follow(uri, tmp_path / "sweep", [sweep_event(), *trial_events(1)])
-    page, _ = page_of(tmp_path)
-    assert "Which setting mattered cannot be told" in page
-
-
-def race_events(sweep: str, curves: list[list[float]], digest: str = "d1") -> list[dict[str, Any]]:
+def race_events(sweep: str, curves: list[list[float]], digest: str = "d1", *overrides: str) -> list[Event]:
     """A sweep whose trials, one after another, report these values of val_accuracy."""
-    facts = {"data": {"name": "digits", "digest": digest, "validation": 100, "test": 100}}
-    events = [named({**sweep_event(sweep), "facts": facts}, sweep.split("-")[0])]
+    data = {"name": "digits", "digest": digest, "validation": 100, "test": 100}
+    start = replace(sweep_event(sweep), provenance={"data": data})
+    events: list[Event] = [named(start, sweep.split("-")[0], *overrides)]
     for number, curve in enumerate(curves, start=1):
-        trial = trial_events(number, epochs=len(curve))
-        for event, value in zip(trial[1:-1], curve, strict=True):
-            event["metrics"]["val_accuracy"] = value
-        events += trial
+        first, *epochs, last = trial_events(number, epochs=len(curve))
+        reports = [replace(e, metrics={**e.metrics, "val_accuracy": v}) for e, v in zip(epochs, curve, strict=True)]
+        events += [first, *reports, last]
     return events
 
 
@@ -146,7 +145,7 @@ def race(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class TestSideBySide:
+class TestComparison:
     @pytest.fixture
     def both(self, race: Path) -> list[Any]:
         return [results(race, name) for name in ("slow", "fast")]
@@ -157,7 +156,7 @@ class TestSideBySide:
         assert found.table["at 4 epochs"].tolist() == [0.3, 0.9]
         assert found.table["best val_accuracy"].tolist() == [0.95, 0.9]
         assert "After 4 epochs each, the best val_accuracy of fast-20260101-000000 is 0.9000" in found.verdict
-        assert "more than what 100 validation images leave open" in found.verdict
+        assert "outside the 95% interval of the first" in found.verdict
 
     def test_each_figure_has_its_run(self, both: list[Any]) -> None:
         found = compare(both)
@@ -166,15 +165,14 @@ class TestSideBySide:
         assert found.runs["slow-20260101-000000", "best val_accuracy"] == runs["slow"][2]
         assert found.runs["fast-20260101-000000", "at 4 epochs"] == runs["fast"][1]
 
-    def test_different_data_is_said(self, both: list[Any], race: Path) -> None:
+    def test_different_data_is_reported(self, both: list[Any], race: Path) -> None:
         assert any("different data" in doubt for doubt in compare(both).doubts)
         page, _ = page_of(race, "slow", "fast")
         assert "not of the same images" in page
         assert page.count("<h2>Leaderboard</h2>") == 2
 
     def test_different_objectives_are_refused(self, both: list[Any], race: Path) -> None:
-        events = race_events("loss-20260101-000000", [[0.1]])
-        events[0]["config"]["objective"] = "val_loss"
+        events = race_events("loss-20260101-000000", [[0.1]], "d1", "objective=val_loss")
         follow(both[0].reader.uri, race / "loss", events)
         with pytest.raises(UserError, match=r"different objectives .* has val_accuracy, .* has val_loss"):
             compare([both[0], results(race, "loss")])
@@ -182,12 +180,13 @@ class TestSideBySide:
 
 def test_ties_are_counted_by_the_interval_of_the_validation_images(uri: str, tmp_path: Path) -> None:
     follow(uri, tmp_path / "sweep", race_events("near-20260101-000000", [[0.9], [0.87], [0.5]]))
-    told = " ".join(words.found(results(tmp_path)))
-    assert "1 other trial cannot be told from it: 100 validation images leave everything down to 0.8256 open" in told
+    sentences = " ".join(text.found(results(tmp_path)))
+    assert "1 other trial cannot be distinguished from it" in sentences
+    assert "95% interval of 100 validation images extends down to 0.8256" in sentences
 
 
 class TestFigures:
-    def test_the_pareto_front_holds_what_no_cheaper_trial_beats(self) -> None:
+    def test_pareto_front(self) -> None:
         trials = pd.DataFrame({"cost": [4, 1, 2, 3, 2], "best_val_accuracy": [0.9, 0.5, 0.8, 0.7, 0.6]})
         assert figures.pareto(trials, "cost", ACCURACY)["cost"].tolist() == [1, 2, 4]
         losses = trials.rename(columns={"best_val_accuracy": "best_val_loss"})
@@ -195,19 +194,15 @@ class TestFigures:
 
     def test_thinning_keeps_the_best_and_the_worst(self) -> None:
         trials = pd.DataFrame({"trial": range(1000), "best_val_accuracy": np.linspace(0, 1, 1000)})
-        kept = canvas.thin(trials, "best_val_accuracy", ACCURACY, 100)
+        kept = figures.thin(trials, ACCURACY, 100)
         assert len(kept) == 100
         assert kept["trial"].is_unique
         assert set(range(950, 1000)) <= set(kept["trial"])
         assert 0 in set(kept["trial"])
 
-    def test_numbers_are_json(self) -> None:
-        values = pd.Series([1, None, float("inf"), 0.123456789])
-        assert json.dumps(canvas.numbers(values), allow_nan=False) == "[1, null, null, 0.123457]"
-
 
 class TestAxis:
-    def test_choices_stand_side_by_side_and_absence_apart(self) -> None:
+    def test_choices_are_side_by_side_and_absent_values_apart(self) -> None:
         found = axis("model.filters.2", pd.Series([64, None, 16], dtype="Int64"), Parameter("f", choices=(16, 64)))
         assert found.at.tolist() == [1.0, -1.0, 0.0]
         assert (found.ticks, found.labels) == ([-1.0, 0.0, 1.0], ["–", "16", "64"])

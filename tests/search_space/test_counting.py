@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import math
 from collections import Counter
 from typing import Any
 
@@ -11,13 +9,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from cnnsweep.config.compose import compose
+from cnnsweep.config.objective import Objective
+from cnnsweep.config.schema import Config
 from cnnsweep.models.cnn import layers
-from cnnsweep.search_space import space as spaces
-from cnnsweep.search_space.counting import Lattice, lattice
-from cnnsweep.search_space.distinct_networks import distinct
-from cnnsweep.search_space.problem import Problem, pose
+from cnnsweep.search.registry import build
+from cnnsweep.search_space.counting import ValidConfigurations, list_valid
+from cnnsweep.search_space.distinct_networks import count_distinct
+from cnnsweep.search_space.parsing import parse_space
+from cnnsweep.search_space.problem import Problem, make_problem
 
 CHOICES: dict[str, list[Any]] = {
     "filters": [2, 3, 10],
@@ -33,29 +35,23 @@ CHOICES: dict[str, list[Any]] = {
     "dense_units": [0, 3, 10],
     "dropout": [0.0, 0.25],
 }
+SETTINGS: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 PER_BLOCK = ("filters", "kernel_size", "stride", "dilation", "padding", "pooling", "pool_size")
-BASE = compose(["space=none"])
+LIMITS = {"parameters": [40.0, 300.0, 2_000.0], "mmacs": [0.001, 0.01, 0.1], "activation_mb": [0.0005, 0.002, 0.01]}
+BASE = compose(["space=none"]).plain()
 
 
 def problem(
     space: dict[str, Any], limits: dict[str, float] | None = None, shape: Any = (8, 8, 1), **model: Any
 ) -> Problem:
-    config = copy.deepcopy(BASE)
-    config["space"] = space
-    config["limits"] |= limits or {}
-    config["model"] |= model
-    return Problem(config, spaces.read(config), shape, 10, layers)
+    changed = {"space": space, "limits": BASE["limits"] | (limits or {}), "model": BASE["model"] | model}
+    config = Config.from_plain(BASE | changed)
+    return Problem(config, parse_space(config), shape, 10, layers)
 
 
 def enumerated(p: Problem) -> list[tuple[dict[str, Any], Any]]:
-    judged = [(values, p.judge(values)) for values in p.space.enumerate()]
-    return [(values, verdict.signature) for values, verdict in judged if verdict.fault is None]
-
-
-def counted(p: Problem) -> Lattice:
-    found = lattice(p)
-    assert found is not None
-    return found
+    validated = [(values, p.validate(values)) for values in p.space.enumerate()]
+    return [(values, validity.signature) for values, validity in validated if validity.fault is None]
 
 
 @st.composite
@@ -75,14 +71,8 @@ def problems(draw: st.DrawFn) -> Problem:
         space["pool_size"]["when"] = {"model.pooling": ["max", "average"]}
     fixed = {n: draw(st.sampled_from(CHOICES[n])) for n in sorted(CHOICES) if n not in space}
     side = draw(st.integers(1, 8))
-    limits: dict[str, float] = {}
-    if draw(st.booleans()):
-        limits = {
-            "parameters": draw(st.sampled_from([40.0, 300.0, 2_000.0])),
-            "mmacs": draw(st.sampled_from([0.001, 0.01, 0.1])),
-            "activation_mb": draw(st.sampled_from([0.0005, 0.002, 0.01])),
-        }
-        limits = {name: limits[name] for name in draw(st.sets(st.sampled_from(sorted(limits)), min_size=1))}
+    limited = draw(st.sets(st.sampled_from(sorted(LIMITS))))
+    limits = {name: draw(st.sampled_from(LIMITS[name])) for name in sorted(limited)}
     whole: dict[str, Any] = {"model": space}
     if draw(st.booleans()):
         whole["training"] = {"optimizer": {"values": ["adam", "sgd"]}}
@@ -92,39 +82,42 @@ def problems(draw: st.DrawFn) -> Problem:
     return problem(whole, limits, (side, draw(st.integers(max(1, side - 1), side)), 1), **fixed)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@pytest.mark.parametrize("examples", [60, pytest.param(300, marks=pytest.mark.slow)])
+def test_counts_are_those_of_building_each(examples: int) -> None:
+    @settings(**SETTINGS, max_examples=examples, derandomize=examples == 60)
+    @given(problems())
+    def check(p: Problem) -> None:
+        every, found = enumerated(p), ValidConfigurations(p)
+        assert (found.total, count_distinct(found)) == (len(every), len({signature for _, signature in every}))
+        paths = list(found.members())
+        assert {
+            tuple(p.space.ordered(values | {q.name: q.at(0) for q in track.rest}).items()) for track, values in paths
+        } <= {tuple(values.items()) for values, _ in every}
+        assert sum(track.weight for track, _ in paths) == len(every)
+
+    check()
+
+
+@settings(**SETTINGS, max_examples=25, derandomize=True)
 @given(problems())
-def test_counts_are_those_of_building_each(p: Problem) -> None:
-    every = enumerated(p)
-    found = counted(p)
-    assert found.valid == len(every)
-    assert distinct(found) == len({signature for _, signature in every})
-    listed = [found.complete(track, values, np.random.default_rng(0)) for track, values in found.members()]
-    assert {tuple(v.items()) for v in listed} <= {tuple(v.items()) for v, _ in every}
-    assert sum(math.prod(len(q.grid or ()) for q in track.rest) for track, _ in found.members()) == len(every)
+def test_a_large_space_is_listed_like_a_small_one(p: Problem) -> None:
+    every = [values for values, _ in enumerated(p)]
+    assert list_valid(p, p.space.size) == every
+    if len(every) < p.space.size:
+        assert list_valid(p, len(every)) == every  # by counting, without building each
 
 
-@pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(problems())
-def test_counts_are_those_of_building_each_many_times(p: Problem) -> None:
-    every = enumerated(p)
-    found = counted(p)
-    assert (found.valid, distinct(found)) == (len(every), len({signature for _, signature in every}))
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(**SETTINGS, max_examples=25, derandomize=True)
 @given(problems())
 def test_the_smallest_and_the_largest_network_are_the_extremes(p: Problem) -> None:
-    sizes = [p.judge(values).network.parameters for values, _ in enumerated(p)]  # type: ignore[union-attr]
-    found = lattice(p, ["parameters"])
-    assert found is not None
+    sizes = [p.validate(values).network.parameters for values, _ in enumerated(p)]  # type: ignore[union-attr]
+    found = ValidConfigurations(p, "parameters")
     if sizes:
-        ends = [p.judge(found.extreme("parameters", largest)).network for largest in (False, True)]
+        ends = [p.validate(found.extreme("parameters", largest)).network for largest in (False, True)]
         assert [e.parameters for e in ends if e] == [min(sizes), max(sizes)]
 
 
-def test_a_drawing_is_uniform_over_the_valid_configurations() -> None:
+def test_draws_are_uniform_over_the_valid_configurations() -> None:
     space = {
         "blocks": {"min": 1, "max": 2},
         "filters": {"values": [2, 3], "per_block": True},
@@ -134,23 +127,36 @@ def test_a_drawing_is_uniform_over_the_valid_configurations() -> None:
     }
     p = problem({"model": space}, {"parameters": 1_500.0}, padding="valid")
     every = [tuple(values.items()) for values, _ in enumerated(p)]
-    found, rng = counted(p), np.random.default_rng(0)
-    draws = 60 * len(every)
-    counts = Counter(tuple((found.draw(rng) or {}).items()) for _ in range(draws))
+    found, rng = ValidConfigurations(p), np.random.default_rng(0)
+    counts = Counter(tuple((found.draw(rng) or {}).items()) for _ in range(60 * len(every)))
     assert set(counts) == set(every)
-    chi2 = sum((counts[key] - 60) ** 2 / 60 for key in every)
-    freedom = len(every) - 1
-    assert chi2 < freedom + 4 * math.sqrt(2 * freedom)  # a fair drawing passes 999 times in 1,000
+    assert chisquare([counts[key] for key in every]).pvalue > 0.001
 
 
 @pytest.mark.slow
 def test_hundreds_of_millions_of_configurations_are_counted_exactly() -> None:
     config = compose(["space.model.blocks.max=4", "limits.mmacs=6", "limits.parameters=1M"])
-    p = pose(config, (28, 28, 1), 10)
-    found = counted(p)
+    p = make_problem(config, (28, 28, 1), 10)
+    found = ValidConfigurations(p)
     assert p.space.size > 2e8
-    assert isinstance(found.valid, int)
+    assert isinstance(found.total, int)
     rng = np.random.default_rng(0)
-    share = np.mean([p.judge(p.space.draw(rng)).fault is None for _ in range(4_000)])
-    assert found.valid / p.space.size == pytest.approx(share, abs=0.015)
-    assert 0.9 * found.valid < distinct(found) < found.valid
+    share = np.mean([p.validate(p.space.draw(rng)).fault is None for _ in range(4_000)])
+    assert found.total / p.space.size == pytest.approx(share, abs=0.015)
+    assert 0.9 * found.total < count_distinct(found) < found.total
+
+
+def test_random_search_finds_all_of_a_few_valid_configurations_among_millions() -> None:
+    few = ["space.model.dropout=null", "space.training=null", "limits.parameters=2300", "space.model.blocks.max=4"]
+    p = make_problem(compose([*few, "budget={trials: null, minutes: 9}"]), (28, 28, 1), 10)
+    found = ValidConfigurations(p)
+    assert (p.space.size, 1 <= found.total <= 20) == (41544000, True)
+    search = build(p.config, p, Objective.of("val_loss"))
+    proposed = []
+    while not isinstance(proposal := search.ask("a"), str):
+        proposed.append(p.validate(proposal.values))
+        search.end(proposal.id, succeeded=False)
+    assert all(validity.fault is None for validity in proposed)
+    signatures = {p.validate(p.space.ordered(values)).signature for _, values in found.members()}
+    assert {validity.signature for validity in proposed} == signatures
+    assert len(proposed) == len(signatures)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import bad_jobs
 import pytest
 import real_sweeps as real
+import trial_jobs
 
 from cnnsweep.config.compose import compose
+from cnnsweep.executors.base import Job
+from cnnsweep.executors.worker import exit_reason
 from cnnsweep.sweep import session
-from cnnsweep.sweep.failures import is_full_disk, is_out_of_memory
-from cnnsweep.sweep.limits import Watchdog
+from cnnsweep.sweep.limits import Watchdog, is_full_disk, is_out_of_memory
 from cnnsweep.sweep.session import Watcher
 
-SMALL = ("+sweep=smoke", "data.limit=200", "training.epochs=1")
+SMALL = ("+sweep=smoke", "data.limit=200", "training.epochs=1", "executor=cpu")
+
+
+def start(folder: Path, job: Job, *overrides: str) -> session.Outcome:
+    return session.start(compose([*SMALL, f"tracking.dir={folder / 'mlruns'}", *overrides]), Watcher(), job=job)
 
 
 def runs(outcome: session.Outcome) -> dict[int, object]:
@@ -28,25 +33,14 @@ def runs(outcome: session.Outcome) -> dict[int, object]:
 
 @pytest.mark.slow
 def test_every_kind_of_bad_trial_fails_with_its_reason_and_the_sweep_goes_on(tmp_path: Path) -> None:
-    config = compose(
-        [
-            *SMALL,
-            f"tracking.dir={tmp_path / 'mlruns'}",
-            "budget.trials=8",
-            "search.max_failures=null",
-            "executor=cpu",
-            "executor.workers=2",
-            "executor.trials_per_worker=3",
-            "executor.hang_minutes=0.15",
-            "executor.trial_minutes=0.25",
-        ]
-    )
-    outcome = session.start(config, Watcher(), job=bad_jobs.troubled)
-    entries = outcome.ledger.entries
+    limits = ("executor.trials_per_worker=3", "executor.hang_minutes=0.15", "executor.trial_minutes=0.25")
+    unlimited = ("budget.trials=8", "search.max_failures=null", "executor.workers=2")
+    outcome = start(tmp_path, trial_jobs.troubled, *limits, *unlimited)
+    entries = outcome.state.trials
     assert outcome.status == "completed"
     assert entries[8].status == "completed"
     logged = runs(outcome)
-    for number, reason in bad_jobs.REASONS.items():
+    for number, (_, reason) in trial_jobs.WAYS.items():
         assert entries[number].status == "failed"
         assert (entries[number].reason or "").startswith(reason)
         assert logged[number].info.status == "FAILED"
@@ -58,18 +52,8 @@ def test_every_kind_of_bad_trial_fails_with_its_reason_and_the_sweep_goes_on(tmp
 def test_out_of_memory_is_answered_once_with_half_the_batch(tmp_path: Path) -> None:
     batches = "space.training.batch_size={values: [64, 256]}"
     settings = ("budget.trials=4", "search=grid", "space.model=null", "space.training.learning_rate=null", batches)
-    config = compose(
-        [
-            *SMALL,
-            *settings,
-            f"tracking.dir={tmp_path / 'mlruns'}",
-            "training.retry_smaller_batch=true",
-            "executor=cpu",
-            "executor.workers=1",
-        ]
-    )
-    outcome = session.start(config, Watcher(), job=bad_jobs.greedy)
-    first, second = (outcome.ledger.entries[n] for n in (1, 2))
+    outcome = start(tmp_path, trial_jobs.greedy, *settings, "training.retry_smaller_batch=true", "executor.workers=1")
+    first, second = (outcome.state.trials[n] for n in (1, 2))
     assert (first.status, first.values["training.batch_size"]) == ("completed", 32)
     assert (second.status, second.values["training.batch_size"]) == ("failed", 128), "once only"
     retries = [e for e in real.events(tmp_path) if "retry" in e]
@@ -80,25 +64,14 @@ def test_out_of_memory_is_answered_once_with_half_the_batch(tmp_path: Path) -> N
     assert "OOM when allocating" in tags["cnnsweep.retry"]
 
 
-@pytest.mark.slow
-def test_too_many_failures_in_a_row_stop_the_sweep_with_their_reasons(tmp_path: Path) -> None:
-    overrides = [*SMALL, f"tracking.dir={tmp_path / 'mlruns'}", "search.max_failures=3", "budget.trials=9"]
-    config = compose([*overrides, "executor=cpu", "executor.workers=1"])
-    outcome = session.start(config, Watcher(), job=bad_jobs.run_out_of_memory)
-    assert outcome.status == "failed"
-    assert len(outcome.ledger.entries) == 3
-    reason = outcome.ledger.stop["reason"]
-    assert reason.startswith("3 trials in a row failed (search.max_failures): 3 × ResourceExhaustedError: OOM")
-
-
-def test_the_watchdog_tells_each_overdue_trial_once() -> None:
+def test_the_watchdog_reports_each_overdue_trial_once() -> None:
     now = 0.0
     dog = Watchdog(trial_minutes=10, hang_minutes=2, now=lambda: now)
     dog.started("fresh", 0)
     dog.started("old", 570)
     now = 60
     assert dog.overdue() == [("old", "took longer than executor.trial_minutes (10)")]
-    dog.heard("fresh")
+    dog.reported("fresh")
     now = 179
     assert dog.overdue() == []
     now = 180
@@ -109,11 +82,9 @@ def test_the_watchdog_tells_each_overdue_trial_once() -> None:
     assert dog.overdue() == []
 
 
-def test_what_a_reason_tells_of(tmp_path: Path) -> None:
-    from cnnsweep.executors.worker_pool import how_it_ended
-
-    assert is_out_of_memory(how_it_ended(-9, memory=True))
-    assert not is_out_of_memory(how_it_ended(-9, memory=False)), "a kill alone is no proof"
-    assert not is_out_of_memory(how_it_ended(-11, memory=True))
+def test_a_reason_names_memory_and_disks_that_are_full(tmp_path: Path) -> None:
+    assert is_out_of_memory(exit_reason(-9, memory=True))
+    assert not is_out_of_memory(exit_reason(-9, memory=False)), "a kill alone is no proof"
+    assert not is_out_of_memory(exit_reason(-11, memory=True))
     assert is_full_disk("OSError: [Errno 28] No space left on device: 'last.npz'", tmp_path)
     assert not is_full_disk("killed by SIGSEGV", tmp_path)

@@ -38,9 +38,9 @@ def test_killed_and_resumed_ends_with_the_same_table(undisturbed: session.Outcom
         assert not alive, "a worker outlived its driver"
         driver = real.start(tmp_path, "resume")
     assert driver.wait(real.PATIENCE) == 0, (tmp_path / "output.txt").read_text()
-    told = real.ledger(tmp_path)
-    assert real.table(told) == real.table(undisturbed.ledger), f"killed after events {moments}"
-    assert told.final["metrics"] == undisturbed.ledger.final["metrics"]
+    state = real.state(tmp_path)
+    assert real.table(state) == real.table(undisturbed.state), f"killed after events {moments}"
+    assert state.final.metrics == undisturbed.state.final.metrics
     ends = [e["trial"] for e in real.events(tmp_path) if e["event"] == "end"]
     assert sorted(ends) == [1, 2, 3], "a trial ended twice, or never"
     assert real.disagreements(tmp_path) == []

@@ -1,4 +1,4 @@
-"""Real sweeps on the digits: what was run is what the journal, the ledger and the MLflow store say."""
+"""Real sweeps on the digits: what was run is what the journal, the state and the MLflow store say."""
 
 import json
 import re
@@ -12,6 +12,7 @@ from cnnsweep.config.compose import compose
 from cnnsweep.data import loading as datasets
 from cnnsweep.errors import UserError
 from cnnsweep.journal import journal
+from cnnsweep.journal.state import replay
 from cnnsweep.sweep import session
 from cnnsweep.sweep.session import Watcher
 
@@ -25,7 +26,7 @@ def sweep(tmp_path, *overrides):
 
 def table(outcome):
     return [
-        (e.name, dict(e.values), e.status, [_comparable(m) for m in e.curve]) for e in outcome.ledger.entries.values()
+        (e.name, dict(e.values), e.status, [_comparable(m) for m in e.curve]) for e in outcome.state.trials.values()
     ]
 
 
@@ -39,26 +40,33 @@ def finished(tmp_path_factory):
     return sweep(tmp_path_factory.mktemp("finished"), "tracking.tags={team: red}")
 
 
+@pytest.fixture(scope="module")
+def store(finished):
+    """The client of its MLflow store, and its runs by trial; None: the sweep's own."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(finished.uri)
+    experiment = client.get_experiment_by_name("cnnsweep")
+    runs = client.search_runs([experiment.experiment_id], f"tags.`cnnsweep.sweep` = '{finished.id}'")
+    assert [r.data.tags["cnnsweep.kind"] for r in runs if "cnnsweep.trial" not in r.data.tags] == ["sweep"]
+    return client, {int(r.data.tags.get("cnnsweep.trial", 0)) or None: r for r in runs}
+
+
 @pytest.mark.slow
 class TestFinishedSweep:
     def test_trials_complete_and_the_best_meets_the_test_set(self, finished):
         assert finished.status == "completed"
-        assert [e.status for e in finished.ledger.entries.values()] == ["completed"] * 3
-        assert finished.ledger.final["trial"] == finished.ledger.ranked()[0].number
-        assert 0 <= finished.ledger.final["metrics"]["test_accuracy"] <= 1
-        assert finished.ledger.stop["reason"] == "budget.trials (3) is reached"
+        assert [e.status for e in finished.state.trials.values()] == ["completed"] * 3
+        assert finished.state.final.trial == finished.state.ranked()[0].number
+        assert 0 <= finished.state.final.metrics["test_accuracy"] <= 1
+        assert finished.state.stop.reason == "budget.trials (3) is reached"
 
-    def test_the_store_says_what_was_run(self, finished):
-        from mlflow.tracking import MlflowClient
-
-        client = MlflowClient(finished.uri)
-        experiment = client.get_experiment_by_name("cnnsweep")
-        runs = client.search_runs([experiment.experiment_id], f"tags.`cnnsweep.sweep` = '{finished.id}'")
-        trials = {int(r.data.tags["cnnsweep.trial"]): r for r in runs if r.data.tags["cnnsweep.kind"] == "trial"}
-        (parent,) = [r for r in runs if r.data.tags["cnnsweep.kind"] == "sweep"]
-        assert sorted(trials) == [1, 2, 3]
-        for entry in finished.ledger.entries.values():
-            run = trials[entry.number]
+    def test_the_store_says_what_was_run(self, finished, store):
+        client, runs = store
+        parent = runs[None]
+        assert set(runs) == {None, 1, 2, 3}
+        for entry in finished.state.trials.values():
+            run = runs[entry.number]
             assert run.info.status == "FINISHED"
             assert run.info.run_name == entry.name
             assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
@@ -70,46 +78,38 @@ class TestFinishedSweep:
                 assert [(m.step, m.value) for m in history] == [(i + 1, m[metric]) for i, m in enumerate(entry.curve)]
             files = {f.path for f in client.list_artifacts(run.info.run_id)}
             assert {"config.yaml", "model.txt", "curves.png"} <= files
-        assert parent.data.metrics["test_accuracy"] == finished.ledger.final["metrics"]["test_accuracy"]
+        assert parent.data.metrics["test_accuracy"] == finished.state.final.metrics["test_accuracy"]
         assert parent.info.status == "FINISHED"
 
-    def test_the_logged_model_is_the_one_that_was_measured(self, finished):
+    def test_the_logged_model_is_the_one_that_was_measured(self, finished, store):
         import mlflow
-        from mlflow.tracking import MlflowClient
 
-        client = MlflowClient(finished.uri)
-        experiment = client.get_experiment_by_name("cnnsweep")
-        (parent,) = client.search_runs(
-            [experiment.experiment_id], f"tags.`cnnsweep.sweep` = '{finished.id}' and tags.`cnnsweep.kind` = 'sweep'"
-        )
         mlflow.set_tracking_uri(finished.uri)
-        model = mlflow.keras.load_model(parent.data.tags["cnnsweep.model_uri"])
-        data = datasets.load(finished.config["data"], finished.config["seed"])
+        model = mlflow.keras.load_model(store[1][None].data.tags["cnnsweep.model_uri"])
+        data = datasets.load(finished.config.data, finished.config.seed)
         predicted = np.argmax(model.predict(np.asarray(data.x_test), verbose=0), axis=1)
         accuracy = float(np.mean(predicted == data.y_test))
-        assert accuracy == pytest.approx(finished.ledger.final["metrics"]["test_accuracy"], abs=1e-6)
+        assert accuracy == pytest.approx(finished.state.final.metrics["test_accuracy"], abs=1e-6)
 
-    def test_the_journal_reads_back_to_the_same_ledger(self, finished):
-        from cnnsweep.journal.state import replay
-
-        again = replay(journal.read(finished.folder / "journal.jsonl"), finished.ledger.objective)
-        assert again.entries == finished.ledger.entries
+    def test_the_journal_reads_back_to_the_same_state(self, finished):
+        again = replay(journal.read(finished.folder / "journal.jsonl"), finished.state.objective)
+        assert again.trials == finished.state.trials
 
     def test_one_seed_gives_one_table_and_one_trial_alone_the_same_numbers(self, finished, tmp_path):
         again = sweep(tmp_path / "again", "executor=cpu", "executor.workers=1", "executor.threads=1")
         assert table(again) == table(finished)
-        values = [f"{key.rstrip('.12')}={value}" for key, value in finished.ledger.entries[1].values.items()]
-        filters = [finished.ledger.entries[1].values[f"model.filters.{block}"] for block in (1, 2)]
+        values = [f"{key.rstrip('.12')}={value}" for key, value in finished.state.trials[1].values.items()]
+        filters = [finished.state.trials[1].values[f"model.filters.{block}"] for block in (1, 2)]
         alone = [v for v in values if not v.startswith("model.filters")] + [f"model.filters={filters}"]
         script = ALONE.format(overrides=["space=none", "executor=inline", *alone], folder=str(tmp_path / "alone"))
-        told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        assert json.loads(told.stdout.splitlines()[-1]) == table(finished)[0][3]
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout.splitlines()[-1]) == table(finished)[0][3]
 
 
 ALONE = """
 import json
 from pathlib import Path
-from tests.test_sweep import sweep, table
+from tests.sweep.test_loop import sweep, table
 outcome = sweep(Path({folder!r}), *{overrides!r})
 print(json.dumps(table(outcome)[0][3]))
 """
@@ -122,12 +122,12 @@ def test_each_search_runs_for_real(tmp_path, search):
     choices = ["space.training.learning_rate=null"] if search == "grid" else []
     outcome = sweep(tmp_path, f"search={search}", "budget.trials=4", *more, *choices)
     assert outcome.status == "completed"
-    assert len(outcome.ledger.entries) == 4
-    signatures = {json.dumps(dict(e.values), sort_keys=True) for e in outcome.ledger.entries.values()}
+    assert len(outcome.state.trials) == 4
+    signatures = {json.dumps(dict(e.values), sort_keys=True) for e in outcome.state.trials.values()}
     assert len(signatures) == 4
     if search == "hyperband":
-        assert max(len(e.curve) for e in outcome.ledger.entries.values()) == 3
-        assert min(len(e.curve) for e in outcome.ledger.entries.values()) == 1
+        assert max(len(e.curve) for e in outcome.state.trials.values()) == 3
+        assert min(len(e.curve) for e in outcome.state.trials.values()) == 1
 
 
 @pytest.mark.slow
@@ -135,8 +135,8 @@ def test_a_promoted_trial_goes_on_as_if_it_had_never_stopped(tmp_path):
     """Hyperband's three epochs in two runs are, to the last digit, three epochs in one."""
     halved = sweep(tmp_path / "a", "search=hyperband", "training.epochs=3", "budget.trials=3")
     straight = sweep(tmp_path / "b", "training.epochs=3", "budget.trials=3")
-    longest = max(halved.ledger.entries.values(), key=lambda e: len(e.curve))
-    same = straight.ledger.entries[longest.number]
+    longest = max(halved.state.trials.values(), key=lambda e: len(e.curve))
+    same = straight.state.trials[longest.number]
     assert len(longest.curve) == 3
     assert dict(same.values) == dict(longest.values)
     assert [_comparable(m) for m in same.curve] == [_comparable(m) for m in longest.curve]
@@ -145,15 +145,15 @@ def test_a_promoted_trial_goes_on_as_if_it_had_never_stopped(tmp_path):
 @pytest.mark.slow
 def test_a_space_of_nothing_is_one_trial(tmp_path):
     outcome = sweep(tmp_path, "space=none", "executor=inline", "model.blocks=1")
-    assert len(outcome.ledger.entries) == 1
-    assert outcome.ledger.stop["reason"] == "every valid configuration was tried"
+    assert len(outcome.state.trials) == 1
+    assert outcome.state.stop.reason == "every valid configuration was tried"
 
 
 @pytest.mark.slow
 def test_a_trial_whose_loss_is_not_finite_fails_alone(tmp_path):
     overrides = ["space=none", "+space.training.learning_rate.values=[0.001, 1.0e+30]", "search=grid", "model.blocks=1"]
     outcome = sweep(tmp_path, *overrides, "training.optimizer=sgd")
-    good, bad = sorted(outcome.ledger.entries.values(), key=lambda e: e.values["training.learning_rate"])
+    good, bad = sorted(outcome.state.trials.values(), key=lambda e: e.values["training.learning_rate"])
     assert (good.status, bad.status) == ("completed", "failed")
     assert re.match(r"loss is (nan|inf) in epoch 1", bad.reason)
     assert outcome.status == "completed"
@@ -162,17 +162,17 @@ def test_a_trial_whose_loss_is_not_finite_fails_alone(tmp_path):
 @pytest.mark.slow
 def test_a_budget_of_epochs_ends_the_sweep_and_says_so(tmp_path):
     outcome = sweep(tmp_path, "budget.epochs=3", "executor.workers=1", "executor=cpu")
-    assert outcome.ledger.epochs == 3
-    assert outcome.ledger.stop["reason"] == "budget.epochs (3) is spent"
+    assert outcome.state.epochs == 3
+    assert outcome.state.stop.reason == "budget.epochs (3) is spent"
 
 
 @pytest.mark.slow
 def test_failures_in_a_row_end_the_sweep_with_their_reasons(tmp_path):
-    broken = "model._target_=tests.test_sweep.build_broken"
+    broken = "model._target_=tests.sweep.test_loop.build_broken"
     outcome = sweep(tmp_path, broken, "search.max_failures=2", "budget.trials=9", "executor=inline")
     assert outcome.status == "failed"
-    assert len(outcome.ledger.entries) == 2
-    assert outcome.ledger.stop["reason"] == (
+    assert len(outcome.state.trials) == 2
+    assert outcome.state.stop.reason == (
         "2 trials in a row failed (search.max_failures): 2 × RuntimeError: no such network"
     )
 

@@ -1,24 +1,25 @@
-"""The Pareto front and what replicates came to, wherever a person or a program meets them."""
+"""The Pareto front and the results of replicates, on the terminal, in MLflow, in the table and in the report."""
 
 from __future__ import annotations
 
 import io
 import re
 import statistics
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 from rich.console import Console
-from test_frames import events_of, named, results
-from test_tracker import empty_store, follow, stop_event, uri
+from tracked_sweeps import empty_store, events_of, follow, named, results, stop_event, sweep_event, uri
 
 from cnnsweep.config.objective import Objective
-from cnnsweep.journal import state as ledger
+from cnnsweep.journal.events import Event, ReplicateEnded
+from cnnsweep.journal.state import SweepState, replay
 from cnnsweep.report import report
 from cnnsweep.report import text as words
-from cnnsweep.sweep import replicates
+from cnnsweep.sweep.finish import choose_winner
 from cnnsweep.terminal.screen import leaderboard
 from cnnsweep.tracking.store import connect
 
@@ -29,26 +30,27 @@ AGAIN = {5: (0.80, 0.84), 2: (0.60, 0.90)}
 """The values of further trainings, by trial."""
 
 
-def told(objective: str, again: dict[int, tuple[float, ...]]) -> tuple[list[dict[str, Any]], ledger.SweepState]:
-    """The events of five trials with these objectives and replicates, and their ledger."""
-    events = [named(e, "fake", objective) if e["event"] == "sweep" else e for e in events_of()[:-1]]
-    known = ledger.replay(events, Objective.of(events[0]["config"]["objective"]))
+def events_and_state(objective: str, again: Mapping[int, tuple[float, ...]]) -> tuple[list[Event], SweepState]:
+    """The events of five trials with these objectives and replicates, and their state."""
+    start = named(sweep_event(), "fake", objective)
+    events: list[Event] = [start, *events_of()[1:-1]]
+    known = replay(events, Objective.of(start.config["objective"]))
 
-    def add(event: str, **fields: Any) -> None:
-        events.append({"time": 2000.0, **fields, "event": event})
+    def add(event: Event) -> None:
+        events.append(replace(event, time=2000.0))
         known.apply(events[-1])
 
     for number, values in again.items():
         for k, value in enumerate(values, start=1):
-            add("replicate", trial=number, replicate=k, seed=k, value=value, epochs=5, reason=None)
-    if again and (won := replicates.outcome([known.entries[n] for n in again], known)):
-        add("winner", **won)
-    front = {"front": [e.number for e in known.front()]} if known.objective.also else {}
-    add(**{**stop_event(), **front})
+            add(ReplicateEnded(trial=number, replicate=k, seed=k, value=value, epochs=5))
+    if again and (won := choose_winner([known.trials[n] for n in again], known)):
+        add(won)
+    front = [e.number for e in known.front()] if known.objective.also else None
+    add(replace(stop_event(), front=front))
     return events, known
 
 
-def shown(known: ledger.SweepState) -> dict[int, str]:
+def shown(known: SweepState) -> dict[int, str]:
     """What the terminal's leaderboard says of each trial."""
     console = Console(file=io.StringIO(), width=200)
     console.print(leaderboard(known, 20))
@@ -72,7 +74,7 @@ def not_dominated(trials: pd.DataFrame) -> set[int]:
 
 
 def test_the_front_is_marked_on_the_terminal_in_mlflow_in_the_table_and_in_the_report(uri: str, tmp_path: Path) -> None:
-    events, known = told(SEVERAL, {})
+    events, known = events_and_state(SEVERAL, {})
     tracker = follow(uri, tmp_path / "sweep", events)
     found = results(tmp_path)
     front = not_dominated(found.trials)
@@ -98,7 +100,7 @@ def test_the_front_is_marked_on_the_terminal_in_mlflow_in_the_table_and_in_the_r
 
 
 def test_one_objective_has_no_front(uri: str, tmp_path: Path) -> None:
-    events, known = told("objective=val_accuracy", {})
+    events, known = events_and_state("objective=val_accuracy", {})
     follow(uri, tmp_path / "sweep", events)
     found = results(tmp_path)
     page = report.write([found], tmp_path / "out")
@@ -111,14 +113,14 @@ def test_one_objective_has_no_front(uri: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("objective", ["objective=val_accuracy", SEVERAL])
 def test_the_mean_of_other_seeds_decides_and_is_told_with_its_spread(objective: str, uri: str, tmp_path: Path) -> None:
-    events, known = told(objective, AGAIN)
+    events, known = events_and_state(objective, AGAIN)
     tracker = follow(uri, tmp_path / "sweep", events)
     found = results(tmp_path)
     single = found.trials.set_index("trial")["best_val_accuracy"]
     assert single[2] > single[5], "the first training alone would choose the other"
     said = {n: f"{statistics.fmean(v):.4f} ± {statistics.stdev(v):.4f} (2)" for n, v in AGAIN.items()}
     assert f"with other seeds: {said[5]}" in shown(known)[5]
-    assert ("Pareto front, with" in shown(known)[5]) == (known.entries[5] in known.front())
+    assert ("Pareto front, with" in shown(known)[5]) == (known.trials[5] in known.front())
     assert found.ranked().iloc[0]["trial"] == 5
     metrics = connect(uri).get_run(tracker.runs[5]).data.metrics
     assert (metrics["mean_val_accuracy"], metrics["replicates"]) == (pytest.approx(0.82), 2)

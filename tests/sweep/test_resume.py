@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ import pytest
 
 from cnnsweep.errors import UserError
 from cnnsweep.journal import journal
+from cnnsweep.journal.events import Event, TrialEnded
+from cnnsweep.search.oracle import Oracle
+from cnnsweep.sweep import loop
+from cnnsweep.sweep.sweep import Sweep
 
 SEARCHES = {
     "random": (),
@@ -25,10 +30,19 @@ SEARCHES = {
 # A new search joins by being listed.
 
 
-def finished(folder: Path, overrides: tuple[str, ...]) -> tuple[list[Any], list[str], str | None]:
+def finished(folder: Path, overrides: tuple[str, ...] = ()) -> tuple[list[Any], list[str], str | None]:
     sweep = fake_sweeps.make(folder, overrides)
-    sweep.run()
+    loop.search(sweep)
     return fake_sweeps.table(sweep), sweep.journal.path.read_text().splitlines(keepends=True), sweep.stopping
+
+
+def resumed(folder: Path, lines: Sequence[str], overrides: tuple[str, ...] = ()) -> Sweep:
+    """The sweep of these lines of a journal, continued to its end."""
+    folder.mkdir()
+    (folder / journal.FILE).write_text("".join(lines))
+    sweep = fake_sweeps.make(folder, overrides)
+    loop.search(sweep)
+    return sweep
 
 
 @pytest.fixture(autouse=True)
@@ -60,14 +74,10 @@ def test_the_table_is_the_same_wherever_the_journal_was_cut_off(name: str, tmp_p
         assert {len(row[-1]) for row in table if row[2] == "completed"} == {9}
     cuts = range(1, len(lines))
     for cut in random.Random(0).sample(cuts, min(len(cuts), 10)):
-        folder = tmp_path / f"cut-{cut}"
-        folder.mkdir()
-        (folder / journal.FILE).write_text("".join(lines[:cut]))
-        sweep = fake_sweeps.make(folder, overrides)
-        sweep.run()
+        sweep = resumed(tmp_path / f"cut-{cut}", lines[:cut], overrides)
         assert fake_sweeps.table(sweep) == table, f"cut after line {cut}: {lines[cut - 1][:80]}"
         assert sweep.stopping == stopping
-        ends = [e["trial"] for e in journal.read(sweep.journal.path) if e["event"] == "end"]
+        ends = [e.trial for e in journal.read(sweep.journal.path) if isinstance(e, TrialEnded)]
         if name not in ("hyperband", "asha gp"):  # there, a promoted trial ends again
             assert sorted(ends) == sorted(set(ends)), "a finished trial ran twice"
 
@@ -81,16 +91,16 @@ def test_many_crashes_in_one_sweep_leave_no_trace_in_the_table(tmp_path: Path) -
         left = drawn.randrange(1, 20)
         append = sweep.journal.append
 
-        def crash(event: str, *, append: Any = append, **fields: Any) -> Any:
+        def crash(event: Event, *, append: Any = append) -> Event:
             nonlocal left
             left -= 1
             if left == 0:
                 raise InterruptedError
-            return append(event, **fields)
+            return append(event)
 
         sweep.journal.append = crash  # type: ignore[method-assign]
         try:
-            sweep.run()
+            loop.search(sweep)
             break
         except InterruptedError:
             continue
@@ -101,67 +111,49 @@ def test_a_larger_budget_goes_on_and_does_what_it_would_have_done_at_once(tmp_pa
     table, _, _ = finished(tmp_path / "large", ("budget.trials=9",))
     finished(tmp_path / "small", ("budget.trials=5",))
     grown = fake_sweeps.make(tmp_path / "small", ("budget.trials=9",))
-    grown.run()
+    loop.search(grown)
     assert fake_sweeps.table(grown) == table
     assert grown.stopping == "budget.trials (9) is reached"
 
 
-def test_time_in_which_nobody_worked_does_not_count(tmp_path: Path) -> None:
-    _, lines, _ = finished(tmp_path / "whole", ())
+def test_time_in_which_the_sweep_did_not_run_does_not_count(tmp_path: Path) -> None:
+    _, lines, _ = finished(tmp_path / "whole")
     events = [json.loads(line) for line in lines[:8]]
     for event in events:
         event["time"] -= 86400
-    folder = tmp_path / "old"
-    folder.mkdir()
-    (folder / journal.FILE).write_text("".join(json.dumps(e) + "\n" for e in events))
-    sweep = fake_sweeps.make(folder, ("budget.minutes=5",))
-    sweep.run()
+    sweep = resumed(tmp_path / "old", [json.dumps(e) + "\n" for e in events], ("budget.minutes=5",))
     assert sweep.stopping == "budget.trials (6) is reached"
-    assert all(entry.seconds < 60 for entry in sweep.ledger.entries.values())
+    assert all(entry.seconds < 60 for entry in sweep.state.trials.values())
 
 
 def test_a_trial_that_the_search_had_stopped_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver died between the epoch after which the answer is "stop" and the trial's end."""
-    from cnnsweep.search.search import Search
+    asked = Oracle.report
 
-    asked = Search.report
-
-    def stop_after_two(self: Search, proposal: str, epoch: int, metrics: Any) -> bool:
+    def stop_after_two(self: Oracle, proposal: str, epoch: int, metrics: Any) -> bool:
         return asked(self, proposal, epoch, metrics) and epoch < 2
 
-    monkeypatch.setattr(Search, "report", stop_after_two)
-    table, lines, _ = finished(tmp_path / "whole", ())
+    monkeypatch.setattr(Oracle, "report", stop_after_two)
+    table, lines, _ = finished(tmp_path / "whole")
     cut = next(i for i, line in enumerate(lines) if '"epoch":2' in line) + 1
-    (tmp_path / "cut").mkdir()
-    (tmp_path / "cut" / journal.FILE).write_text("".join(lines[:cut]))
-    sweep = fake_sweeps.make(tmp_path / "cut")
-    sweep.run()
-    again = fake_sweeps.table(sweep)
-    assert [row[6] for row in again] == [row[6] for row in table]
-    assert [row[2] for row in again] == [row[2] for row in table]
+    again = fake_sweeps.table(resumed(tmp_path / "cut", lines[:cut]))
+    assert [(row[2], row[6]) for row in again] == [(row[2], row[6]) for row in table]
 
 
 def test_a_journal_that_does_not_fit_itself_is_refused_with_its_line(tmp_path: Path) -> None:
-    _, lines, _ = finished(tmp_path / "whole", ())
-    (tmp_path / "odd").mkdir()
-    path = tmp_path / "odd" / journal.FILE
-    path.write_text(lines[0] + lines[2])
-    with pytest.raises(UserError, match=rf"{path}, line 2 is damaged"):
-        fake_sweeps.make(tmp_path / "odd")
+    _, lines, _ = finished(tmp_path / "whole")
+    with pytest.raises(UserError, match=rf"{tmp_path / 'odd' / journal.FILE}, line 2 is damaged"):
+        resumed(tmp_path / "odd", [lines[0], lines[2]])
 
 
 @pytest.mark.slow
 def test_a_thousand_trials_are_replayed_in_seconds(tmp_path: Path) -> None:
-    import time
-
-    overrides = ("budget.trials=1000", "space=cnn", "search=bayesian")
-    sweep = fake_sweeps.make(tmp_path / "big", overrides)
-    events = journal.read(sweep.journal.path)
     # Without the Gaussian process: a thousand real proposals would take minutes to make, not to replay.
-    sweep.search.oracle.num_initial_points = 2000
-    sweep.run()
+    overrides = ("budget.trials=1000", "space=cnn", "search=bayesian", "search.initial_points=2000")
+    sweep = fake_sweeps.make(tmp_path / "big", overrides)
+    loop.search(sweep)
     events = journal.read(sweep.journal.path)
-    assert len([e for e in events if e["event"] == "end"]) == 1000
+    assert len([e for e in events if isinstance(e, TrialEnded)]) == 1000
     began = time.monotonic()
     again = fake_sweeps.make(tmp_path / "big", overrides)
     assert time.monotonic() - began < 30

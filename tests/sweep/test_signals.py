@@ -34,15 +34,14 @@ def test_ctrl_c_once_and_twice_and_sigterm_leave_a_sweep_that_goes_on(tmp_path: 
     in_training(tmp_path, driver)
     driver.send_signal(signal.SIGINT)
     assert driver.wait(real.PATIENCE) == 130
-    told = real.ledger(tmp_path)
-    assert {e.status for e in told.entries.values()} == {"interrupted"}
-    assert all(e.curve for e in told.entries.values()), "running trials finish their epoch"
+    state = real.state(tmp_path)
+    assert {e.status for e in state.trials.values()} == {"interrupted"}
+    assert all(e.curve for e in state.trials.values()), "running trials finish their epoch"
     sweep = real.sweep_folder(tmp_path)
-    assert sweep is not None
     assert f" -m cnnsweep resume {sweep.name}\n" in output(tmp_path)
     assert "Traceback" not in output(tmp_path)
     assert real.disagreements(tmp_path) == []
-    curves = {number: list(entry.curve) for number, entry in told.entries.items()}
+    curves = {number: list(entry.curve) for number, entry in state.trials.items()}
 
     driver = real.start(tmp_path, "resume", "executor.grace_seconds=2")
     in_training(tmp_path, driver)
@@ -57,11 +56,11 @@ def test_ctrl_c_once_and_twice_and_sigterm_leave_a_sweep_that_goes_on(tmp_path: 
     assert driver.wait(real.PATIENCE) == 130
     assert time.monotonic() - began < 30
     assert not psutil.wait_procs(stuck, timeout=10)[1]
-    told = real.ledger(tmp_path)
-    assert [e.reason for e in told.entries.values()] == ["stopped at once"] * 2
-    for number, entry in told.entries.items():
+    state = real.state(tmp_path)
+    assert [e.reason for e in state.trials.values()] == ["stopped at once"] * 2
+    for number, entry in state.trials.items():
         assert entry.curve[: len(curves[number])] == curves[number]
-    assert sum(len(e.curve) for e in told.entries.values()) > sum(map(len, curves.values()))
+    assert sum(len(e.curve) for e in state.trials.values()) > sum(map(len, curves.values()))
     assert real.disagreements(tmp_path) == []
 
     driver = real.start(tmp_path, "resume")
@@ -72,7 +71,7 @@ def test_ctrl_c_once_and_twice_and_sigterm_leave_a_sweep_that_goes_on(tmp_path: 
     driver.send_signal(signal.SIGTERM)
     assert driver.wait(real.PATIENCE) == 130
     assert 1.5 < time.monotonic() - began < 40, "the grace of the sweep's first resume still holds"
-    assert real.ledger(tmp_path).stop["status"] == "interrupted"
+    assert real.state(tmp_path).stop.status == "interrupted"
     assert real.disagreements(tmp_path) == []
     code, text = real.run(tmp_path, "list")
     assert code == 0

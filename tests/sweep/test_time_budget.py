@@ -1,11 +1,11 @@
-"""What becomes of a running trial when the time is up."""
+"""Running trials when the time is up."""
 
 import time
 
 import fake_sweeps
 import pytest
 
-from cnnsweep.sweep import loop as sweeps
+from cnnsweep.sweep import limits, loop
 from cnnsweep.trial import EpochReport, TrialResult
 
 SETTINGS = ("training.epochs=9", "budget.minutes=0.01", "budget.trials=2")
@@ -18,8 +18,8 @@ def job(seconds):
         for epoch in range(spec.initial_epoch + 1, spec.epochs + 1):
             if epoch == 1:
                 time.sleep(0.7)
-            told = {"val_accuracy": 0.1 * epoch, "loss": 1.0, "epoch_seconds": seconds}
-            if not (yield EpochReport(spec.number, epoch, told)):
+            metrics = {"val_accuracy": 0.1 * epoch, "loss": 1.0, "epoch_seconds": seconds}
+            if not (yield EpochReport(spec.number, epoch, metrics)):
                 return TrialResult(spec.number, "pruned", "stopped", epoch, {})
         return TrialResult(spec.number, "completed", None, spec.epochs, {})
 
@@ -38,11 +38,11 @@ def job(seconds):
 def test_a_trial_reaches_its_next_rung_if_that_takes_little_longer(
     tmp_path, monkeypatch, search, seconds, epochs, status
 ):
-    monkeypatch.setattr(sweeps, "GRACE", 4e5)  # 240,000 s: two epochs of 100,000 s, no more
+    monkeypatch.setattr(limits, "GRACE", 4e5)  # 240,000 s: two epochs of 100,000 s, no more
     name, *more = f"search={search}".split()
     made = fake_sweeps.make(tmp_path, [name, *more, *SETTINGS], job=job(seconds))
-    made.run()
+    loop.search(made)
     made.journal.close()
     assert made.stopping.startswith("budget.minutes")
-    assert [len(e.curve) for e in made.ledger.entries.values()] == [epochs]
-    assert made.ledger.entries[1].status == status
+    assert [len(e.curve) for e in made.state.trials.values()] == [epochs]
+    assert made.state.trials[1].status == status

@@ -1,7 +1,8 @@
-"""What is not a sweep's fault: a tracker that goes away, runs that are deleted, data that change, a full disk."""
+"""Trouble around a sweep: a tracking server that goes away, deleted runs, changed data, a full disk."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -13,22 +14,24 @@ import pytest
 import real_sweeps as real
 
 from cnnsweep.config.compose import compose
+from cnnsweep.config.schema import Config
 from cnnsweep.errors import UserError
-from cnnsweep.sweep import catalog as standing
+from cnnsweep.journal.events import TrialEnded
 from cnnsweep.sweep import resume, session
 from cnnsweep.sweep.session import Watcher
 
-pytestmark = pytest.mark.timeout(900)  # several starts of a driver, on a machine that may be busy
+# Several starts of a driver, on a machine that may be busy.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-class Ears(Watcher):
-    """Remembers what is said."""
+class Recorder(Watcher):
+    """Keeps the messages."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.messages: list[str] = []
 
     def say(self, text: str) -> None:
-        self.heard.append(text)
+        self.messages.append(text)
 
 
 @pytest.fixture
@@ -39,13 +42,6 @@ def server(tmp_path: Path) -> Iterator[real.Server]:
     made.kill()
 
 
-def unsent(folder: Path) -> int:
-    sweep = real.sweep_folder(folder)
-    assert sweep is not None
-    return standing.unsent(sweep, len(real.events(folder)))
-
-
-@pytest.mark.slow
 def test_a_tracker_that_goes_away_and_comes_back(tmp_path: Path, server: real.Server) -> None:
     uri = server.uri.replace("://", "://ann:s3cr3t@")
     folder = tmp_path / "work"
@@ -54,54 +50,52 @@ def test_a_tracker_that_goes_away_and_comes_back(tmp_path: Path, server: real.Se
     real.wait_for(lambda: len(real.events(folder)) > 4, "an epoch", driver)
     server.kill()
     text = folder / "output.txt"
-    real.wait_for(lambda: "MLflow does not answer" in text.read_text(), "word of the outage", driver)
+    real.wait_for(lambda: "MLflow does not answer" in text.read_text(), "a message about the outage", driver)
     workers = real.workers(driver.pid)
     for worker in workers:  # training waits here only so that it does not end before the server is back
         worker.suspend()
     server.start()
-    real.wait_for(lambda: not unsent(folder), "what had waited", driver)
+    real.wait_for(lambda: not real.unsent(folder), "the events that had waited", driver)
     for worker in workers:
         worker.resume()
-    real.wait_for(lambda: "MLflow answers again" in text.read_text(), "word of its end", driver)
+    real.wait_for(lambda: "MLflow answers again" in text.read_text(), "a message about its end", driver)
     server.kill()
     assert driver.wait(real.PATIENCE) == 0
-    assert "send what MLflow has not got:  " in text.read_text()
-    assert {e.status for e in real.ledger(folder).entries.values()} == {"completed"}
+    assert "send the rest to MLflow:  " in text.read_text()
+    assert {e.status for e in real.state(folder).trials.values()} == {"completed"}
 
-    code, said = real.run(folder, "resume")
+    code, output = real.run(folder, "resume")
     assert code == 2
-    assert "no answer from" in said
+    assert "no answer from" in output
     server.start()
-    code, said = real.run(folder, "resume")
+    code, output = real.run(folder, "resume")
     assert code == 0
-    assert "sent to MLflow:" in said
-    assert "is finished (completed: budget.trials (3) is reached)" in said
+    assert "sent to MLflow:" in output
+    assert "is finished (completed: budget.trials (3) is reached)" in output
     assert real.disagreements(folder, server.uri) == []
     found = subprocess.run(["grep", "-rlaF", "s3cr3t", str(tmp_path)], capture_output=True, text=True, check=False)
-    assert found.stdout == "", "a credential was written down"
+    assert found.stdout == "", "a credential is in a file"
 
 
-@pytest.mark.slow
-def test_two_sweeps_that_start_in_the_same_second_on_a_store_that_is_not_there(tmp_path: Path) -> None:
+def test_two_sweeps_that_start_in_the_same_second_on_a_store_that_does_not_exist(tmp_path: Path) -> None:
     both = [real.start(tmp_path, *real.TINY, "training.epochs=1", "budget.trials=1") for _ in "ab"]
     assert [process.wait(real.PATIENCE) for process in both] == [0, 0], (tmp_path / "output.txt").read_text()
-    code, said = real.run(tmp_path, "list")
+    code, output = real.run(tmp_path, "list")
     assert code == 0
-    assert said.count("completed") == 2
+    assert output.count("completed") == 2
 
 
-def small(tmp_path: Path, *overrides: str) -> dict[str, Any]:
+def small(tmp_path: Path, *overrides: str) -> Config:
     base = ("+sweep=smoke", "data.limit=200", "training.epochs=1", "budget.trials=1", "executor=inline")
     return compose([*base, f"tracking.dir={tmp_path / 'mlruns'}", *overrides])
 
 
 def go_on(tmp_path: Path, *overrides: str) -> tuple[session.Outcome | None, list[str]]:
-    ears = Ears()
-    wish = resume.read([], [f"tracking.dir={tmp_path / 'mlruns'}", *overrides])
-    return resume.resume(wish, ears), ears.heard
+    recorder = Recorder()
+    found = resume.resume([], [f"tracking.dir={tmp_path / 'mlruns'}", *overrides], recorder)
+    return found, recorder.messages
 
 
-@pytest.mark.slow
 def test_a_deleted_run_is_noticed(tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
@@ -117,19 +111,18 @@ def test_a_deleted_run_is_noticed(tmp_path: Path) -> None:
         go_on(tmp_path, "budget.trials=2")
     client.restore_run(sweep.info.run_id)
     client.delete_run(trial.info.run_id)
-    again, heard = go_on(tmp_path, "budget.trials=2")
+    again, messages = go_on(tmp_path, "budget.trials=2")
     assert again is not None
-    assert any("1 MLflow runs were deleted" in line for line in heard)
-    assert [e.status for e in again.ledger.entries.values()] == ["completed"] * 2
+    assert any("1 MLflow runs were deleted" in line for line in messages)
+    assert [e.status for e in again.state.trials.values()] == ["completed"] * 2
     elsewhere = f"sqlite:///{tmp_path / 'other.db'}"
-    third, heard = go_on(tmp_path, "budget.trials=3", f"tracking.uri={elsewhere}")
+    third, messages = go_on(tmp_path, "budget.trials=3", f"tracking.uri={elsewhere}")
     assert third is not None
-    assert any("does not know this sweep's run" in line for line in heard)
+    assert any("does not know this sweep's run" in line for line in messages)
     assert real.disagreements(tmp_path, elsewhere) == []
 
 
-@pytest.mark.slow
-def test_data_that_changed_are_refused_and_data_that_are_gone_are_not_needed(tmp_path: Path) -> None:
+def test_changed_data_are_refused_and_missing_data_are_not_needed(tmp_path: Path) -> None:
     random, path = np.random.default_rng(0), tmp_path / "own.npz"
     arrays = {"x_train": random.random((80, 8, 8)), "y_train": np.arange(80) % 2}
     arrays |= {"x_test": random.random((20, 8, 8)), "y_test": np.arange(20) % 2}
@@ -137,16 +130,16 @@ def test_data_that_changed_are_refused_and_data_that_are_gone_are_not_needed(tmp
     config = small(tmp_path, "data=npz", f"data.file={path}", "data.limit=null", "budget.trials=4")
     stopped: list[Any] = []
 
-    class Impatient(Ears):
+    class Interrupting(Recorder):
         def watch(self, sweep: Any, trouble: Any) -> Any:
             stopped.append(sweep)
             return super().watch(sweep, trouble)
 
         def log(self, event: Any) -> None:
-            if event["event"] == "end":
+            if isinstance(event, TrialEnded):
                 stopped[0].interrupt()
 
-    assert session.start(config, Impatient()).status == "interrupted"
+    assert session.start(config, Interrupting()).status == "interrupted"
     np.savez(path, **{**arrays, "x_train": arrays["x_train"][::-1]})
     with pytest.raises(UserError, match=r"the data have changed since .*digest .* → .*72 → 72"):
         go_on(tmp_path)
@@ -154,7 +147,7 @@ def test_data_that_changed_are_refused_and_data_that_are_gone_are_not_needed(tmp
     outcome, _ = go_on(tmp_path)
     assert outcome is not None
     assert outcome.status == "completed"
-    assert len(outcome.ledger.entries) == 4
+    assert len(outcome.state.trials) == 4
 
 
 @pytest.fixture
@@ -168,27 +161,23 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.slow
-def test_a_full_disk_ends_the_sweep_with_what_is_there_intact(tmp_path: Path, tiny_disk: Path) -> None:
+def test_a_full_disk_ends_the_sweep_and_leaves_the_journal_intact(tmp_path: Path, tiny_disk: Path) -> None:
     overrides = (*real.TINY, "training.epochs=30", "budget.trials=3")
     driver = real.start(tmp_path, *overrides)
     real.wait_for(lambda: any(e["event"] == "end" for e in real.events(tmp_path)), "the end of a trial", driver)
     before = [e for e in real.events(tmp_path) if e["event"] == "end"]
-    with (tiny_disk / "filler").open("wb", buffering=0) as filler:
-        try:
-            while filler.write(bytes(4096)):
-                pass
-        except OSError:
+    with (tiny_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(4096)):
             pass
     assert driver.wait(real.PATIENCE) == 130
-    said = (tmp_path / "output.txt").read_text()
-    assert "the disk is full; free some of it, then resume" in said
-    assert "Traceback" not in said
-    assert " -m cnnsweep resume" in said
+    output = (tmp_path / "output.txt").read_text()
+    assert "the disk is full; free some of it, then resume" in output
+    assert "Traceback" not in output
+    assert " -m cnnsweep resume" in output
     assert [e for e in real.events(tmp_path) if e["event"] == "end" and e["status"] != "interrupted"][:1] == before[:1]
     (tiny_disk / "filler").unlink()
-    code, said = real.run(tmp_path, "resume")
-    assert code == 0, said
-    assert [e.status for e in real.ledger(tmp_path).entries.values()] == ["completed"] * 3
-    assert {len(e.curve) for e in real.ledger(tmp_path).entries.values()} == {30}
+    code, output = real.run(tmp_path, "resume")
+    assert code == 0, output
+    assert [e.status for e in real.state(tmp_path).trials.values()] == ["completed"] * 3
+    assert {len(e.curve) for e in real.state(tmp_path).trials.values()} == {30}
     assert real.disagreements(tmp_path) == []

@@ -1,4 +1,4 @@
-"""Sweeps through a shared MLflow server on PostgreSQL, both of which are killed meanwhile; and servers of no use."""
+"""Sweeps through a shared MLflow server on PostgreSQL, both of which are killed meanwhile; and unusable servers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,15 @@ import pytest
 import real_sweeps as real
 import yaml
 from postgres import PASSWORD, Postgres, programs
+from tracked_sweeps import settings
 
 import cnnsweep
 from cnnsweep.errors import UserError
-from cnnsweep.sweep import catalog as standing
-from cnnsweep.sweep import session
-from cnnsweep.tracking import server_check as mlflow_server
-from cnnsweep.tracking.store import connect, open_store
+from cnnsweep.sweep.catalog import new_id
+from cnnsweep.tracking import store
+from cnnsweep.tracking.store import connect, expect_artifacts, open_store
 
-pytestmark = [
-    pytest.mark.timeout(900),  # several starts of servers and drivers, on a machine that may be busy
-    pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated:DeprecationWarning"),
-]
+pytestmark = pytest.mark.timeout(900)  # several starts of servers and drivers, on a machine that may be busy
 COMPOSE = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "compose.yaml").read_text())
 
 
@@ -58,25 +55,13 @@ def server(database: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
     made.kill()
 
 
-def tracking(folder: Path, uri: str, experiment: str = "cnnsweep") -> dict[str, Any]:
-    return {"uri": uri, "dir": str(folder), "experiment": experiment, "tags": {}, "gallery": 0}
-
-
-def unsent(folder: Path) -> int:
-    sweep = real.sweep_folder(folder)
-    assert sweep is not None
-    return standing.unsent(sweep, len(real.events(folder)))
-
-
 def failures(folder: Path) -> int:
-    """How often sending to MLflow has begun to fail."""
-    sweep = real.sweep_folder(folder)
-    assert sweep is not None
-    return (sweep / "log.txt").read_text().count("cnnsweep.tracking: attempt 1:")
+    """The number of times that sending to MLflow began to fail."""
+    return (real.sweep_folder(folder) / "log.txt").read_text().count("cnnsweep.tracking: attempt 1:")
 
 
 def through_an_outage(sweeps: dict[Path, Any], down: Callable[[], None], up: Callable[[], None]) -> None:
-    """Break something, wait until both sweeps notice, mend it, wait until they have sent what waited."""
+    """Break something, wait until all sweeps notice, repair it, wait until they have sent all events."""
     before = {folder: failures(folder) for folder in sweeps}
     down()
     workers = []
@@ -90,7 +75,7 @@ def through_an_outage(sweeps: dict[Path, Any], down: Callable[[], None], up: Cal
         real.wait_for(partial(lambda f: failures(f) > before[f], folder), "a failure to send", driver)
     up()
     for folder, driver in sweeps.items():
-        real.wait_for(partial(lambda f: not unsent(f), folder), "what had waited", driver)
+        real.wait_for(partial(lambda f: not real.unsent(f), folder), "the events that had waited", driver)
     for worker in workers:
         worker.resume()
 
@@ -100,8 +85,8 @@ def test_two_sweeps_at_once_while_database_and_server_are_killed(
     tmp_path: Path, server: real.Server, database: Postgres
 ) -> None:
     folders = [tmp_path / "a", tmp_path / "b"]
-    settings = (*real.TINY, "training.epochs=30", "budget.trials=2", "tracking=server", f"tracking.uri={server.uri}")
-    sweeps = {folder: real.start(folder, *settings, f"seed={seed}") for seed, folder in enumerate(folders)}
+    overrides = (*real.TINY, "training.epochs=30", "budget.trials=2", "tracking=server", f"tracking.uri={server.uri}")
+    sweeps = {folder: real.start(folder, *overrides, f"seed={seed}") for seed, folder in enumerate(folders)}
     for folder, driver in sweeps.items():
         real.wait_for(partial(lambda f: len(real.events(f)) > 4, folder), "an epoch", driver)
     through_an_outage(sweeps, database.stop, database.start)
@@ -110,24 +95,21 @@ def test_two_sweeps_at_once_while_database_and_server_are_killed(
 
     client = connect(server.uri)
     for folder in folders:
-        told = real.ledger(folder)
-        assert [(e.status, len(e.curve)) for e in told.entries.values()] == [("completed", 30)] * 2
+        state = real.state(folder)
+        assert [(e.status, len(e.curve)) for e in state.trials.values()] == [("completed", 30)] * 2
         assert real.disagreements(folder, server.uri) == []
-        assert unsent(folder) == 0
+        assert real.unsent(folder) == 0
         assert files_differ(folder, client, tmp_path / f"{folder.name}-back") == []
         assert {p.name for p in (folder / "mlruns").iterdir()} & {"artifacts", "mlflow.db"} == set()
 
-    sweep = real.sweep_folder(folders[0])
-    assert sweep is not None
     elsewhere = ("tracking=server", f"tracking.uri={server.uri}", f"tracking.dir={tmp_path / 'another'}")
-    trials = cnnsweep.trials(sweep.name, *elsewhere)
+    trials = cnnsweep.trials(real.sweep_folder(folders[0]).name, *elsewhere)
     assert list(trials["epochs"]) == [30, 30]
 
 
 def files_differ(folder: Path, client: Any, back: Path) -> list[str]:
-    """Which of the files on disk the server does not give back as they are."""
+    """The files on disk that the server does not return unchanged."""
     sweep = real.sweep_folder(folder)
-    assert sweep is not None
     experiment = client.get_experiment_by_name("cnnsweep")
     assert experiment.artifact_location.startswith("mlflow-artifacts:")
     found, compared = [], 0
@@ -146,33 +128,33 @@ def files_differ(folder: Path, client: Any, back: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_name_that_the_server_does_not_go_by(server: real.Server, tmp_path: Path) -> None:
+def test_a_host_name_that_the_server_does_not_allow(server: real.Server, tmp_path: Path) -> None:
     address = server.uri.replace("127.0.0.1", "localhost")
     with pytest.raises(
         UserError, match=rf"does not know itself by that name.*\n.*--allowed-hosts 'localhost:{server.port}'"
     ):
-        open_store(tracking(tmp_path, address))
+        open_store(settings(tmp_path, address))
 
 
 @pytest.mark.slow
-def test_a_place_for_files_is_tried_and_not_littered(server: real.Server, tmp_path: Path) -> None:
+def test_writing_files_is_tested_with_one_file(server: real.Server, tmp_path: Path) -> None:
     for _ in "ab":
-        open_store(tracking(tmp_path, server.uri, "tried"))
+        open_store(settings(tmp_path, server.uri, "tried"))
     experiment = connect(server.uri).get_experiment_by_name("tried").experiment_id
-    assert [p.name for p in (server.served / experiment).rglob("*")] == [mlflow_server.PROBE]
+    assert [p.name for p in (server.served / experiment).rglob("*")] == [store.TEST_FILE]
 
 
 @pytest.mark.slow
 def test_a_wrong_password_of_the_database(database: Postgres, tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(UserError, match="password authentication failed") as caught:
-        open_store(tracking(tmp_path, database.uri.replace(PASSWORD, "hushhush")))
+        open_store(settings(tmp_path, database.uri.replace(PASSWORD, "hushhush")))
     assert time.monotonic() - began < 60, "MLflow by itself tries for 100 s"
     assert "hushhush" not in str(caught.value)
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
-    """What stands before a server, or something else altogether."""
+    """The answers of a proxy, or of another program."""
 
     status, body = 200, "<html>welcome</html>"
 
@@ -186,7 +168,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "told"),
+    ("status", "body", "expected"),
     [
         (200, "<html>welcome</html>", "is no MLflow server"),
         (404, "<html>not found</html>", "is no MLflow server"),
@@ -195,55 +177,61 @@ class Answer(http.server.BaseHTTPRequestHandler):
         (500, '{"error_code": "INTERNAL_ERROR", "message": "the database is away"}', "the database is away"),
     ],
 )
-def test_what_answers_is_of_no_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, body: str, told: str
+def test_an_answer_that_is_no_mlflow_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, body: str, expected: str
 ) -> None:
     for name in ("USERNAME", "PASSWORD"):
         monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", "")
     handler = type("Handler", (Answer,), {"status": status, "body": body})
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as answering:
         threading.Thread(target=answering.serve_forever, daemon=True).start()
-        with pytest.raises(UserError, match=told) as caught:
-            open_store(tracking(tmp_path, f"http://ann:hush@127.0.0.1:{answering.server_port}"))
+        with pytest.raises(UserError, match=expected) as caught:
+            open_store(settings(tmp_path, f"http://ann:hush@127.0.0.1:{answering.server_port}"))
         answering.shutdown()
     assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("location", "told"),
+    ("location", "expected"),
     [
         ("nowhere://bucket/x", "Could not find a registered artifact repository for: nowhere://bucket/x"),
         ("mlflow-artifacts://127.0.0.1:{silent}/1", "no answer within 1 s"),
     ],
 )
-def test_a_place_for_files_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, location: str, told: str) -> None:
-    monkeypatch.setattr(mlflow_server, "ARTIFACT_SECONDS", 1)
+def test_an_artifact_location_that_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch, location: str, expected: str
+) -> None:
+    monkeypatch.setattr(store, "ARTIFACT_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         location = location.format(silent=silent.getsockname()[1])
-        with pytest.raises(UserError, match=rf"where none can be put \({told}.*\)\nstart the server with"):
-            mlflow_server.expect_artifacts("http://127.0.0.1:5000", location)
+        with pytest.raises(UserError, match=rf"where none can be put \({expected}.*\)\nstart the server with"):
+            expect_artifacts("http://127.0.0.1:5000", location)
 
 
 def test_sweeps_of_one_second_have_ids_of_their_own(tmp_path: Path) -> None:
     """Each machine has a folder of its own, so no folder can tell them apart; in MLflow the id is all there is."""
-    places = [tracking(tmp_path / machine, "http://gpu1:5000") for machine in "abc"]
-    assert len({session.new_id(place, "fashion") for place in places}) == 3
+    places = [settings(tmp_path / machine, "http://gpu1:5000") for machine in "abc"]
+    assert len({new_id(place, "fashion") for place in places}) == 3
 
 
 def test_files_in_a_folder_of_another_machine() -> None:
     with pytest.raises(UserError, match="in /not/here/1, a folder that this machine does not have"):
-        mlflow_server.expect_artifacts("http://gpu1:5000", "file:///not/here/1")
+        expect_artifacts("http://gpu1:5000", "file:///not/here/1")
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "expected"),
     [
+        ("ftp://host", r"neither http\(s\)://HOST:PORT nor a database"),
+        ("mlruns", "neither http"),
+        ("http://", "neither http"),
+        ("file:///tmp/x", "neither http"),
         ("http://gpu1:50OO", "is no address"),
         ("gpu1:5000", "did you mean 'http://gpu1:5000'"),
         ("htp://gpu1:5000/", "did you mean 'http://gpu1:5000'"),
         ("http://gpu1:5000/#/experiments/1", "is a page of the server; its address is http://gpu1:5000$"),
     ],
 )
-def test_an_address_with_a_slip(tmp_path: Path, uri: str, told: str) -> None:
-    with pytest.raises(UserError, match=rf"^tracking.uri: .*{told}"):
-        open_store(tracking(tmp_path, uri))
+def test_a_uri_that_is_no_store_s_address(tmp_path: Path, uri: str, expected: str) -> None:
+    with pytest.raises(UserError, match=rf"^tracking.uri: .*{expected}"):
+        open_store(settings(tmp_path, uri))

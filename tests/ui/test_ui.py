@@ -11,13 +11,17 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tracked_sweeps import settings
 
+from cnnsweep import cli
+from cnnsweep.config.objective import Objective
 from cnnsweep.errors import UserError
-from cnnsweep.tracking.store import connect
-from cnnsweep.tracking.tracker import open_store
+from cnnsweep.journal.events import SweepStarted, to_json
+from cnnsweep.tracking.store import connect, open_store
 from cnnsweep.ui import server as ui
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated:DeprecationWarning")
@@ -27,48 +31,32 @@ def query(address: str) -> dict[str, str]:
     return {key: values[0] for key, values in parse_qs(urlsplit(address).fragment.split("?")[1]).items()}
 
 
-def test_address_shows_the_sweeps_trials_best_first() -> None:
-    address = ui.address("http://127.0.0.1:5000/", "3", "fashion-1", "val_accuracy")
+TRIALS = "tags.`cnnsweep.kind` = 'trial'"
+
+
+@pytest.mark.parametrize(
+    ("sweep", "metric", "view", "shown"),
+    [
+        ("digits-1", "val_accuracy", None,
+         {"searchFilter": f"{TRIALS} AND tags.`cnnsweep.sweep` = 'digits-1'",
+          "orderByKey": "metrics.`best_val_accuracy`", "orderByAsc": "false"}),
+        (None, "val_loss", None,
+         {"searchFilter": TRIALS, "orderByKey": "metrics.`best_val_loss`", "orderByAsc": "true"}),
+        ("digits-1", "val_loss", "digits-1", {"viewStateShareKey": "digits-1"}),  # MLflow ignores it beside a filter
+    ],
+)  # fmt: skip
+def test_the_address_shows_the_trials_best_first(sweep: Any, metric: str, view: Any, shown: dict[str, str]) -> None:
+    address = ui.Target("sqlite:///x", "3", sweep, Objective.of(metric), view).address("http://127.0.0.1:5000/")
     assert address.startswith("http://127.0.0.1:5000/#/experiments/3/runs?")
-    assert query(address) == {
-        "searchFilter": "tags.`cnnsweep.kind` = 'trial' AND tags.`cnnsweep.sweep` = 'fashion-1'",
-        "orderByKey": "metrics.`best_val_accuracy`",
-        "orderByAsc": "false",
-        "workflowType": "machine_learning",
-        "compareRunsMode": "CHART",
-    }
+    assert query(address) == {**shown, "workflowType": "machine_learning", "compareRunsMode": "CHART"}
 
 
-def test_address_of_all_sweeps_as_a_table_lowest_first() -> None:
-    found = query(ui.address("http://h", "3", None, "val_loss", maximise=False, chart=False))
-    assert found["searchFilter"] == "tags.`cnnsweep.kind` = 'trial'"
-    assert found["orderByAsc"] == "true"
-    assert "compareRunsMode" not in found
-
-
-def test_address_of_a_saved_view_has_no_filter_beside_it() -> None:
-    address = ui.view_address("http://h:1/", "3", "fashion-1")
-    assert query(address) == {
-        "viewStateShareKey": "fashion-1",
-        "workflowType": "machine_learning",
-        "compareRunsMode": "CHART",
-    }
-
-
-def test_compare_address() -> None:
-    address = ui.compare_address("http://h:1", "3", ["aa", "bb"])
-    assert address.startswith("http://h:1/#/compare-runs?")
-    assert json.loads(query(address)["runs"]) == ["aa", "bb"]
-    assert json.loads(query(address)["experiments"]) == ["3"]
-
-
-def test_a_server_is_only_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_is_only_opened(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     opened: list[str] = []
-    printed: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
-    ui.serve("http://host:5000", lambda base: f"{base}/#/x", out=printed.append)
+    ui.serve("http://host:5000", lambda base: f"{base}/#/x")
     assert opened == ["http://host:5000/#/x"]
-    assert printed == ["MLflow UI: http://host:5000/#/x"]
+    assert capsys.readouterr().out == "MLflow UI: http://host:5000/#/x\n"
 
 
 def test_a_port_that_is_taken() -> None:
@@ -96,8 +84,8 @@ def sweeps(tmp_path: Path) -> Path:
         journal = tmp_path / "sweeps" / id_ / "journal.jsonl"
         journal.parent.mkdir(parents=True)
         config = {"objective": "val_loss", "tracking": {"uri": None, "experiment": "tests"}}
-        event = {"event": "sweep", "id": id_, "name": name, "config": config}
-        journal.write_text(json.dumps(event) + "\n{cut off")
+        event = SweepStarted(id=id_, sweep=name, format=1, config=config)
+        journal.write_text(json.dumps(to_json(event)) + "\n{cut off")
         os.utime(journal, (1000 - age, 1000 - age))
     return tmp_path
 
@@ -106,7 +94,7 @@ def sweeps(tmp_path: Path) -> Path:
     ("name", "found"),
     [(None, "digits-2"), ("digits", "digits-2"), ("digits-1", "digits-1"), ("fashion", "fashion-9"), ("all", None)],
 )
-def test_which_sweep_is_meant(sweeps: Path, name: str | None, found: str | None) -> None:
+def test_sweep_by_id_by_name_or_the_latest(sweeps: Path, name: str | None, found: str | None) -> None:
     sweep, config = ui._find_here(sweeps, name)
     assert (sweep, config["objective"]) == (found, "val_loss")
 
@@ -114,18 +102,21 @@ def test_which_sweep_is_meant(sweeps: Path, name: str | None, found: str | None)
 def test_a_sweep_that_does_not_exist(sweeps: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'fashion'"):
         ui._find_here(sweeps, "fashon")
-
-
-def test_no_sweep_at_all(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no sweep in .*sweeps yet"):
-        ui.find({"uri": None, "dir": str(tmp_path)}, None)
+        ui.find(settings(sweeps / "sweeps"), None)
+
+
+@pytest.mark.parametrize("line", ["", "[1]", "{}", '{"event": []}', "{cut off"])
+def test_a_damaged_journal_is_passed_over(sweeps: Path, line: str) -> None:
+    (sweeps / "sweeps" / "digits-2" / "journal.jsonl").write_text(f"{line}\n")
+    assert ui._find_here(sweeps, "digits")[0] == "digits-1"
 
 
 def test_command_opens_the_latest_sweep(sweeps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[tuple[str, str]] = []
-    open_store({"uri": None, "dir": str(sweeps), "experiment": "tests"})
+    open_store(settings(sweeps))
     monkeypatch.setattr(ui, "serve", lambda uri, page, **_: shown.append((uri, page("http://h"))))
-    assert ui.command([f"tracking.dir={sweeps}", "--no-browser"]) == 0
+    assert cli.main(["ui", f"tracking.dir={sweeps}", "--no-browser"]) == 0
     ((uri, shown_address),) = shown
     assert uri == f"sqlite:///{sweeps}/mlflow.db"
     assert "digits-2" in query(shown_address)["searchFilter"]
@@ -135,8 +126,8 @@ def test_command_opens_the_latest_sweep(sweeps: Path, monkeypatch: pytest.Monkey
 def test_a_sweep_in_a_store_that_is_named_needs_no_folder(tmp_path: Path) -> None:
     """As with a server: another machine ran the sweep, and this one knows the store alone."""
     uri = f"sqlite:///{tmp_path / 'elsewhere.db'}"
-    tracking = {"uri": uri, "dir": str(tmp_path / "empty"), "experiment": "tests"}
-    open_store(tracking)
+    elsewhere = settings(tmp_path / "empty", uri)
+    open_store(elsewhere)
     client = connect(uri)
     config = {"objective": "val_loss", "space": {"training": {"dropout": {"min": 0.0, "max": 0.5}}}}
     experiment = client.create_experiment("others", artifact_location=(tmp_path / "files").as_uri())
@@ -146,21 +137,20 @@ def test_a_sweep_in_a_store_that_is_named_needs_no_folder(tmp_path: Path) -> Non
         client.log_param(run, "name", "digits")
         client.log_param(run, "objective", "val_loss")
         client.log_dict(run, config, "config.yaml")
-    assert ui.find(tracking, None) == ui.find(tracking, "digits")
-    aim = ui.find(tracking, "digits-1")
-    assert (aim.uri, aim.experiment, aim.sweep, aim.objective.metric) == (uri, experiment, "digits-1", "val_loss")
-    assert ui.find(tracking, "all").sweep is None
+    assert ui.find(elsewhere, None) == ui.find(elsewhere, "digits")
+    found = ui.find(elsewhere, "digits-1")
+    assert found == ui.Target(uri, experiment, "digits-1", Objective.of("val_loss"))
+    assert ui.find(elsewhere, "all").sweep is None
     with pytest.raises(UserError, match="did you mean 'digits-1'"):
-        ui.find(tracking, "digist-1")
+        ui.find(elsewhere, "digist-1")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_ui_runs_until_it_is_interrupted(number: signal.Signals, tmp_path: Path) -> None:
-    tracking = {"uri": None, "dir": str(tmp_path), "experiment": "tests", "tags": {}, "gallery": 0}
-    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # a job in the background inherits deaf ears
-    code = f"import signal, sys; {heard}; from cnnsweep.tracked import ui; ui.serve(sys.argv[1], open_browser=False)"
-    command = [sys.executable, "-u", "-c", code, open_store(tracking)]
+    handle = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # a job in the background ignores SIGINT
+    code = f"import signal, sys; {handle}; from cnnsweep.ui.server import serve; serve(sys.argv[1], open_browser=False)"
+    command = [sys.executable, "-u", "-c", code, open_store(settings(tmp_path))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     assert process.stdout
     base = process.stdout.readline().removeprefix("MLflow UI: ").strip()

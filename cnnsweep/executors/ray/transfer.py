@@ -1,154 +1,217 @@
-"""What a job reads and writes, told from its argument, and carried to where the driver's folders cannot be seen."""
+"""The files of a job, on their way from the driver to a node's own folder and back."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
+import hashlib
 import os
+import pickle
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from cnnsweep.executors.base import Job
+
 PIECE = 32 * 2**20
 """Bytes that travel as one object, so that memory stays bounded whatever a folder holds."""
-MARK = ".cnnsweep-seen-by-"
 Stamp = tuple[int, int, int]
+Piece = Any
+"""Bytes, or a reference to them in Ray's object store."""
+Files = Mapping[str, list[Piece]]
+"""Relative names, and each file's pieces."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """A path in a job's argument, and how another machine can tell that it sees the very same."""
+class Package:
+    """A job with its files: those of paths that it writes to, and those of paths that it only reads."""
 
-    path: Path
-    written: bool
-    key: str
-    """Names the place in a storage."""
-    mark: Path | None
-    """A file that only the driver can have put there, near a place that is written to."""
-    token: str
-    stamps: Mapping[str, tuple[int, int]]
-    """Size and time of each file of a place that is only read."""
-
-    def is_seen(self) -> bool:
-        """Whether this machine sees the place as the driver does."""
-        if not self.written:
-            return bool(self.stamps) and told(self.path) == self.stamps
-        with contextlib.suppress(OSError):
-            return self.mark is not None and self.mark.read_text() == self.token
-        return False
+    task: bytes
+    """The job and its argument, pickled: a node's worker can import what they need, its actor need not."""
+    written: Mapping[Path, Files]
+    read: Mapping[Path, tuple[str, Files]]
+    """With a name that is the same for the same content of the same path."""
 
 
-@dataclass(frozen=True)
-class Cargo:
-    """Files on their way: for each name its pieces, and what holds the same bytes under another name."""
+class Sender:
+    """The driver's side. `put` moves the bytes of files that are only read to where every node can get them, once."""
 
-    pieces: Mapping[str, list[Any]]
-    links: Mapping[str, str]
+    def __init__(self, put: Callable[[bytes], Piece]) -> None:
+        self._put = put
+        self._sent: dict[str, Files] = {}
+
+    def pack(self, job: Job, argument: object) -> Package:
+        """Read the files of all paths in a job's argument."""
+        found: dict[Path, bool] = {}
+
+        def note(path: Path, written: bool) -> Path | None:
+            if written or path.exists():
+                found[path] = written or found.get(path, False)
+            return path if path in found else None
+
+        task = pickle.dumps((job, replace_paths(argument, note)))
+        read = [path for path, written in found.items() if not written]
+        folders = [path for path, written in found.items() if written]
+        return Package(
+            task,
+            {path: _read(path, _stamps(path, without=read)) for path in folders},
+            {path: self._keep(path) for path in read},
+        )
+
+    def _keep(self, path: Path) -> tuple[str, Files]:
+        folder, stamps = (path.parent, {path.name: _stamp(path)}) if path.is_file() else (path, _stamps(path))
+        name = hashlib.sha256(repr((path, stamps)).encode()).hexdigest()[:24]
+        if name not in self._sent:
+            self._sent[name] = _read(folder, stamps, self._put)
+        return name, self._sent[name]
 
 
-def named(value: Any, name: str = "") -> Iterator[tuple[Path, bool]]:
-    """The paths in a job's argument, and whether they are written to: those called `data` and weights are not."""
+@dataclass
+class Receiver:
+    """A node's side. Puts files below a folder of the node's own, and finds which of them a job has changed."""
+
+    home: Path
+    fetch: Callable[[Piece], bytes]
+    _work: Path | None = None
+    _folders: dict[Path, tuple[Path, dict[str, Stamp]]] = field(default_factory=dict)
+    """For each of the driver's paths: the folder here, and its files when they were last sent."""
+
+    def unpack(self, package: Package) -> dict[Path, Path]:
+        """Write the files; return where each of the driver's paths is here."""
+        self._work = self.home / "work" / uuid.uuid4().hex
+        places = {path: self._shared(path, *sent) for path, sent in package.read.items()}
+        for number, (path, files) in enumerate(package.written.items()):
+            places[path] = folder = self._work / str(number)
+            folder.mkdir(parents=True)
+            _write(files, folder, self.fetch)
+            self._folders[path] = folder, _stamps(folder)
+        return places
+
+    def changed(self) -> dict[Path, Files]:
+        """The files that the job has written since the last call, by the driver's paths."""
+        found = {}
+        for path, (folder, before) in self._folders.items():
+            now = _stamps(folder)
+            self._folders[path] = folder, now
+            if names := [name for name, stamp in now.items() if before.get(name) != stamp]:
+                found[path] = _read(folder, names)
+        return found
+
+    def translate(self, value: Any) -> Any:
+        """A text, such as a path or an error message, with the driver's folders in place of those here."""
+        for path, (folder, _) in self._folders.items() if isinstance(value, str) else ():
+            value = value.replace(str(folder), str(path))
+        return value
+
+    def clear(self) -> None:
+        """Remove the job's folders; files that are only read stay for the next job."""
+        if self._work is not None:
+            shutil.rmtree(self._work, ignore_errors=True)
+        self._work, self._folders = None, {}
+
+    def _shared(self, path: Path, name: str, files: Files) -> Path:
+        """Where this node keeps what is only read: written by the first actor that needs it, used by all."""
+        folder = self.home / "data" / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (folder.parent / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                _write_complete(files, folder, self.fetch)
+        return folder / path.name if list(files) == [path.name] else folder
+
+
+def replace_paths(value: Any, replace: Callable[[Path, bool], Path | None], name: str = "") -> Any:
+    """Return a job's argument with other paths; `replace` gets each, and whether it is written to.
+
+    Those called `data` and the file that a config's `weights` names are only read. None leaves a path as it is.
+    """
     if isinstance(value, Path):
-        yield value.absolute(), name != "data"
-    elif isinstance(value, str):
-        if (file := _weights(value, name)) is not None:
-            yield file, False
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for part in dataclasses.fields(value):
-            yield from named(getattr(value, part.name), part.name)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from named(item, str(key))
-
-
-def moved(value: Any, where: Mapping[Path, Path], name: str = "") -> Any:
-    """The same argument with its paths replaced."""
-    if isinstance(value, Path):
-        return where.get(value.absolute(), value)
+        return replace(value.absolute(), name != "data") or value
     if isinstance(value, str):
-        file = _weights(value, name)
-        return str(where[file]) if file is not None and file in where else value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = {p.name: getattr(value, p.name) for p in dataclasses.fields(value)}
-        changes = {key: moved(part, where, key) for key, part in parts.items()}
-        return dataclasses.replace(value, **{key: part for key, part in changes.items() if part is not parts[key]})
+        file = replace(Path(value).expanduser().absolute(), False) if name == "weights" else None
+        return value if file is None else str(file)
+    changes = {}
+    for key, part in _fields(value).items():
+        if (changed := replace_paths(part, replace, str(key))) is not part:
+            changes[key] = changed
+    if not changes:
+        return value
+    if isinstance(value, BaseModel):
+        return value.model_copy(update=changes)
+    return {**value, **changes} if isinstance(value, Mapping) else dataclasses.replace(value, **changes)
+
+
+def write_changed(changed: Mapping[Path, Files]) -> None:
+    """Write what a job has changed to the driver's folders. A folder that is not there yet appears complete."""
+    for path, files in changed.items():
+        (_write if path.exists() else _write_complete)(files, path)
+
+
+def _fields(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, BaseModel):
+        return dict(value)
     if isinstance(value, Mapping):
-        items = {key: moved(item, where, str(key)) for key, item in value.items()}
-        return items if any(items[key] is not item for key, item in value.items()) else value
-    return value
+        return value
+    if dataclasses.is_dataclass(value):
+        return {part.name: getattr(value, part.name) for part in dataclasses.fields(value)}
+    return {}
 
 
-def told(path: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of a file, or of each in a folder; {} where there is none."""
-    found = {}
-    with contextlib.suppress(OSError):
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if file.is_file():
-                stat = file.stat()
-                found[file.name] = stat.st_size, stat.st_mtime_ns
-    return found
-
-
-def stamps(folder: Path, without: Collection[Path] = ()) -> dict[str, Stamp]:
-    """What changes with each file below a folder; hidden ones and what is being written aside."""
+def _stamps(folder: Path, without: Collection[Path] = ()) -> dict[str, Stamp]:
+    """A stamp for each file below a folder that changes with it; hidden and unfinished files are skipped."""
     found = {}
     for place, folders, names in os.walk(folder):
         folders[:] = [f for f in folders if not f.startswith(".") and Path(place, f) not in without]
         for name in names:
-            with contextlib.suppress(OSError):
-                if not (name.startswith(".") or ".npz." in name):
-                    stat = Path(place, name).stat()
-                    found[os.path.relpath(os.path.join(place, name), folder)] = (
-                        stat.st_ino, stat.st_size, stat.st_mtime_ns,
-                    )  # fmt: skip
+            if not (name.startswith(".") or ".npz." in name):
+                with contextlib.suppress(OSError):
+                    found[os.path.relpath(os.path.join(place, name), folder)] = _stamp(Path(place, name))
     return found
 
 
-def pack(folder: Path, names: Collection[str], keep: Callable[[bytes], Any] = lambda piece: piece) -> Cargo:
-    """Read files, each content once; `keep` puts a piece where it travels."""
-    pieces: dict[str, list[Any]] = {}
-    links: dict[str, str] = {}
-    seen: dict[tuple[int, int], str] = {}
+def _stamp(file: Path) -> Stamp:
+    stat = file.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _read(folder: Path, names: Collection[str], put: Callable[[bytes], Piece] = bytes) -> Files:
+    """Read files. Names of one file, such as the last epoch that is also the best, share its pieces."""
+    files: dict[str, list[Piece]] = {}
+    seen: dict[int, list[Piece]] = {}
     for name in names:
         with (folder / name).open("rb") as file:
-            stat = os.fstat(file.fileno())
-            first = seen.setdefault((stat.st_dev, stat.st_ino), name)
-            if first != name:
-                links[name] = first
-            else:
-                pieces[name] = [keep(piece) for piece in iter(lambda: file.read(PIECE), b"")]
-    return Cargo(pieces, links)
+            inode = os.fstat(file.fileno()).st_ino
+            if inode not in seen:
+                seen[inode] = [put(piece) for piece in iter(lambda: file.read(PIECE), b"")]
+            files[name] = seen[inode]
+    return files
 
 
-def unpack(cargo: Cargo, folder: Path, fetch: Callable[[Any], bytes] = lambda piece: piece) -> None:
-    """Write the files, each in one step; `fetch` gets a piece from where `keep` put it."""
-    for name, pieces in cargo.pieces.items():
-        with _replaced(folder / name) as new, new.open("wb") as file:
-            for piece in pieces:
-                file.write(fetch(piece))
-    for name, first in cargo.links.items():
-        with _replaced(folder / name) as new:
-            try:
-                os.link(folder / first, new)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(folder / first, new)
+def _write_complete(files: Files, folder: Path, fetch: Callable[[Piece], bytes] = bytes) -> None:
+    """Write a folder in one step."""
+    new = folder.with_name(f".{folder.name}-{os.getpid()}")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    _write(files, new, fetch)
+    os.rename(new, folder)
 
 
-@contextlib.contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.unlink(missing_ok=True)
-    try:
-        yield new
-        os.replace(new, path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-
-
-def _weights(value: str, name: str) -> Path | None:
-    file = Path(value).expanduser().absolute() if name == "weights" else None
-    return file if file is not None and file.is_file() else None
+def _write(files: Files, folder: Path, fetch: Callable[[Piece], bytes] = bytes) -> None:
+    """Write files, each in one step."""
+    for name, pieces in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with new.open("wb") as file:
+                file.writelines(map(fetch, pieces))
+            os.replace(new, path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise

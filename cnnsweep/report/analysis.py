@@ -1,0 +1,211 @@
+"""Analyses of sweeps: the importance of each searched key, and several sweeps at equal numbers of epochs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from cnnsweep.config.objective import Objective
+from cnnsweep.errors import UserError
+from cnnsweep.statistics import wilson
+from cnnsweep.tracking.frames import Results
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+Method = Literal["fANOVA", "PED-ANOVA"]
+FANOVA_TRIALS = 150
+"""Up to here fANOVA, whose forest takes a tenth of a second for ten trials; beyond, PED-ANOVA, which needs many."""
+MIN_TRIALS, MIN_TRIALS_PER_KEY = 20, 5
+"""With fewer trials, or fewer a key, the order of the keys is mostly chance."""
+PROBES, PROBE_SEED = 3, 7_919_000
+"""The seed is their own: with a sweep's seed the probes would repeat what the search drew."""
+ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Shares that add up to 1, the largest first."""
+
+    method: Method
+    trials: int
+    """The number of trials that it rests on."""
+    shares: dict[str, float]
+    noise: float
+    """The largest share of a random key: a smaller one cannot be distinguished from chance."""
+    warning: str | None
+
+    @property
+    def significant(self) -> list[str]:
+        """The keys above the noise, the most important first."""
+        return [key for key, share in self.shares.items() if share > self.noise]
+
+
+def importance(trials: pd.DataFrame, keys: Sequence[str], objective: Objective) -> Importance | None:
+    """Work out each key's share in the objective's variance (fANOVA), or in getting into the best tenth (PED-ANOVA).
+
+    `trials` has a row a trial and `best_<metric>`. None where fewer than 4 trials have a value, or none differ.
+    Absence of a key counts as a value of its own.
+    fANOVA: Hutter, Hoos, Leyton-Brown 2014. PED-ANOVA: Watanabe, Bansal, Hutter 2023.
+    """
+    column = f"best_{objective.metric}"
+    scored = trials[trials[column].notna() & (trials["status"] != "failed")] if column in trials else trials.head(0)
+    varied = [key for key in keys if scored[key].astype(object).map(str).nunique() > 1]
+    if len(scored) < 4 or not varied or scored[column].nunique() < 2:
+        return None
+    probes = {f"probe {i}": np.random.default_rng([PROBE_SEED, i]).random(len(scored)) for i in range(PROBES)}
+    with_probes = pd.concat([scored[varied], pd.DataFrame(probes, scored.index)], axis=1)
+    method: Method = "fANOVA" if len(scored) <= FANOVA_TRIALS else "PED-ANOVA"
+    found = _evaluate(with_probes, scored[column], objective, method)
+    whole = sum(found[key] for key in varied)
+    if not whole > 0:
+        return None
+    noise = max(found[name] for name in probes) / whole
+    shares = dict(sorted(((key, found[key] / whole) for key in varied), key=lambda item: -item[1]))
+    needed = max(MIN_TRIALS, MIN_TRIALS_PER_KEY * len(varied))
+    few = f"{len(scored)} trials are too few for {len(varied)} keys (about {needed} would do): do not trust the order"
+    return Importance(method, len(scored), shares, noise, few if len(scored) < needed else None)
+
+
+def _evaluate(columns: pd.DataFrame, values: pd.Series, objective: Objective, method: Method) -> dict[str, float]:
+    import optuna
+    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    described = {str(name): _distribution(columns[name]) for name in columns}
+    distributions: dict[str, BaseDistribution] = {name: kind for name, (kind, _) in described.items()}
+    rows = zip(*(column for _, column in described.values()), strict=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the evaluators are called experimental
+        study = optuna.create_study(direction="maximize" if objective.direction == "max" else "minimize")
+        study.add_trials(
+            [
+                optuna.trial.create_trial(
+                    params=dict(zip(described, row, strict=True)), distributions=distributions, value=float(value)
+                )
+                for row, value in zip(rows, values, strict=True)
+            ]
+        )
+        evaluator = (
+            FanovaImportanceEvaluator(n_trees=16, max_depth=16, seed=0)
+            if method == "fANOVA"
+            else PedAnovaImportanceEvaluator()
+        )
+        found = get_param_importances(study, evaluator=evaluator, params=list(described), normalize=False)
+    return {name: max(float(found[name]), 0.0) for name in described}
+
+
+def _distribution(column: pd.Series) -> tuple[BaseDistribution, list[float] | list[str]]:
+    """Optuna's description of a column, and its values in these terms."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    present = column.dropna()
+    if pd.api.types.is_float_dtype(column.dtype) and len(present):
+        low, high = float(present.min()), float(present.max())
+        log = low > 0 and high / low >= 20
+        filled = column.fillna(np.sqrt(low * high) if log else (low + high) / 2)
+        return FloatDistribution(low, high, log=log), [float(v) for v in filled]
+    texts = [ABSENT if pd.isna(v) else str(v) for v in column]
+    return CategoricalDistribution(sorted(set(texts))), texts
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several sweeps at equal epochs."""
+
+    objective: Objective
+    equal: int
+    """Epochs, all trials together, that each sweep trained at least."""
+    race: dict[str, pd.DataFrame]
+    """By sweep: a row an epoch trained: `epochs` (so many so far), `best` (so far), `run_id` (of the best)."""
+    table: pd.DataFrame
+    """A row a sweep: its best at a quarter, half and all of `equal`, and in the end."""
+    runs: dict[tuple[str, str], str]
+    """By sweep and column: the run that a figure of the table belongs to."""
+    doubts: list[str]
+    """Reasons why the sweeps may not be comparable."""
+    verdict: str
+
+
+def compare(sweeps: Sequence[Results]) -> Comparison:
+    """Compare sweeps of one objective. Raises UserError where their objectives differ."""
+    objectives = {r.objective.metric: r.sweep.id for r in sweeps}
+    if len(objectives) > 1:
+        listed = ", ".join(f"{id_} has {metric}" for metric, id_ in objectives.items())
+        raise UserError(f"these sweeps have different objectives and cannot be compared: {listed}")
+    objective = sweeps[0].objective
+    race = {r.sweep.id: _steps(r.curves, objective) for r in sweeps}
+    equal = min(len(steps) for steps in race.values())
+    marks = sorted({max(1, equal // 4), max(1, equal // 2), equal})
+    table = pd.DataFrame([_row(r, race[r.sweep.id], marks) for r in sweeps])
+    runs = {pair: run for r in sweeps for pair, run in _runs(r, race[r.sweep.id], marks)}
+    return Comparison(objective, equal, race, table, runs, _doubts(sweeps), _verdict(sweeps, race, equal, objective))
+
+
+def _steps(curves: pd.DataFrame, objective: Objective) -> pd.DataFrame:
+    ordered = curves.sort_values(["time", "trial", "epoch"], ignore_index=True)
+    values = ordered[objective.metric]
+    best = (values.cummin() if objective.direction == "min" else values.cummax()).ffill()
+    lead = ordered["run_id"].where(values.eq(best) & best.ne(best.shift())).ffill()
+    return pd.DataFrame({"epochs": range(1, len(ordered) + 1), "best": best, "run_id": lead})
+
+
+def _row(results: Results, steps: pd.DataFrame, marks: Sequence[int]) -> dict[str, object]:
+    trials = results.trials
+    return {
+        "sweep": results.sweep.id,
+        "search": results.parent("params", "search") or "",
+        "seed": results.parent("params", "seed") or "",
+        "trials": len(trials),
+        "epochs": len(steps),
+        "minutes": float(trials["seconds"].sum()) / 60,
+        **{_at(mark): steps["best"].iloc[mark - 1] for mark in marks},
+        f"best {results.objective.metric}": results.ranked()[results.best_column].iloc[0],
+        "test accuracy": results.parent("metrics", "test_accuracy"),
+    }
+
+
+def _runs(results: Results, steps: pd.DataFrame, marks: Sequence[int]) -> Iterator[tuple[tuple[str, str], str]]:
+    id_ = results.sweep.id
+    for mark in marks:
+        yield (id_, _at(mark)), str(steps["run_id"].iloc[mark - 1])
+    yield (id_, f"best {results.objective.metric}"), str(results.ranked()["run_id"].iloc[0])
+    if results.parent("metrics", "test_accuracy") is not None:
+        yield (id_, "test accuracy"), results.sweep.run
+
+
+def _at(epochs: int) -> str:
+    return f"at {epochs:,} epochs"
+
+
+def _doubts(sweeps: Sequence[Results]) -> list[str]:
+    doubts = []
+    if len({r.parent("tags", "cnnsweep.data.digest") for r in sweeps}) > 1:
+        doubts.append("They used different data or splits: their numbers are not of the same images.")
+    if len({tuple(r.keys) for r in sweeps}) > 1:
+        doubts.append("They searched different keys.")
+    if len({r.parent("tags", "cnnsweep.machine.host") for r in sweeps}) > 1:
+        doubts.append("They ran on different machines: their times say little about the searches.")
+    return doubts
+
+
+def _verdict(sweeps: Sequence[Results], race: dict[str, pd.DataFrame], equal: int, objective: Objective) -> str:
+    sign = -1 if objective.direction == "max" else 1
+    ends = sorted(((float(race[r.sweep.id]["best"].iloc[equal - 1]), r) for r in sweeps), key=lambda e: sign * e[0])
+    (first, winner), (second, other) = ends[0], ends[1]
+    verdict = f"After {equal:,} epochs each, the best {objective.metric} of {winner.sweep.id} is {first:.4f}"
+    if first == second:
+        return f"{verdict}, and so is that of {other.sweep.id}: no difference."
+    verdict += f", that of {other.sweep.id} {second:.4f}."
+    images = winner.parent("tags", "cnnsweep.data.validation")
+    if images and objective.metric == "val_accuracy":
+        low, high = wilson(first, int(images))
+        position = "within" if low <= second <= high else "outside"
+        verdict += f" The second is {position} the 95% interval of the first, {low:.4f} to {high:.4f}"
+        verdict += f" on {int(images):,} validation images."
+    return f"{verdict} It is one sweep each: other seeds may reverse the order."

@@ -1,0 +1,47 @@
+"""KerasTuner's oracles as the record keepers of every search: trials, their states, scores and running workers.
+
+They are imported when a search is made, because they import TensorFlow. Three surprises of KerasTuner 1.4.8 are
+closed here: consecutive failures do not end a search, no files are rewritten in place, and a seed of 0 is not replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras_tuner
+
+from cnnsweep.config.objective import Objective
+
+
+class Engine(keras_tuner.Oracle):
+    """Asks `populate` for each trial, as KerasTuner asks `populate_space`: a trial's id in, status and values out."""
+
+    def __init__(self, objective: Objective, populate: Callable[[str], dict[str, Any]], **settings: Any) -> None:
+        self.populate_space = populate
+        super().__init__(
+            objective=keras_tuner.Objective(objective.metric, objective.direction),
+            max_consecutive_failed_trials=None,
+            seed=1,  # 0 and None mean "any"; nothing is drawn here
+            **settings,
+        )
+        self.verbose = 0
+
+    def _record_values(self, trial: Any) -> None:
+        """Our own oracle knows which configurations were proposed."""
+
+    def update_space(self, hyperparameters: Any) -> None:
+        """The space is our own, and declared nowhere in KerasTuner."""
+
+    def _check_consecutive_failures(self) -> None:
+        """The sweep's loop counts failures."""
+
+    def save(self) -> None:
+        """The journal is the only state on disk."""
+
+    def _save_trial(self, trial: Any) -> None:
+        pass
+
+
+class HyperbandEngine(Engine, keras_tuner.oracles.HyperbandOracle):
+    """Adds the sizes and epochs of Hyperband's brackets."""

@@ -1,0 +1,139 @@
+"""The searches that come with the package, and the search that a config names, with its first configurations."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from cnnsweep.config import shipped
+from cnnsweep.config.components import locate
+from cnnsweep.config.compose import flat
+from cnnsweep.config.objective import COSTS, Objective
+from cnnsweep.config.schema import Config
+from cnnsweep.config.validation import Unknown
+from cnnsweep.errors import UserError, nearest
+from cnnsweep.models.fine_tuning import total_epochs
+from cnnsweep.search.observations import Sampler
+from cnnsweep.search.oracle import Oracle, Task
+from cnnsweep.search_space.problem import Problem
+from cnnsweep.search_space.space import Parameter, Values
+
+OPTIONAL = "optional"
+"""A key of an entry: true for one that is ignored where the space does not hold it."""
+
+
+def build(config: Config, problem: Problem, objective: Objective) -> Oracle:
+    """Make the search that the config names. Raises `UserError`."""
+    target = config.search.target
+    search = locate("search._target_", target)
+    if not (isinstance(search, type) and issubclass(search, Oracle)):
+        raise UserError(f"search._target_: '{target}' is no subclass of {Oracle.__module__}.Oracle")
+    _check_objectives(search, problem, objective)
+    start_with, notes = _read_start(problem, config.search.start_with)
+    task = Task(
+        problem,
+        objective,
+        seed=config.seed,
+        max_trials=config.budget.trials,
+        max_epochs=total_epochs(config.training),
+        start_with=start_with,
+        notes=notes,
+    )
+    return search(task, **config.search.settings())
+
+
+@functools.cache
+def searches() -> dict[str, type[Oracle]]:
+    """The searches by the names of their files in conf/search."""
+    from omegaconf import OmegaConf
+
+    files = sorted((shipped() / "search").glob("[!_]*.yaml"))
+    return {file.stem: locate("search._target_", OmegaConf.select(OmegaConf.load(file), "_target_")) for file in files}
+
+
+def sampler_named(name: str) -> Sampler | None:
+    """The sampler of the search of that name; None for random. Raises `ValueError`."""
+    if name == "random":
+        return None
+    types = {search: oracle.sampler_type for search, oracle in searches().items() if oracle.sampler_type}
+    if name not in types:
+        raise Unknown(name, ("random", *types))
+    return types[name]()
+
+
+def _check_sampler(name: str) -> str:
+    sampler_named(name)
+    return name
+
+
+SamplerName = Annotated[str, BeforeValidator(_check_sampler)]
+"""The type of `search.sampler`."""
+
+
+def _check_objectives(search: type[Oracle], problem: Problem, objective: Objective) -> None:
+    """Raise `UserError` where a search serves one objective only, or a cost cannot be known beforehand."""
+    if not objective.also:
+        return
+    if not search.several:
+        given = ", ".join(o.metric for o in objective.all)
+        name = next((name for name, known in searches().items() if known is search), search.__name__)
+        able = ", ".join(name for name, known in searches().items() if known.several)
+        raise UserError(f"objective: [{given}]: search={name} serves one objective only; for several: {able}")
+    for cost in (o.metric for o in objective.also if o.metric in COSTS):
+        if problem.layers is None:
+            raise UserError(f"objective: {cost} of these networks is not known beforehand: the model has no `layers`")
+
+
+def _read_start(problem: Problem, entries: Any) -> tuple[list[Values], list[str]]:
+    """The configurations to begin with, and a note on each that was ignored. Raises `UserError`.
+
+    An entry holds searched keys, dotted or nested; the others have the values of the config. A key with a value a
+    block takes one for all blocks, a list, or its own (`model.filters.2`).
+    """
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise UserError(f"search.start_with: '{entries}' is no list of configurations, such as [{{model.blocks: 2}}]")
+    found: list[Values] = []
+    notes: list[str] = []
+    for number, entry in enumerate(entries, start=1):
+        where = f"search.start_with, entry {number}"
+        if not isinstance(entry, Mapping):
+            raise UserError(f"{where}: '{entry}' is no configuration (a mapping, such as {{model.blocks: 2}})")
+        try:
+            found.append(_complete(problem, {k: v for k, v in entry.items() if k != OPTIONAL}))
+        except UserError as error:
+            if entry.get(OPTIONAL) is not True:
+                raise UserError(f"{where}: {error}") from error
+            notes.append(f"ignored, because the space does not hold it: {where}: {str(error).splitlines()[0]}")
+    return found, notes
+
+
+def _complete(problem: Problem, entry: Mapping[str, Any]) -> Values:
+    space, given = problem.space, dict(flat(entry))
+    names = {p.name for p in space.parameters} | {p.key for p in space.parameters}
+    for name in given:
+        if name not in names:
+            raise UserError(f"'{name}' is not searched{nearest(name, names)}")
+    fixed = dict(flat(problem.config.plain()))
+    values = {p.name: _value(p, given, fixed) for p in space.parameters}
+    active = space.active(values)
+    for p in active:
+        if not p.allows(values[p.name]):
+            known = p.name in given or p.key in given
+            source = "" if known else " (the config's own; name the key to change it)"
+            raise UserError(f"{p.name}: {values[p.name]}{source} is outside the space ({p.describe()})")
+    found = {p.name: p.typed(values[p.name]) for p in active}
+    if fault := problem.validate(found).fault:
+        raise UserError(fault)
+    return found
+
+
+def _value(p: Parameter, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Any:
+    if p.name in given:
+        return given[p.name]
+    value = given.get(p.key, fixed.get(p.key))
+    if p.block is None or not isinstance(value, list):
+        return value
+    return value[min(p.block, len(value)) - 1]

@@ -1,0 +1,216 @@
+"""The `space` group of a config, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cnnsweep.config.compose import flat
+from cnnsweep.config.schema import Config, check_value
+from cnnsweep.errors import UserError, nearest
+from cnnsweep.search_space.space import Parameter, Space, Value
+
+SEARCHABLE = ("model.", "training.", "data.augment.")
+NOT_SEARCHABLE = ("_target_", "model.layers")
+ENTRY_KEYS = ("values", "min", "max", "log", "step", "per_block", "when")
+MAX_VALUES = 100_000
+"""Of a range."""
+Entry = Mapping[str, Any]
+"""The description of one key: {values: [16, 32], per_block: true}."""
+
+
+def parse_space(config: Config) -> Space:
+    """Read the `space` group of a checked config. Raises `UserError` for the first fault."""
+    keys = config.plain()
+    fixed = dict(flat({group: keys[group] for group in ("model", "training", "data")}))
+    allowed = [key for key in fixed if key.startswith(SEARCHABLE) and not key.endswith(NOT_SEARCHABLE)]
+    entries = dict(_entries(config.space))
+    for name in entries:
+        if name not in allowed:
+            raise UserError(f"space.{name}: the config has no key '{name}' to search{nearest(name, allowed)}")
+    space = Space(tuple(_Reader(entries, fixed).parameters()))
+    _check_values(config, space)
+    return space
+
+
+class _Reader:
+    """The entries of a space, with the keys and values of the config around it."""
+
+    def __init__(self, entries: Mapping[str, Entry], fixed: Mapping[str, Any]) -> None:
+        self.entries, self.fixed = entries, fixed
+        self.per_block = {name for name, entry in entries.items() if entry.get("per_block")}
+        self.blocks = self._max_blocks()
+        self.parsed = {name: _parameter(name, entry) for name, entry in entries.items()}
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Each parameter after those it depends on, else in the order given."""
+        found: list[Parameter] = []
+        for name, p in self.parsed.items():
+            for index in range(1, self.blocks + 1) if name in self.per_block else (0,):
+                when = self._conditions(name, index)
+                if when is not None:
+                    found.append(replace(p, name=f"{name}.{index}" if index else name, when=when))
+        return _ordered(found)
+
+    def _max_blocks(self) -> int:
+        if not self.per_block:
+            return 0
+        if "model.blocks" not in self.fixed:
+            raise UserError("space: per_block needs a model with a key `blocks`")
+        if "model.blocks" in self.per_block:
+            raise _one_for_all("model.blocks")
+        if "model.blocks" not in self.entries:
+            return int(self.fixed["model.blocks"])
+        return max(_whole(_parameter("model.blocks", self.entries["model.blocks"])), default=0)
+
+    def _conditions(self, name: str, index: int) -> tuple[tuple[str, tuple[Value, ...]], ...] | None:
+        """The conditions of one parameter (of block `index`, 0: of all); None where a fixed key rules it out."""
+        when: list[tuple[str, tuple[Value, ...]]] = []
+        if index and "model.blocks" in self.parsed:
+            counts = _whole(self.parsed["model.blocks"])
+            enough = tuple(count for count in counts if count >= index)
+            if len(enough) < len(counts):
+                when.append(("model.blocks", enough))
+        conditions = self.entries[name].get("when", {})
+        if not isinstance(conditions, Mapping):
+            raise UserError(f"space.{name}.when: expected {{key: [values]}}, got '{conditions}'")
+        for other, allowed in conditions.items():
+            allowed = tuple(allowed) if isinstance(allowed, (list, tuple)) else (allowed,)
+            if other in self.parsed:
+                if self.parsed[other].grid is None:
+                    raise UserError(f"space.{name}.when: '{other}' is a continuous range; it must have values")
+                if other not in self.per_block:
+                    when.append((other, allowed))
+                elif index:
+                    when.append((f"{other}.{index}", allowed))
+            elif other not in self.fixed:
+                raise UserError(f"space.{name}.when: there is no key '{other}'{nearest(other, self.fixed)}")
+            elif not _fixed_allows(self.fixed[other], allowed, index):
+                return None
+        return tuple(when)
+
+
+def _entries(tree: object, prefix: str = "") -> Iterator[tuple[str, Entry]]:
+    """Each searched key with its description; null removes a key, or one of an entry's words."""
+    if not isinstance(tree, Mapping):
+        raise UserError(f"space.{prefix.rstrip('.')}: expected {{values: [...]}} or {{min: .., max: ..}}, got '{tree}'")
+    for name, entry in tree.items():
+        dotted = f"{prefix}{name}"
+        if entry is None:
+            continue
+        if isinstance(entry, Mapping) and any(key in ENTRY_KEYS for key in entry):
+            yield dotted, {key: value for key, value in entry.items() if value is not None}
+        elif entry == {}:
+            raise UserError(f"space.{dotted}: is empty; give it {{values: [...]}} or {{min: .., max: ..}}, or null")
+        else:
+            yield from _entries(entry, f"{dotted}.")
+
+
+def _parameter(name: str, entry: Entry) -> Parameter:
+    for key in entry:
+        if key not in ENTRY_KEYS:
+            one_of = ", ".join(ENTRY_KEYS)
+            raise UserError(f"space.{name}: unknown '{key}'{nearest(key, ENTRY_KEYS)} (one of: {one_of})")
+    for key in ("per_block", "log"):
+        if not isinstance(entry.get(key, False), bool):
+            raise UserError(f"space.{name}.{key}: '{entry[key]}' (true or false)")
+    if "values" not in entry:
+        return _range(name, entry)
+    if "min" in entry or "max" in entry:
+        raise UserError(f"space.{name}: has both values and min/max; give one of them (null removes a key)")
+    return Parameter(name, choices=_choices(name, entry["values"]))
+
+
+def _range(name: str, entry: Entry) -> Parameter:
+    for key in ("min", "max"):
+        if not _is_number(entry.get(key)):
+            raise UserError(f"space.{name}.{key}: needs a number, got '{entry.get(key)}'")
+    low, high, step, log = entry["min"], entry["max"], entry.get("step"), entry.get("log", False)
+    if low >= high:
+        raise UserError(f"space.{name}: min {low} is not below max {high}")
+    if log and low <= 0:
+        raise UserError(f"space.{name}: a log range cannot start at {low}; min must be above 0")
+    if step is not None and not (_is_number(step) and 0 < step <= high - low):
+        raise UserError(f"space.{name}.step: '{step}' (a number above 0 and at most {high - low:g})")
+    integer = all(isinstance(value, int) for value in (low, high, step or 1))
+    if (integer or step is not None) and (high - low) / (step or 1) >= MAX_VALUES:
+        raise UserError(f"space.{name}: {low} to {high} has more than {MAX_VALUES:,} values; give it a larger `step`")
+    return Parameter(name, None, low, high, step, log, integer)
+
+
+def _choices(name: str, values: object) -> tuple[Value, ...]:
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        raise UserError(f"space.{name}.values: needs a list with at least one value, got '{values}'")
+    if not all(isinstance(value, (str, bool)) or _is_number(value) for value in values):
+        raise UserError(f"space.{name}.values: holds '{values}'; each must be a number, a word, true or false")
+    kinds = {type(value) for value in values}
+    if kinds == {int, float}:
+        values, kinds = [float(value) for value in values], {float}
+    if len(kinds) > 1:
+        words = " and ".join(sorted(kind.__name__ for kind in kinds))
+        raise UserError(f"space.{name}.values: {values} mixes {words}; use one kind")
+    if len(set(values)) < len(values):
+        raise UserError(f"space.{name}.values: {values} holds a value twice")
+    return tuple(values)
+
+
+def _whole(p: Parameter) -> list[int]:
+    """Its whole numbers; others are refused when all values are checked."""
+    return [value for value in p.grid or () if isinstance(value, int)]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _fixed_allows(value: Any, allowed: tuple[Value, ...], index: int) -> bool:
+    if not isinstance(value, list):
+        return value in allowed
+    return value[index - 1] in allowed if 0 < index <= len(value) else any(v in allowed for v in value)
+
+
+def _ordered(parameters: list[Parameter]) -> Iterator[Parameter]:
+    """Each parameter after those it depends on, else in the order given, without those that depend on a missing one."""
+    names = {p.name for p in parameters}
+    waiting = [p for p in parameters if all(name in names for name, _ in p.when)]
+    if len(waiting) < len(parameters):
+        yield from _ordered(waiting)
+        return
+    while waiting:
+        missing = {p.name for p in waiting}
+        ready = next((p for p in waiting if not any(name in missing for name, _ in p.when)), None)
+        if ready is None:
+            raise UserError(f"space: the `when` of {', '.join(p.name for p in waiting)} form a circle")
+        waiting.remove(ready)
+        yield ready
+
+
+def _check_values(config: Config, space: Space) -> None:
+    """Put values into the config and check it: no drawn value can have a wrong type or be out of bounds later."""
+    firsts: dict[str, Parameter] = {}
+    for p in space.parameters:
+        firsts.setdefault(p.key, p)
+    for name, p in firsts.items():
+        for value in _extremes(p):
+            try:
+                check_value(config, name, value)
+            except UserError as error:
+                text = str(error)
+                raise UserError(f"space.{text}" if text.startswith(name) else f"space.{name}: {text}") from error
+        if p.block:
+            try:
+                check_value(config, name, [p.at(0)])
+            except UserError as error:
+                raise _one_for_all(name) from error
+
+
+def _extremes(p: Parameter) -> tuple[Value, ...]:
+    """All words; of numbers, which are of one type, the ends."""
+    if p.choices is None:
+        return p.low, p.high
+    return p.choices if p.categorical else (min(p.choices), max(p.choices))
+
+
+def _one_for_all(name: str) -> UserError:
+    return UserError(f"space.{name}.per_block: {name} is one for the whole network, not for each block")

@@ -1,0 +1,202 @@
+"""The end of a sweep, and of its trials: replicates, the final test, pictures, and the removal of unneeded files."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cnnsweep.executors.base import Event as Message
+from cnnsweep.executors.base import run_all
+from cnnsweep.journal.events import (
+    BestTested,
+    Event,
+    GalleryDrawn,
+    ReplicateEnded,
+    SweepStopped,
+    TrialEnded,
+    WinnerChosen,
+)
+from cnnsweep.journal.state import SweepState, TrialState
+from cnnsweep.search.oracle import Oracle
+from cnnsweep.sweep import loop
+from cnnsweep.sweep.limits import FULL_DISK, is_full_disk
+from cnnsweep.sweep.sweep import Sweep
+from cnnsweep.training import checkpoint
+from cnnsweep.training.evaluate import FinalSpec, draw_gallery, evaluate_best
+from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec, trial_seed
+
+ENDED: tuple[Status, ...] = ("completed", "pruned", "failed")
+SHARE = 10
+"""One in so many trials that hold files may have ended since all were looked at."""
+_log = logging.getLogger("cnnsweep.sweep")
+
+
+def finish(sweep: Sweep) -> None:
+    """Train the finalists again, evaluate the best trial on the test set, once, and record the sweep's end."""
+    replicate(sweep)
+    ranked, tested = sweep.state.ranked(), sweep.state.final
+    if ranked and not sweep.interrupted:
+        epoch = ranked[0].best_epoch(sweep.state.objective)
+        if tested is None or (tested.trial, tested.epoch) != (ranked[0].number, epoch):
+            test(sweep, ranked[0], epoch)
+    if not sweep.interrupted:
+        draw(sweep, ranked[: sweep.config.tracking.gallery])
+    _stop(sweep, "interrupted" if sweep.interrupted else "completed" if ranked else "failed")
+
+
+def give_up(sweep: Sweep) -> None:
+    """Record that running trials were interrupted where they were."""
+    sweep.interrupt()
+    for worker in list(sweep.running):
+        loop.end(sweep, worker, TrialResult(sweep.running[worker], "interrupted", "stopped at once"))
+    _stop(sweep, "interrupted")
+
+
+def replicate(sweep: Sweep) -> None:
+    """Train the finalists again with other seeds, so that the winner is not the luckiest."""
+    budget, state = sweep.config.budget, sweep.state
+    if not budget.replicates or sweep.interrupted:
+        return
+    finalists = [t for t in state.ranked() if t.status in ("completed", "pruned")][: budget.finalists or 1]
+    missing = [(t, k) for t in finalists for k in range(1, budget.replicates + 1) if k not in t.replicates]
+    specs = [_replicate_spec(sweep, trial, number) for trial, number in missing]
+    values: list[list[float]] = [[] for _ in specs]
+
+    def on_report(index: int, report: EpochReport) -> bool:
+        values[index].append(report.metrics[state.objective.metric])
+        return not sweep.interrupted
+
+    def on_end(index: int, message: Message) -> None:
+        spec, found = specs[index], values[index]
+        shutil.rmtree(spec.folder, ignore_errors=True)  # its value is all that is kept
+        lost = TrialResult(spec.number, "failed", str(message.value))
+        result: TrialResult = message.value if message.kind == "result" else lost
+        best = state.objective.best(found) if result.status != "failed" else None
+        value, reason = None if best is None else found[best], result.reason
+        again = {"trial": spec.number, "replicate": missing[index][1], "seed": spec.seed, "epochs": len(found)}
+        if not sweep.interrupted:
+            sweep.record(ReplicateEnded(**again, value=value, reason=reason))
+
+    tasks = [(sweep.job, spec) for spec in specs]
+    run_all(sweep.executor, tasks, on_report, sweep.wait, on_end, lambda: not sweep.interrupted)
+    if not sweep.interrupted and (winner := choose_winner(finalists, state)):
+        sweep.record(winner)
+
+
+def _spec(sweep: Sweep, trial: TrialState) -> TrialSpec:
+    """A trial as it was trained."""
+    config = sweep.config.with_values(trial.values)
+    seed, folder = trial_seed(config.seed, trial.number), sweep.trial_folder(trial.number)
+    return TrialSpec(
+        trial.number, dict(trial.values), config, seed, folder, sweep.folder / "data", epochs=len(trial.curve)
+    )
+
+
+def _replicate_spec(sweep: Sweep, trial: TrialState, number: int) -> TrialSpec:
+    """As many epochs as the trial had, with a seed of its own."""
+    spec = _spec(sweep, trial)
+    return replace(spec, seed=trial_seed(spec.seed, number), folder=spec.folder / "replicates" / str(number))
+
+
+def choose_winner(finalists: Sequence[TrialState], state: SweepState) -> WinnerChosen | None:
+    """The finalist with the best mean; None where no replicate has a value.
+
+    The first training does not count in the mean: it is what made a trial a finalist, by luck in part.
+    """
+    values = {t.number: [v for v in t.replicates.values() if v is not None] for t in finalists}
+    means = {number: statistics.fmean(found) for number, found in values.items() if found}
+    if not means:
+        return None
+    best = min(means, key=lambda number: (state.objective.sign * means[number], number))
+    deviations = {number: statistics.stdev(found) if len(found) > 1 else 0.0 for number, found in values.items()}
+    results = {str(n): {"mean": means[n], "std": deviations[n], "count": len(values[n])} for n in means}
+    return WinnerChosen(trial=best, results=results)
+
+
+def test(sweep: Sweep, best: TrialState, epoch: int | None) -> None:
+    """Evaluate the network that the best trial had after its best epoch on the test set, and save it."""
+    output = sweep.folder / "best"
+    sweep.executor.submit(sweep.executor.workers[0], evaluate_best, FinalSpec(_spec(sweep, best), output))
+    while (message := sweep.wait()) is None:
+        pass
+    if message.kind == "result":
+        sweep.record(BestTested(trial=best.number, epoch=epoch, folder=str(output), **message.value))
+    elif is_full_disk(str(message.value), sweep.folder):
+        sweep.interrupt(f"{FULL_DISK} ({message.value})")
+    else:
+        sweep.stopping = f"{sweep.stopping}; the best model could not be evaluated: {message.value}"
+
+
+def draw(sweep: Sweep, best: Sequence[TrialState]) -> None:
+    """Draw pictures of the best networks. They are extras: one that fails is logged and skipped."""
+    tasks = [(draw_gallery, FinalSpec(_spec(sweep, trial))) for trial in best]
+    for trial, message in zip(best, run_all(sweep.executor, tasks, wait=sweep.wait), strict=True):
+        if message.kind == "result":
+            sweep.record(GalleryDrawn(trial=trial.number, folder=message.value))
+        else:
+            _log.warning("no pictures of trial %d: %s", trial.number, message.value)
+
+
+def _stop(sweep: Sweep, status: Status) -> None:
+    state = sweep.state
+    front = [t.number for t in state.front()] if state.objective.also else None
+    summary = {
+        **{f"trials_{s}": float(state.counts[s]) for s in (*ENDED, "interrupted")},
+        "epochs": float(state.epochs),
+        "trial_seconds": round(sum(t.seconds for t in state.trials.values()), 3),
+        "sweep_seconds": round(sweep.now() - state.began, 3),
+        **(sweep.forecaster.summary() if sweep.forecaster else {}),
+    }
+    sweep.record(SweepStopped(status=status, reason=sweep.stopping, summary=summary, front=front))
+
+
+class Cleanup:
+    """Follows a sweep's events; after each end of a trial only needed checkpoints remain.
+
+    The `keep` best ended trials keep their best epoch's, trials that the search may promote keep both files, and so
+    do those that are running or interrupted. Where many trials hold files, one in ten more may until all are looked at
+    again, so that an end costs the same however many there are.
+    """
+
+    def __init__(self, folder: Path, state: SweepState, search: Oracle, keep: int) -> None:
+        self._folder = folder
+        self._state = state
+        self._search = search
+        self._keep = max(1, keep)
+        self._ends = 0
+        found = (folder / "trials").glob("*/*.npz*")
+        self._holding = {int(path.parent.name) for path in found if path.parent.name.isdigit()}
+
+    def log(self, event: Event) -> None:
+        """Clean up where enough trials ended, and at the end of the sweep."""
+        match event:
+            case TrialEnded():
+                self._holding.add(event.trial)
+                self._ends += 1
+                if self._ends * SHARE >= len(self._holding):
+                    self.clean_up()
+            case SweepStopped():
+                self.clean_up()
+
+    def clean_up(self) -> None:
+        """Remove what is not needed now. Where the disk refuses, it stays."""
+        self._ends = 0
+        trials = self._state.trials
+        promotable = self._search.promotable()
+        ended = [n for n in self._holding if n in trials and trials[n].status in ENDED]
+        best = self._state.ranking.first_of(ended, self._keep)
+        for number in sorted(ended):
+            if trials[number].proposal in promotable:
+                continue
+            kept = number in best
+            folder = self._folder / "trials" / f"{number:03d}"
+            try:
+                checkpoint.clear(folder, (checkpoint.LAST,) if kept else (checkpoint.LAST, checkpoint.BEST))
+            except OSError:
+                continue
+            if not kept:
+                self._holding.discard(number)

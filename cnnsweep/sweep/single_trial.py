@@ -1,0 +1,117 @@
+"""Training one configuration as a run of its own: a sweep's trial again, or any config, without a search."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from cnnsweep.config.objective import Objective
+from cnnsweep.config.schema import Config
+from cnnsweep.data import loading, storage
+from cnnsweep.executors.base import run_all
+from cnnsweep.search_space.problem import make_problem
+from cnnsweep.sweep.catalog import new_id
+from cnnsweep.sweep.session import log_to, make_executor
+from cnnsweep.tracking.credentials import redact
+from cnnsweep.tracking.run_updates import MLFLOW_STATUS, text
+from cnnsweep.tracking.run_writer import SingleRun, now
+from cnnsweep.tracking.store import open_store
+from cnnsweep.tracking.stored_trials import find_trial
+from cnnsweep.training.train import train
+from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
+
+SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The result of one training."""
+
+    run: str
+    """Its id in MLflow."""
+    folder: Path
+    result: TrialResult
+
+
+def train_again(run_id: str, config: Config, overrides: Sequence[str], say: Say) -> Trained:
+    """Train a trial of a sweep again, by its MLflow run id: with the same seed, on the CPU to the last digit.
+
+    `config` is the one of the overrides: it says where the store is, and what is to be changed.
+    """
+    trial = find_trial(run_id, config, overrides)
+    say(f"training {trial.name} of {trial.sweep} again")
+    tags = {"cnnsweep.from": run_id, "cnnsweep.of_sweep": trial.sweep}
+    return _train(trial.config, trial.seed, trial.values, tags, say)
+
+
+def train_once(config: Config, say: Say) -> Trained:
+    """Train the one configuration of a config without a space."""
+    params = {f"model.{key}": text(value) for key, value in config.model.settings().items()}
+    params |= {f"training.{key}": text(value) for key, value in config.training.plain().items()}
+    return _train(config, trial_seed(config.seed, 1), params, {}, say)
+
+
+def _train(config: Config, seed: int, params: Mapping[str, str], tags: Mapping[str, str], say: Say) -> Trained:
+    root = Path(config.tracking.dir).absolute()
+    with contextlib.ExitStack() as stack:
+        data = loading.load(config.data, config.seed)
+        network = make_problem(config, data.input_shape, data.classes).validate({}).network
+        uri = open_store(config.tracking)
+        folder = root / "trained" / new_id(config.tracking, config.name, "trained")
+        stack.enter_context(log_to(folder / "log.txt"))
+        executor = make_executor(config, folder / "log.txt")
+        stack.callback(executor.close)
+        storage.save(data, folder / "data")
+        spec = TrialSpec(1, {}, config, seed, folder / "trials" / "001", folder / "data", config.training.epochs)
+        run = SingleRun(uri, config.tracking.experiment)
+        costs = {"parameters": float(network.parameters), "mmacs": float(network.mmacs)} if network else {}
+        own = {"cnnsweep.kind": "train", "cnnsweep.status": "running", "cnnsweep.seed": str(seed)}
+        run.send(
+            name=f"train · {config.model.describe({})}",
+            params=dict(params),
+            tags={
+                **{str(k): text(v) for k, v in config.tracking.tags.items()},
+                **tags,
+                **own,
+                "cnnsweep.id": folder.name,
+            },
+            metrics=[(key, value, run.began, 0) for key, value in costs.items()],
+            texts={"config.yaml": yaml.safe_dump(redact(config.plain()), sort_keys=False, allow_unicode=True)},
+            status="RUNNING",
+        )
+        epochs: list[Mapping[str, float]] = []
+        (end,) = run_all(executor, [(train, spec)], lambda _, report: _log_epoch(report, epochs, spec, run, say))
+        result = end.value if end.kind == "result" else TrialResult(1, "failed", str(end.value), len(epochs))
+        _log_end(result, epochs, spec, run)
+        return Trained(run.id, folder, result)
+
+
+def _log_epoch(
+    report: EpochReport, epochs: list[Mapping[str, float]], spec: TrialSpec, run: SingleRun, say: Say
+) -> bool:
+    epochs.append(report.metrics)
+    time = now()
+    run.send(metrics=[(key, float(value), time, report.epoch) for key, value in report.metrics.items()])
+    shown = "  ".join(f"{name} {report.metrics[name]:.4f}" for name in SHOWN)
+    say(f"epoch {report.epoch:>3}/{spec.epochs}  {shown}")
+    return True
+
+
+def _log_end(result: TrialResult, epochs: Sequence[Mapping[str, float]], spec: TrialSpec, run: SingleRun) -> None:
+    """Log the result and what lies in the trial's folder."""
+    objective = Objective.of(spec.config.objective)
+    summary = dict(result.summary)
+    index = objective.best(row[objective.metric] for row in epochs)
+    if index is not None:
+        summary |= {f"best_{objective.metric}": epochs[index][objective.metric], "best_epoch": float(index + 1)}
+    run.send(
+        metrics=[(key, float(value), now(), 0) for key, value in summary.items()],
+        tags={"cnnsweep.status": result.status} | ({"cnnsweep.reason": result.reason} if result.reason else {}),
+        folders=[spec.folder / "artifacts"],
+        status=MLFLOW_STATUS[result.status],
+    )

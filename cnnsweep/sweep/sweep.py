@@ -1,0 +1,140 @@
+"""A sweep while it runs: its parts, its events, and its interruption by Ctrl-C and SIGTERM."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from cnnsweep.config.schema import Config
+from cnnsweep.executors.base import Event as Message
+from cnnsweep.executors.base import Executor, Job
+from cnnsweep.journal.events import Event
+from cnnsweep.journal.journal import Log
+from cnnsweep.journal.state import SweepState
+from cnnsweep.search.oracle import Oracle
+from cnnsweep.search_space.problem import Problem
+from cnnsweep.sweep.limits import Watchdog, seconds_left
+from cnnsweep.training.cost_model import TrialForecaster
+from cnnsweep.training.train import train
+
+
+class Listener(Protocol):
+    """Follows the events of a sweep: the tracker, the screen."""
+
+    def log(self, event: Event) -> None: ...
+
+
+@dataclass
+class Sweep:
+    """What the loop works with. All calls come from one thread, but for those of a signal's handler."""
+
+    folder: Path
+    problem: Problem
+    search: Oracle
+    executor: Executor
+    journal: Log
+    state: SweepState
+    listeners: list[Listener] = field(default_factory=list)
+    pending: dict[int, bool] = field(default_factory=dict)
+    """Trials that an earlier run of the sweep did not finish; whether the search wanted to see more of each."""
+    job: Job = train
+    """Trains a trial."""
+    forecaster: TrialForecaster | None = None
+    """Predicts how long trials take; without one every proposal is started."""
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    now: Callable[[], float] = time.time
+    patience: float = 1.0
+    """Seconds to wait for a worker at most before the limits are looked at again."""
+    stopping: str | None = None
+    """Why no new trial is started: a budget, too many failures, an interrupt."""
+    halt: bool = False
+    """Running trials are to stop at the end of their epoch."""
+    interrupted: bool = False
+    """Someone asked for it, or the disk is full: running trials are to be resumed later."""
+    abandoned: bool = False
+    """Someone asked twice."""
+    running: dict[str, int] = field(default_factory=dict)
+    """The trial of each busy worker."""
+    _waiting: bool = False
+
+    @property
+    def config(self) -> Config:
+        return self.problem.config
+
+    def record(self, event: Event) -> None:
+        """Write an event to the journal, then apply it to the state and pass it to the listeners."""
+        recorded = self.journal.append(event)
+        self.state.apply(recorded)
+        for listener in self.listeners:
+            listener.log(recorded)
+
+    def wait(self, timeout: float | None = None) -> Message | None:
+        """Wait for a worker, by default until the limits are to be looked at again.
+
+        Raises KeyboardInterrupt once the sweep is abandoned.
+        """
+        if timeout is None:
+            left = math.inf if self.stopping else seconds_left(self.config.budget, self.state, self.now())
+            timeout = min(self.patience, max(0.05, left))
+        self._waiting = True
+        try:
+            if self.abandoned:
+                raise KeyboardInterrupt
+            return self.executor.wait(timeout)
+        finally:
+            self._waiting = False
+
+    def interrupt(self, reason: str = "interrupted") -> None:
+        """Start no new trials; running ones stop at the end of their epoch."""
+        self.stopping, self.halt, self.interrupted = reason, True, True
+
+    def abandon(self) -> None:
+        """Do not wait for running trials: KeyboardInterrupt is raised between two events."""
+        self.abandoned = True
+        if self._waiting:
+            raise KeyboardInterrupt
+
+    def trial_folder(self, number: int) -> Path:
+        return self.folder / "trials" / f"{number:03d}"
+
+    def costs(self, values: Mapping[str, Any]) -> dict[str, float]:
+        """parameters and mmacs of a configuration's network, where its model family has a geometry."""
+        network = self.problem.validate(values).network
+        return {"parameters": network.parameters, "mmacs": round(network.mmacs, 4)} if network else {}
+
+
+@contextlib.contextmanager
+def interruptible(sweep: Sweep, grace: float) -> Iterator[None]:
+    """Turn a signal into `sweep.interrupt`, a second one into `sweep.abandon`, as `grace` seconds after a SIGTERM."""
+    # A second signal to ourselves: the sweep may be training inline, where only a signal gets through.
+    timer = threading.Timer(grace, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.daemon = True
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if sweep.interrupted:
+            sweep.abandon()
+        else:
+            sweep.interrupt()
+            if number == signal.SIGTERM:
+                timer.start()
+
+    try:
+        before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread, as in a notebook or a test
+        yield
+        return
+    try:
+        yield
+    finally:
+        timer.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)

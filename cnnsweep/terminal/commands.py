@@ -1,0 +1,87 @@
+"""The commands' help, and how the command line finds the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cnnsweep.config import GROUPS, shipped
+from cnnsweep.errors import unknown
+
+OVERVIEW = """
+Overrides (Hydra's grammar):
+  +sweep=fashion                            a preset
+  search=hyperband                          another choice of a group
+  budget.trials=40 seed=1                   any key of the config
+  model.kernel_size=3                       fix a key that the space would vary
+  'space.model.filters.values=[32,64]'      restrict the values of a searched key
+  'space.model.dilation={values: [1, 2]}'   search a key that was fixed
+
+Groups and their choices:
+"""
+DEBUG = click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: command lines to copy, which click is not to wrap (`\\b`)."""
+    return "\n".join(["\b", "Examples:", *(f"  python -m cnnsweep {line}" for line in lines)])
+
+
+class Command(click.Command):
+    """A command with the options that all commands have."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), DEBUG]
+
+
+class Commands(click.Group):
+    """All commands; where the first argument names none, `run`."""
+
+    command_class = Command
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), DEBUG]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        first = next((argument for argument in args if argument != "--debug"), "")
+        if first not in ("-h", "--help", "--version") and is_override(first):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands:
+            raise unknown("command", args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)  # in the order below, not by name
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write(OVERVIEW + "".join(f"{line}\n" for group in GROUPS for line in _choices(group)))
+        super().format_epilog(ctx, formatter)
+
+
+def is_override(word: str) -> bool:
+    """
+    >>> [word for word in ("plan", "seed=1", "~budget", "+sweep=digits", "--cfg", "") if not is_override(word)]
+    ['plan']
+    """
+    return not word or "=" in word or word[0] in "+~-"
+
+
+def _choices(group: str) -> list[str]:
+    """One line for each choice of a group: its name, and the first comment of its file."""
+    files = sorted((shipped() / group).glob("[!_]*.yaml"))
+    plus = "+" if group == "sweep" else ""
+    return [f"  {f'{plus}{group}={file.stem}':<23} {_first_comment(file)}" for file in files]
+
+
+def _first_comment(path: Path) -> str:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# ") and not line.startswith("# @"):
+            text = line[2:]
+            return text if len(text) <= 90 else f"{text[:89]}…"
+    return ""

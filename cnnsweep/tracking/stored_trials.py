@@ -1,0 +1,150 @@
+"""Trials of earlier sweeps in the MLflow store: one to be trained again, or all of a sweep for `search.learn_from`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from cnnsweep.config.objective import METRICS, Objective
+from cnnsweep.config.schema import Config
+from cnnsweep.errors import UserError
+from cnnsweep.search_space.problem import Problem
+from cnnsweep.tracking.frames import read_results
+from cnnsweep.tracking.reader import open_reader, read_yaml
+from cnnsweep.tracking.store import connect, find_store
+
+KEPT = ("name", "seed", "backend", "objective", "data", "model", "training")
+"""Keys that describe a network and its training; all others say where and how to run, and are today's."""
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """One trial of some sweep; its config's space is empty, and its values are the searched keys as text."""
+
+    run: str
+    uri: str
+    config: Config
+    seed: int
+    values: Mapping[str, str]
+    sweep: str
+    name: str
+
+
+def find_trial(run_id: str, config: Config, overrides: Sequence[str] = ()) -> StoredTrial:
+    """Find a trial's run in the store that a config names, with the overrides of this config put into the trial's own.
+
+    Raises UserError where there is no such run, it is no trial, or its config is gone.
+    """
+    from mlflow.exceptions import MlflowException
+
+    uri = find_store(config.tracking)
+    try:
+        run = connect(uri).get_run(run_id)
+    except MlflowException as error:
+        raise UserError(f"there is no run '{run_id}' in the MLflow store {uri}") from error
+    tags = run.data.tags
+    if tags.get("cnnsweep.kind") not in ("trial", "train"):
+        kind = tags.get("cnnsweep.kind", "no cnnsweep run")
+        raise UserError(f"run '{run_id}' is no trial ({kind}); the report and the UI show the trials' run ids")
+    stored = read_yaml(uri, run.info.artifact_uri)
+    if not stored:
+        raise UserError(f"run '{run_id}' has no config.yaml among its artifacts ({run.info.artifact_uri})")
+    seed, sweep, name = int(tags["cnnsweep.seed"]), tags.get("cnnsweep.sweep", ""), run.info.run_name or run_id
+    return StoredTrial(run_id, uri, _merge(stored, config, overrides), seed, dict(run.data.params), sweep, name)
+
+
+def read_earlier(config: Config, problem: Problem, objective: Objective) -> tuple[list[dict[str, Any]], str]:
+    """Return values and learning curve of each trial of the sweep that `search.learn_from` names, and a line to show.
+
+    A key that is unknown, or whose value lies outside the present space, is omitted. Raises `UserError` where there
+    is no such sweep or it has another objective.
+    """
+    try:
+        results = read_results(open_reader(config.tracking), config.search.learn_from)
+    except UserError as error:
+        raise UserError(f"search.learn_from: {error}") from error
+    ours, theirs = ([o.metric for o in goal.all] for goal in (objective, results.objective))
+    if ours != theirs:
+        both = f"{', '.join(theirs)}, and this one has {', '.join(ours)}"
+        raise UserError(f"search.learn_from: {results.sweep.id} has another objective: {both}")
+    curves, fixed = dict(iter(results.curves.groupby("trial"))), problem.config.plain()
+    found: list[dict[str, Any]] = []
+    whole = unusable = 0
+    for _, row in results.trials.iterrows():
+        curve = _curve(curves[row["trial"]], objective.metric) if row["trial"] in curves else {}
+        logged = {key: value for key in results.keys if not pd.isna(value := row[key])}
+        earlier = {key: value.item() if hasattr(value, "item") else value for key, value in logged.items()}
+        values, complete = _usable(problem, earlier, results.config)
+        if not curve or row["status"] == "failed" or (not values and problem.space.parameters):
+            unusable += 1
+            continue
+        others = {key: value for key, value in earlier.items() if key not in problem.space.by_name}
+        same = all(_value_at(fixed, key) == value for key, value in others.items())
+        whole += complete and same and problem.validate(values).fault is None
+        found.append({"values": values, "curve": curve})
+    counts = f"{whole} trials inside today's space, {len(found) - whole} of use in part, {unusable} of none"
+    return found, f"learning from {results.sweep.id}: {counts}"
+
+
+def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) -> Config:
+    """The stored description of a network in a config of today; the keys of the overrides are today's too.
+
+    >>> from cnnsweep.config.compose import compose
+    >>> merged = _merge({"seed": 1, "name": "old"}, compose(["seed=2"]), ["seed=2"])
+    >>> merged.seed, merged.name
+    (2, 'old')
+    """
+    today = config.plain()
+    merged = {**today, "space": {}, **{key: stored[key] for key in KEPT if key in stored}}
+    for override in overrides:
+        *path, last = override.lstrip("+").partition("=")[0].split(".")
+        if (path or [last])[0] in KEPT:
+            source, target = today, merged
+            for part in path:
+                source, target[part] = source[part], dict(target[part])
+                target = target[part]
+            target[last] = source[last]
+    return Config.from_plain(merged)
+
+
+def _usable(
+    problem: Problem, earlier: Mapping[str, object], config: Mapping[str, Any]
+) -> tuple[dict[str, object], bool]:
+    """An earlier trial's values that the present space allows, and whether there is one for each of its keys."""
+    values: dict[str, object] = {}
+    complete = True
+    for p in problem.space.parameters:
+        if all(name in values and values[name] in allowed for name, allowed in p.when):
+            value = earlier[p.name] if p.name in earlier else _value_at(config, p.name)
+            if value is not None and p.allows(value):
+                values[p.name] = p.typed(value)
+            else:
+                complete = False
+    return values, complete
+
+
+def _curve(rows: pd.DataFrame, metric: str) -> dict[str, dict[str, float]]:
+    """The metrics by epoch."""
+    known = [name for name in METRICS if name in rows]
+    return {
+        str(int(row["epoch"])): {name: float(row[name]) for name in known}
+        for _, row in rows.iterrows()
+        if math.isfinite(row[metric])
+    }
+
+
+def _value_at(config: Mapping[str, Any], name: str) -> object:
+    """A key of the config; of a list with a value a block, the block's."""
+    value: Any = config
+    for part in name.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdigit():
+            value = value[min(int(part), len(value)) - 1]
+        elif not part.isdigit():
+            return None
+    return None if isinstance(value, (Mapping, list)) else value

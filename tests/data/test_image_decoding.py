@@ -1,0 +1,155 @@
+"""Decoding: formats, modes, orientation, ways to fit, and JPEGs that libjpeg scales."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnsweep.data.image_decoding import BadImageError, decode
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("a.jpg", {"colour": (200, 100, 50), "quality": 95}, (200, 100, 50)),
+        ("a.JPEG", {"colour": (10, 20, 30, 40), "mode": "CMYK", "quality": 95, "format": "jpeg"}, (206, 198, 190)),
+        ("a.png", {"colour": 77, "mode": "L"}, (77, 77, 77)),
+        ("a.png", {"colour": 77 * 256, "mode": "I;16"}, (77, 77, 77)),
+        ("a.png", {"colour": 1, "mode": "1"}, (255, 255, 255)),
+        ("a.png", {"colour": (200, 100, 50, 0), "mode": "RGBA"}, (255, 255, 255)),
+        ("a.png", {"colour": (200, 100, 50, 255), "mode": "RGBA"}, (200, 100, 50)),
+        ("a.png", {"colour": (100, 0), "mode": "LA"}, (255, 255, 255)),
+        ("a.bmp", {"colour": (200, 100, 50)}, (200, 100, 50)),
+    ],
+)
+def test_every_mode_becomes_colour_and_grey(tmp_path, name, settings, expected):
+    settings = {"mode": "RGB", **settings}
+    Image.new(settings.pop("mode"), (12, 10), settings.pop("colour")).save(tmp_path / name, **settings)
+    raw = (tmp_path / name).read_bytes()
+    colour, grey = decode(raw, (6, 7), "rgb", "crop"), decode(raw, (6, 7), "grey", "crop")
+    assert (colour.shape, grey.shape, colour.dtype) == ((6, 7, 3), (6, 7, 1), np.uint8)
+    np.testing.assert_allclose(colour[3, 3], expected, atol=4)
+    np.testing.assert_allclose(grey[3, 3], np.dot(expected, [0.299, 0.587, 0.114]), atol=4)
+
+
+def test_palettes_and_the_first_frame_of_a_gif(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ((250, 10, 10), (10, 250, 10))]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    frames[1].quantize(4).save(tmp_path / "a.png")
+    for name, colour in (("a.gif", (250, 10, 10)), ("a.png", (10, 250, 10))):
+        pixels = decode((tmp_path / name).read_bytes(), (8, 8), "rgb", "crop")
+        np.testing.assert_allclose(pixels[4, 4], colour, atol=3)
+
+
+@pytest.mark.parametrize("size", [(10, 10), (11, 11)])
+@pytest.mark.parametrize(("orientation", "white"), [(1, slice(0, 4)), (3, slice(-4, None))])
+def test_a_camera_s_orientation_is_applied(tmp_path, size, orientation, white):
+    image = Image.new("RGB", (40, 40), "black")
+    image.paste((255, 255, 255), (0, 0, 40, 20))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.jpg", exif=exif)
+    upright = decode((tmp_path / "a.jpg").read_bytes(), size, "grey", "crop")[..., 0]
+    assert upright[white].min() > 200
+    assert upright[::-1][white].max() < 60
+
+
+@pytest.mark.parametrize(("resize", "left", "top"), [("crop", 255, 255), ("pad", 0, 255), ("stretch", 255, 255)])
+def test_ways_to_fit_a_tall_image(tmp_path, resize, left, top):
+    """White in the middle half of its height, black above and below."""
+    image = Image.new("L", (20, 40), 0)
+    image.paste(255, (0, 10, 20, 30))
+    image.save(tmp_path / "a.png")
+    fitted = decode((tmp_path / "a.png").read_bytes(), (20, 20), "grey", resize)[..., 0]
+    assert fitted[10, 0] == left
+    assert fitted[1, 10] == (top if resize == "crop" else 0)
+    assert fitted[10, 10] == 255
+
+
+# Scales of a JPEG
+
+
+def jpeg(height: int, width: int, **settings: Any) -> bytes:
+    """Like a photograph: detail at every scale, the finer the fainter, and of about the same hue."""
+    random, image, file = np.random.default_rng(0), np.zeros((height, width)), io.BytesIO()
+    for cells in (4, 8, 16, 32, 64, 128, 256):
+        noise = Image.fromarray(random.integers(0, 256, (cells, cells), np.uint8))
+        image += np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC)) / cells**0.5
+    colours = (image[..., np.newaxis] / image.max() * (250, 200, 150)).astype(np.uint8)
+    Image.fromarray(colours).save(file, "jpeg", **{"quality": 92, **settings})
+    return file.getvalue()
+
+
+def resized(raw: bytes, size: tuple[int, int], method: Image.Resampling) -> np.ndarray:
+    with Image.open(io.BytesIO(raw)) as image:
+        return np.asarray(image.resize(size[::-1], method))
+
+
+def by_pillow(monkeypatch: pytest.MonkeyPatch, *what: Any) -> np.ndarray | str:
+    """What comes of it, or the error's text, where Pillow alone decodes."""
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnsweep.data.image_decoding._decode_jpeg", lambda *_: None)
+        return outcome(*what)
+
+
+def outcome(*what: Any) -> np.ndarray | str:
+    try:
+        return decode(*what)
+    except BadImageError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("eighths", [2, 4, 5, 7])
+def test_a_jpeg_that_needs_no_resizing_is_nearer_to_the_ideal_than_resizing_is(eighths):
+    raw, size = jpeg(256, 384), (32 * eighths, 48 * eighths)
+    ideal, smooth = (resized(raw, size, Image.Resampling[name]).astype(float) for name in ("LANCZOS", "BILINEAR"))
+    ours = decode(raw, size, "rgb", "stretch")
+    assert np.abs(ours - ideal).mean() < np.abs(smooth - ideal).mean()
+    middle = size[1] // 2 - size[0] // 2
+    cropped = decode(raw, (size[0], size[0]), "rgb", "crop")
+    np.testing.assert_array_equal(cropped, ours[:, middle : middle + size[0]])
+    padded = decode(raw, (size[1], size[1]), "rgb", "pad")
+    np.testing.assert_array_equal(padded[(size[1] - size[0]) // 2 :][: size[0]], ours)
+
+
+@pytest.mark.parametrize("eighths", [2, 3, 4])
+def test_stripes_finer_than_the_result_become_grey(tmp_path, eighths):
+    image = np.zeros((256, 256), np.uint8)
+    image[:, ::2] = 255
+    Image.fromarray(image).save(tmp_path / "a.jpg", quality=95)
+    found = decode((tmp_path / "a.jpg").read_bytes(), (32 * eighths, 32 * eighths), "grey", "crop")
+    assert 90 < found.min() <= found.max() < 165
+
+
+@pytest.mark.parametrize(("resize", "size"), [("crop", (468, 468)), ("pad", (500, 500)), ("stretch", (500, 468))])
+@pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"subsampling": "4:4:4"}, {"keep_rgb": True}])
+def test_at_full_size_the_pixels_are_pillow_s(monkeypatch, resize, size, settings):
+    raw = jpeg(500, 468, **settings)
+    for color in ("rgb", "grey"):
+        what = (raw, size, color, resize)
+        np.testing.assert_array_equal(decode(*what), by_pillow(monkeypatch, *what))
+
+
+def test_a_broken_jpeg_has_pillow_s_error(monkeypatch):
+    raw = jpeg(64, 64)
+    texts = set()
+    for end in (2, 3, 20, 400, len(raw) // 2, len(raw) - 30, len(raw) - 2, len(raw)):
+        for tail in (b"", b"\xff\xd9", b"more"):
+            what = (raw[:end] + tail, (56, 56), "rgb", "crop")
+            ours, pillow = outcome(*what), by_pillow(monkeypatch, *what)
+            assert isinstance(ours, str) == isinstance(pillow, str)
+            if isinstance(ours, str):
+                assert ours == pillow
+                texts.add(ours)
+    assert "is no image (JPEG, PNG, BMP or GIF)" in texts
+    assert any("truncated" in text for text in texts)
+
+
+def test_a_jpeg_larger_than_pillow_takes_is_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(BadImageError, match="exceeds limit of 2000 pixels"):
+        decode(jpeg(64, 64), (56, 56), "rgb", "crop")

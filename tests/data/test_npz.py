@@ -1,0 +1,76 @@
+"""Arrays in a .npz file, and what is wrong with them."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_sets import config, made
+
+from cnnsweep.data.arrays import Dataset
+from cnnsweep.data.loading import load
+from cnnsweep.errors import UserError
+
+X, Y = made().x_train, made().y_train
+
+
+def npz(path: Path, **changes: Any) -> Dataset:
+    return load(config("cnnsweep.data.npz.load", file=str(path), **changes), 0)
+
+
+def _write_npz(path: Path, **changes: Any) -> Path:
+    arrays = {key: getattr(made(), key) for key in ("x_train", "y_train", "x_test", "y_test")} | changes
+    np.savez_compressed(path, **{key: array for key, array in arrays.items() if array is not None})
+    return path
+
+
+def test_npz(tmp_path: Path) -> None:
+    found = npz(_write_npz(tmp_path / "mine.npz", class_names=np.array(["cat", "dog"])))
+    assert found.name == "mine"
+    assert found.class_names == ("cat", "dog")
+    own = npz(_write_npz(tmp_path / "own.npz", x_val=X[:4], y_val=Y[:4]))
+    assert (len(own.x_train), len(own.x_val)) == (12, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x_test": None, "X_test": X}, "no array x_test, did you mean 'X_test'?"),
+        ({"x_test": None, "y_test": None}, "2 faults"),
+        ({"y_train": Y.astype(object)}, "y_train cannot be read"),
+        ({"class_names": np.arange(2)}, "class_names is int64 (2,), expected a list of texts"),
+        ({"y_train": Y.astype(float)}, "y_train: dtype float64"),
+        ({"x_val": X[:4]}, "y_val: missing"),
+    ],
+)
+def test_npz_faults_name_the_file(tmp_path: Path, changes: Mapping[str, Any], message: str) -> None:
+    path = _write_npz(tmp_path / "mine.npz", **changes)
+    with pytest.raises(UserError) as caught:
+        npz(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_npz_files_that_are_none(tmp_path: Path) -> None:
+    path = _write_npz(tmp_path / "mine.npz")
+    with pytest.raises(UserError, match=r"does not exist, did you mean 'mine\.npz'\?"):
+        npz(tmp_path / "mien.npz")
+    with pytest.raises(UserError, match="is a folder"):
+        npz(tmp_path)
+    with pytest.raises(UserError, match=r"data\.file is not set"):
+        load(config("cnnsweep.data.npz.load", file=""), 0)
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(UserError, match=r"mine\.npz: not a readable \.npz file"):
+        npz(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x_train", "text")
+    with pytest.raises(UserError, match=r"x_train cannot be read \(no \.npy file\)"):
+        npz(path)
+    with path.open("wb") as file:
+        np.save(file, X)
+    with pytest.raises(UserError, match=r"mine\.npz: a single array"):
+        npz(path)

@@ -1,0 +1,37 @@
+"""Small data sets and their configs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cnnsweep.config.schema import DataConfig, check_section
+from cnnsweep.data.arrays import Arrays, Dataset
+from cnnsweep.data.loading import load
+
+SPLITS = ("train", "val", "test")
+AUGMENT = {"flip": False, "shift": 0.0, "rotation": 0.0, "zoom": 0.0, "contrast": 0.0}
+
+
+def config(target: str, **changes: Any) -> DataConfig:
+    """The checked `data` section of a data source."""
+    base = {"_target_": target, "dir": None, "limit": None, "validation": 0.2, "augment": AUGMENT}
+    return check_section("data", base | changes)  # type: ignore[return-value]
+
+
+def digits(seed: int = 0, **changes: Any) -> Dataset:
+    return load(config("cnnsweep.data.digits.load", **changes), seed)
+
+
+def made(**changes: Any) -> Arrays:
+    """Two classes of 4×4 images, 12 for training and 6 for the test."""
+    x = np.random.default_rng(0).integers(0, 256, (18, 4, 4), np.uint8)
+    y = np.arange(18) % 2
+    base = {"x_train": x[:12], "y_train": y[:12], "x_test": x[12:], "y_test": y[12:]}
+    return Arrays(**{**base, "class_names": (), "source": "memory", **changes})
+
+
+def counts(dataset: Dataset, split: str) -> np.ndarray:
+    """Images by class."""
+    return np.bincount(getattr(dataset, f"y_{split}"), minlength=dataset.classes)

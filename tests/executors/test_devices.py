@@ -1,0 +1,129 @@
+"""Devices: GPUs by the driver's library, and cores."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import executor_jobs as jobs
+import pynvml
+import pytest
+from executor_jobs import run, values
+
+from cnnsweep.errors import UserError
+from cnnsweep.executors import devices
+from cnnsweep.executors.devices import Gpu, chosen_gpus, cores, visible_gpus
+from cnnsweep.executors.process import ProcessExecutor
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: fail(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.fixture
+def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVML on a machine with three GPUs, for machines that have none."""
+    for name, answer in {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: 3,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetMigMode": lambda _: fail(pynvml.NVML_ERROR_NOT_SUPPORTED),
+        "nvmlDeviceGetUUID": lambda index: f"GPU-{index}f",
+        "nvmlDeviceGetName": lambda index: ("H200", "H200", "T4")[index],
+    }.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    monkeypatch.setattr(devices, "_tensorflow_can_use_cuda", lambda: True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def fail(code: int) -> None:
+    raise pynvml.NVMLError(code)
+
+
+def test_the_real_machine_answers() -> None:
+    assert all(gpu.visible for gpu in visible_gpus())
+    assert 1 <= cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.usefixtures("three_gpus")
+@pytest.mark.parametrize(
+    ("setting", "visible"),
+    [
+        ("0,2", ["0", "2"]),
+        ("2", ["2"]),
+        ("GPU-1f, 0", ["GPU-1f", "0"]),
+        ("GPU-1", ["GPU-1f"]),
+        ("GPU-", []),
+        ("", []),
+        ("-1", []),
+        ("1,-1,0", ["1"]),
+        ("1,7,0", ["1"]),
+        ("none", []),
+    ],
+)
+def test_cuda_visible_devices(monkeypatch: pytest.MonkeyPatch, setting: str, visible: list[str]) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
+    assert [gpu.visible for gpu in visible_gpus()] == visible
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(("device", "count"), [("gpu", None), ("gpu", 2), ("auto", 2)])
+def test_no_gpu(device: str, count: int | None) -> None:
+    asked = "executor.device=gpu" if count is None else "executor.gpus=2"
+    with pytest.raises(UserError, match=f"^{asked}, but no GPU is visible"):
+        chosen_gpus(device, count, "tensorflow")
+    assert chosen_gpus("auto", None, "tensorflow") == []
+
+
+@pytest.mark.usefixtures("three_gpus")
+def test_fewer_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    with pytest.raises(UserError, match="only 1 is visible with CUDA_VISIBLE_DEVICES='2': T4"):
+        chosen_gpus("auto", 2, "tensorflow")
+
+
+@pytest.mark.usefixtures("three_gpus")
+def test_auto_takes_all_that_are_visible() -> None:
+    assert chosen_gpus("auto", None, "tensorflow") == visible_gpus()
+    assert chosen_gpus("auto", 2, "jax") == [Gpu("GPU-0f", "H200"), Gpu("GPU-1f", "H200")]
+    assert chosen_gpus("cpu", None, "tensorflow") == chosen_gpus("auto", 0, "tensorflow") == []
+
+
+@pytest.mark.usefixtures("three_gpus")
+def test_a_tensorflow_without_cuda(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(devices, "_tensorflow_can_use_cuda", lambda: False)
+    assert chosen_gpus("auto", None, "tensorflow") == []
+    assert "cnnsweep[gpu]" in caplog.text
+    with pytest.raises(UserError, match=r"cnnsweep\[gpu\]"):
+        chosen_gpus("gpu", None, "tensorflow")
+
+
+@pytest.mark.usefixtures("three_gpus")
+def test_a_worker_sees_its_gpu_only_and_says_so_when_it_does_not() -> None:
+    with closing(ProcessExecutor(device="gpu", workers_per_gpu=2, gpus=2)) as executor:
+        assert executor.workers == ("gpu0.0", "gpu1.0", "gpu0.1", "gpu1.1")
+        (reason,) = values(run(executor, jobs.instant, 1))
+        assert reason == "RuntimeError: tensorflow sees no GPU (CUDA_VISIBLE_DEVICES=GPU-0f)"
+
+
+def test_a_container_quota(tmp_path: Path) -> None:
+    assert devices._cgroup_quota(tmp_path) is None
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert devices._cgroup_quota(tmp_path) is None
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert devices._cgroup_quota(tmp_path) == 1.5
+
+
+def test_nothing_here_loads_a_framework() -> None:
+    code = (
+        "import sys, cnnsweep.executors.process, cnnsweep.executors.inline, cnnsweep.executors.ray.executor;"
+        "print([m for m in ('tensorflow', 'keras', 'jax', 'torch', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -1,0 +1,30 @@
+"""The distribution of random search."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from scipy.stats import chisquare
+from searching import ACCURACY, DISCRETE, drive
+
+from cnnsweep.search.registry import build
+
+
+def test_random_search_is_uniform_over_the_valid_configurations(start):
+    tree = {"model": {name: DISCRETE["model"][name] for name in ("blocks", "kernel_size", "padding")}}
+    counts = Counter()
+    problem, _ = start("random", tree)
+    for seed in range(600):
+        search = build(problem.config.replace(seed=seed), problem, ACCURACY)
+        counts.update(tuple(p.values.items()) for p in drive(search, most=3))
+    valid = [tuple(v.items()) for v in problem.space.enumerate() if problem.validate(v).fault is None]
+    assert set(counts) <= set(valid)
+    assert len(valid) < problem.space.size
+    assert chisquare([counts[v] for v in valid]).pvalue > 0.01
+
+
+def test_random_search_keeps_a_log_range_even_over_its_decades(start):
+    problem, _ = start("random", {"model": {"dense_units": {"min": 10, "max": 1000, "log": True}}})
+    searches = [build(problem.config.replace(seed=seed), problem, ACCURACY) for seed in range(300)]
+    assert sum(s.ask("a").values["model.dense_units"] < 100 for s in searches) == pytest.approx(150, abs=35)

@@ -1,0 +1,153 @@
+"""The command line: its help, its options, how overrides pass, and the exit codes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cnnsweep import __version__, cli
+
+Run = Callable[..., tuple[int, str, str]]
+COMPOSING = ("run", "plan", "resume", "list", "ui", "report", "export", "train")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in an empty folder; return its exit code, its output and its errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = cli.main(arguments)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize("name", cli.commands.commands)
+def test_every_command_has_help_with_its_options_and_an_example(name: str, run: Run) -> None:
+    code, shown, errors = run(name, "--help")
+    options = [option for parameter in cli.commands.commands[name].params for option in parameter.opts]
+    assert (code, errors) == (0, "")
+    assert all(option in shown for option in options if option.startswith("-"))
+    assert "--debug" in shown
+    assert re.search(r"Examples:\n +python -m cnnsweep", shown)
+
+
+def test_help_lists_commands_groups_and_examples(run: Run) -> None:
+    code, shown, _ = run("--help")
+    assert code == 0
+    for line in (r"  plan +Show", r"  search=grid +Every", r"  \+sweep=smoke +Does", r"-m cnnsweep +handwritten"):
+        assert re.search(line, shown), line
+    assert max(map(len, shown.splitlines())) <= 120
+    assert run("-h")[1] == shown
+
+
+def test_help_answers_within_a_second_and_loads_nothing_heavy() -> None:
+    heavy = {"tensorflow", "keras", "keras_tuner", "mlflow", "pandas", "matplotlib", "sklearn", "optuna"}
+    heavy |= {"plotly", "hydra", "pydantic", "rich"}
+    code = f"import sys; from cnnsweep.cli import main; main(['--help']); assert not {heavy} & {{*sys.modules}}"
+    spent = []
+    for _ in range(3):
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+        spent.append(time.monotonic() - began)
+    assert min(spent) < 1
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version") == (0, f"{__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([""], "cannot read ''"),
+        (["seed=1", ""], "cannot read ''"),
+        (["ui", ""], "cannot read ''"),
+        (["rusume"], "unknown command 'rusume', did you mean 'resume'?"),
+        (["--confg-dir", "x"], "unknown option '--confg-dir', did you mean '--config-dir'?"),
+        (["plan", "--no-forcast"], "unknown option '--no-forcast', did you mean '--no-forecast'?"),
+        (["--config-dir"], "Option '--config-dir' requires an argument"),
+        (["export", "a", "b"], "export takes one sweep, not a, b"),
+        (["list", "seed=1"], "list: cannot use 'seed=1'"),
+        (["predict", "model.keras"], "Missing argument 'IMAGE...'"),
+        (["export", "--trial", "best"], "'best' is not a valid integer"),
+        (["seed=-1"], "seed"),
+        (["+sweep=fasion"], "did you mean 'fashion'?"),
+        *(([name, "--config-dir", "nowhere"], "there is no directory 'nowhere'") for name in COMPOSING),
+    ],
+)
+def test_wrong_input_is_one_error_of_a_few_lines(run: Run, arguments: list[str], message: str) -> None:
+    code, shown, errors = run(*arguments)
+    assert (code, shown) == (2, "")
+    assert errors.startswith("cnnsweep: ")
+    assert message in errors
+    assert len(errors.splitlines()) < 4
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(ValueError, match="unknown command"):
+        cli.main(["--debug", "rusume"])
+    with pytest.raises(ValueError, match="seed"):
+        cli.main(["seed=-1", "--debug"])
+
+
+def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cnnsweep.config.compose.compose", interrupt)
+    code, _, errors = run("plan")
+    assert (code, errors.strip()) == (130, "interrupted")
+
+
+@pytest.mark.parametrize("before", [["--cfg"], ["run", "--cfg"], ["--debug", "--cfg"]])
+def test_overrides_pass_to_hydra_as_they_are(run: Run, before: list[str]) -> None:
+    overrides = [
+        "+sweep=fashion",
+        "~budget.minutes",
+        "++budget.minutes=7",
+        "space.model.filters.values=[1,2]",
+        "tracking.tags={note: two words}",
+        "tracking.experiment=a b",
+    ]
+    code, shown, errors = run(*before, *overrides)
+    config = yaml.safe_load(shown)
+    assert (code, errors) == (0, "")
+    assert config["name"] == "fashion"
+    assert config["budget"]["minutes"] == 7
+    assert config["space"]["model"]["filters"]["values"] == [1, 2]
+    assert config["tracking"]["tags"] == {"note": "two words"}
+    assert config["tracking"]["experiment"] == "a b"
+
+
+def test_null_and_negative_numbers(run: Run) -> None:
+    overrides = ["model=transfer", "model.cut=null", "space.training.weight_decay={values: [-1, -2.5]}"]
+    config = yaml.safe_load(run("--cfg", *overrides)[1])
+    assert config["model"]["cut"] is None
+    assert config["space"]["training"]["weight_decay"]["values"] == [-1, -2.5]
+
+
+def test_configs_of_a_folder_of_ones_own(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "space").mkdir(parents=True)
+    (tmp_path / "mine" / "space" / "small.yaml").write_text("model: {blocks: {values: [1]}}\n")
+    for option in (["--config-dir", "mine"], [f"--config-dir={tmp_path / 'mine'}"]):
+        assert yaml.safe_load(run(*option, "space=small", "--cfg")[1])["space"]["model"] == {"blocks": {"values": [1]}}
+
+
+@pytest.mark.parametrize("name", ["ui", "report", "export", "train"])
+def test_the_store_of_ones_own_tracking_config_is_used(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine" / "tracking").mkdir(parents=True)
+    (tmp_path / "mine" / "tracking" / "mine.yaml").write_text("defaults: [local, _self_]\ndir: elsewhere\n")
+    run_id = ["--from", "f00"] if name == "train" else []
+    code, _, errors = run(name, *run_id, "tracking=mine", "--config-dir", "mine")
+    assert code == 2
+    assert "elsewhere" in errors

@@ -1,0 +1,79 @@
+"""Pictures: learning curves of trials with gaps, NaN or a single epoch, and the gallery of a trained network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from trials import run, spec
+
+from cnnsweep.config.compose import compose
+from cnnsweep.models import transfer
+from cnnsweep.training import evaluate, pictures
+from cnnsweep.training.pictures import save_curves, ticks
+from cnnsweep.training.train import train
+
+EPOCHS = {
+    "epoch": [1, 2, 3, 4],
+    "loss": [1.9, 1.1, 0.8, 0.6],
+    "accuracy": [0.3, 0.6, 0.7, 0.8],
+    "val_loss": [1.6, 1.0, 0.9, 1.0],
+    "val_accuracy": [0.4, 0.6, 0.75, 0.7],
+}
+ODD = {
+    "one epoch": {key: values[:1] for key, values in EPOCHS.items()},
+    "nan": {**EPOCHS, "loss": [float("nan")] * 4, "val_accuracy": [float("nan")] * 4},
+    "infinite": {**EPOCHS, "val_loss": [1.0, float("inf"), 1.0, 1.0]},
+    "loss only": {key: EPOCHS[key] for key in ("epoch", "loss")},
+    "flat": {**EPOCHS, "val_accuracy": [0.1] * 4, "accuracy": [0.1] * 4, "loss": [0.0] * 4, "val_loss": [0.0] * 4},
+}
+
+
+def test_it_has_the_documented_size_and_is_not_blank(tmp_path: Path) -> None:
+    save_curves(EPOCHS, tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.size == (900, 350)
+        assert len(image.getcolors(maxcolors=100_000)) > 50
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_unusual_trials(name: str, tmp_path: Path) -> None:
+    save_curves(ODD[name], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (1e-9, 3e-9), (0.9123, 0.9124), (-5, 5e6), (1e300, 2e300)])
+def test_ticks_are_few_and_within(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert 2 <= len(found) <= 7
+    assert all(low - 1e-9 * abs(low) <= t <= high + 1e-9 * abs(high) for t in found)
+
+
+def test_confusion_matrix_names_and_counts():
+    (axes,) = pictures.confusion_matrix(np.array([[5, 1], [0, 6]]), ["cat", "dog"]).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["cat", "dog"]
+    assert sorted(text.get_text() for text in axes.texts) == ["1", "5", "6"]
+
+
+def test_a_trial_s_gallery(digits, tmp_path):
+    config = compose(["data=digits", "space=none", "model.blocks=2", "training.epochs=1"])
+    trial = spec(digits, tmp_path, config=config, epochs=1)
+    run(train(trial))
+    run(evaluate.draw_gallery(evaluate.FinalSpec(trial)))
+    names = sorted(path.stem for path in (trial.folder / "artifacts" / "gallery").glob("*.png"))
+    assert names == ["1_confusion_matrix", "2_most_confident_mistakes", "3_first_layer_filters",
+                     "4_feature_maps_block_1", "4_feature_maps_block_2"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_feature_maps_and_filters_of_a_backbone(digits, tmp_path):
+    config = transfer.settings(spec(digits, tmp_path, "model.cut=conv_pw_7_relu").config)
+    model = transfer.build(config, (20, 28, 1), 5, scale=1.0, seed=1)
+    assert evaluate.first_kernel(model).shape == (3, 3, 3, 32)
+    maps = evaluate.block_outputs(model, np.random.default_rng(0).random((2, 20, 28, 1), "float32"))
+    assert list(maps) == ["block_1", "block_3", "block_4", "block_5", "block_7"]
+    assert maps["block_1"].shape == (2, 16, 16, 64)
+    assert maps["block_7"].shape[1:] == model.get_layer("backbone").output.shape[1:]
+    assert maps["block_7"].max() > 0
