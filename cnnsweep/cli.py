@@ -105,7 +105,7 @@ def plan(overrides: tuple[str, ...], config_dir: str | None, file: Path | None, 
 @CONFIG_DIR
 @click.pass_obj
 def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None) -> int:
-    """Continue a sweep, whatever ended it.
+    """Continue a sweep that was interrupted, or that a larger budget extends.
 
     SWEEP is its id; by default the last unfinished sweep. It goes on with the config that it was started with, except
     for budget.*, executor.* and tracking.uri.

@@ -76,7 +76,7 @@ def front(points: Sequence[tuple[float, ...]]) -> list[int]:
     [0, 1, 3]
     """
     found: list[tuple[float, ...]] = []
-    for point in sorted(set(points)):  # whatever beats a point stands before it
+    for point in sorted(set(points)):  # a point that dominates another comes before it
         if not any(all(a <= b for a, b in zip(better, point, strict=True)) for better in found):
             found.append(point)
     best = set(found)

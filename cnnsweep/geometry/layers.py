@@ -36,7 +36,7 @@ class MisfitError(Exception):
     """A setting with which a layer cannot be built."""
 
     def __init__(self, setting: str, problem: str, mistake: bool = False) -> None:
-        """`problem` continues "block 3's"; `mistake`: wrong wherever the layer stands, such as a kernel of size 0."""
+        """`problem` continues "block 3's"; `mistake`: wrong in any network, such as a kernel of size 0."""
         super().__init__(setting, problem, mistake)
         self.setting, self.problem, self.mistake = setting, problem, mistake
 

@@ -162,7 +162,7 @@ class GeometryError(UserError):
     """A layer that cannot be built. Its text ends with the layer table up to it, formatted only when it is shown."""
 
     def __init__(self, problem: str, network: Network, layer: Layer, mistake: bool) -> None:
-        """`network` holds the layers before it; `mistake`: the setting is wrong wherever the layer stands."""
+        """`network` holds the layers before it; `mistake`: the setting is wrong in any network."""
         super().__init__(problem, network, layer, mistake)
         self.network, self.layer, self.mistake = network, layer, mistake
 

@@ -114,7 +114,7 @@ def _refuse_limits(problem: Problem) -> None:
 
 
 def _check_values(problem: Problem, rng: np.random.Generator) -> None:
-    """Raise for the first value of a key of the model that is wrong wherever it stands."""
+    """Raise for the first value of a key of the model that is wrong in any network."""
     space = problem.space
     for p in space.parameters or [None]:
         for value in (p.grid or ())[:MAX_VALUES] if p and p.name.startswith("model.") else [None]:

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from cnnsweep.executors.base import Job
 
 PIECE = 32 * 2**20
-"""Bytes that travel as one object, so that memory stays bounded whatever a folder holds."""
+"""Bytes that travel as one object, so that memory stays bounded for a folder of any size."""
 Stamp = tuple[int, int, int]
 Piece = Any
 """Bytes, or a reference to them in Ray's object store."""
