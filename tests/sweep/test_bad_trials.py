@@ -15,7 +15,7 @@ from cnnsweep.sweep import session
 from cnnsweep.sweep.limits import is_full_disk, is_out_of_memory
 from cnnsweep.sweep.session import Watcher
 
-SMALL = ("+sweep=smoke", "data.limit=200", "training.epochs=1", "executor=cpu")
+SMALL = ("+sweep=smoke", "data.limit=200", "training.epochs=1", "executor=cpu", *real.FAST)
 
 
 def start(folder: Path, job: Job, *overrides: str) -> session.Outcome:
