@@ -129,8 +129,7 @@ def ensure_fork_server(backend: str, log: str, modules: Sequence[str]) -> None:
         before = dict(os.environ)
         changes = {
             _SERVER: json.dumps({"log": log, "modules": [*modules], "driver": driver}),
-            "KERAS_BACKEND": backend,
-            "TF_CPP_MIN_LOG_LEVEL": before.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+            **keras_settings.environment(backend),
             "OPENBLAS_NUM_THREADS": "1",  # more would not survive a fork
             "PYTHONPATH": os.pathsep.join([*checkout, *filter(None, [before.get("PYTHONPATH")])]),
         }
@@ -208,8 +207,7 @@ def _configure(setup: Setup) -> str | None:
 
 
 def _environment(setup: Setup) -> dict[str, str]:
-    settings = {"KERAS_BACKEND": setup.backend, "CUDA_VISIBLE_DEVICES": setup.gpu}
-    settings["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")
+    settings = keras_settings.environment(setup.backend) | {"CUDA_VISIBLE_DEVICES": setup.gpu}
     if not setup.gpu:
         settings["JAX_PLATFORMS"] = "cpu"
     elif setup.shares_gpu:

@@ -28,6 +28,7 @@ from cnnsweep.search.oracle import Oracle
 from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import Problem, make_problem
 from cnnsweep.sweep import catalog, finish, loop
+from cnnsweep.sweep.precision import settle
 from cnnsweep.sweep.sweep import Sweep, interruptible
 from cnnsweep.tracking.credentials import redact
 from cnnsweep.tracking.provenance import gather
@@ -138,6 +139,7 @@ def assemble(
     stack.callback(executor.close)
     executor.say = watcher.say
     watcher.say(data.describe())
+    config = settle(config, executor, watcher.say)
     uri = open_store(config.tracking)
     tracking, config = config.tracking, redact(config)
     problem = make_problem(config, data.input_shape, data.classes)

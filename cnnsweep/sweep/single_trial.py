@@ -15,6 +15,7 @@ from cnnsweep.data import loading, storage
 from cnnsweep.executors.base import run_all
 from cnnsweep.search_space.problem import make_problem
 from cnnsweep.sweep.catalog import new_id
+from cnnsweep.sweep.precision import settle
 from cnnsweep.sweep.session import log_to, make_executor
 from cnnsweep.tracking.credentials import redact
 from cnnsweep.tracking.run_updates import MLFLOW_STATUS, text
@@ -66,6 +67,7 @@ def _train(config: Config, seed: int, params: Mapping[str, str], tags: Mapping[s
         stack.enter_context(log_to(folder / "log.txt"))
         executor = make_executor(config, folder / "log.txt")
         stack.callback(executor.close)
+        config = settle(config, executor, say)
         storage.save(data, folder / "data")
         spec = TrialSpec(1, {}, config, seed, folder / "trials" / "001", folder / "data", config.training.epochs)
         run = SingleRun(uri, config.tracking.experiment)

@@ -37,12 +37,15 @@ TYPICAL: Amounts = {
     "convolved": 3.5e-09,
     "max pooled": 1e-09,
     "average pooled": 5e-10,
-    "normalised": 1e-08,
+    "normalised": 2.5e-09,
     "activated": 1e-09,
     "activated by exp": 1.5e-09,
     "augmented": 8e-09,
 }
 """Seconds of one unit on one core (fitted to 26 configurations of conf/space/cnn.yaml), where fitting starts."""
+BY_PRECISION = ("multiply-adds", "patches", "convolved", "max pooled", "average pooled", "normalised", "activated")
+MIXED = " in 16 bits"
+TYPICAL |= {name + MIXED: TYPICAL[name] / 2 for name in BY_PRECISION}
 FILE = "forecast.json"
 FORWARD = 0.33  # the share of a training step's work in a validation step, which has no gradients
 LATEST = 400  # epochs remembered
@@ -231,7 +234,9 @@ def amounts_of(network: Network | None, config: Config, images: int, validation:
     augment = config.data.augment.active
     found: Amounts = {"epoch": 1.0, "step": steps + FORWARD * math.ceil(validation / 256), "image": seen}
     if network is not None:
-        found |= {name: seen * amount for name, amount in per_image(network).items()}
+        mixed = config.training.policy != "float32"
+        for name, amount in per_image(network).items():
+            found[name + MIXED * (mixed and name in BY_PRECISION)] = seen * amount
         found["weights updated"] = float(steps * network.parameters)
         found["augmented"] = float(images * augment * math.prod(network.input_shape))
         found["layers"] = float(len(network.layers) + augment)

@@ -80,7 +80,7 @@ def evaluate_best(spec: FinalSpec) -> Generator[None, bool, Final]:
 
 def _restore(trial: TrialSpec, name: str) -> tuple[keras.Model, Dataset]:
     data = open_saved(trial.data)
-    model = build_model(trial.config, data, trial.seed)
+    model = build_model(trial.config, data, trial.seed, for_training=False)
     checkpoint.load(trial.folder / name, model, with_optimizer=False)
     return model, data
 

@@ -27,6 +27,7 @@ from cnnsweep.data.storage import Writer, new_folder, open_map, open_saved, save
 from cnnsweep.errors import UserError
 from cnnsweep.models import transfer
 from cnnsweep.models.fine_tuning import is_off
+from cnnsweep.training.precision import computing_in
 from cnnsweep.trial import Step, TrialSpec
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def feature_folder(config: Config, data: Dataset) -> Path:
     model = transfer.settings(config)
     parts = [FORMAT, importlib.metadata.version("keras"), model.backbone, _weights_key(model.weights), model.cut]
     parts += [transfer.input_size(model, data.input_shape), data.digest, round(data.scale, 9)]
+    parts += [config.training.policy]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     return Path(model.cache or "").expanduser().absolute() / "features" / key / model.pooling
 
@@ -135,9 +137,10 @@ def make_network(config: Config, data: Dataset, kinds: list[str]) -> keras.Model
     """Images in, a list of their features out, one for each pooling."""
     import keras
 
-    images = keras.Input(data.input_shape, name="image")
-    maps = transfer.backbone_maps(transfer.settings(config), images, data.scale)
-    return keras.Model(images, [transfer.pooled(maps, kind) for kind in kinds], name="features")
+    with computing_in(config.training.policy):
+        images = keras.Input(data.input_shape, name="image")
+        maps = transfer.backbone_maps(transfer.settings(config), images, data.scale)
+        return keras.Model(images, [transfer.pooled(maps, kind) for kind in kinds], name="features")
 
 
 def _complete(new: Path, folder: Path, data: Dataset, parameters: int) -> int:
