@@ -182,7 +182,7 @@ def conduct(
     sweep = Sweep(folder, parts.problem, parts.search, executor, journal, state, [tracker, watcher], pending, job)
     kept = max(config.tracking.gallery, config.budget.finalists or 1)
     sweep.listeners.append(finish.Cleanup(folder, state, parts.search, kept))
-    sweep.forecaster = forecaster
+    sweep.forecaster, sweep.say = forecaster, watcher.say
     sweep.watchdog = Watchdog(config.executor.trial_minutes, config.executor.hang_minutes)
     with watcher.watch(sweep, lambda: tracker.trouble), interruptible(sweep, config.executor.grace_seconds):
         trouble = _run(sweep, opening)
