@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shutil
 import statistics
@@ -28,13 +27,12 @@ from cnnsweep.sweep import loop
 from cnnsweep.sweep.limits import FULL_DISK, is_full_disk
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.training import checkpoint
-from cnnsweep.training.evaluate import FinalSpec, draw_gallery, evaluate_best
+from cnnsweep.training.evaluate import FinalSpec, Gallery, draw_gallery, evaluate_best, gallery_folder
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec, trial_seed
 
 ENDED: tuple[Status, ...] = ("completed", "pruned", "failed")
 SHARE = 10
 """One in so many trials that hold files may have ended since all were looked at."""
-_log = logging.getLogger("cnnsweep.sweep")
 
 
 def finish(sweep: Sweep) -> None:
@@ -143,7 +141,7 @@ def _restore(sweep: Sweep, spec: TrialSpec) -> None:
     """Train a trial again in a folder within its own, and move its best checkpoint to where it belongs."""
     end = _run(sweep, sweep.job, spec)
     if end.kind == "lost":
-        _log.warning("trial %d could not be trained again: %s", spec.number, end.value)
+        sweep.say(f"trial {spec.number} could not be trained again: {end.value}")
     with contextlib.suppress(FileNotFoundError):  # then its evaluation fails, which is said
         os.replace(spec.folder / checkpoint.BEST, spec.folder.parent / checkpoint.BEST)
     shutil.rmtree(spec.folder, ignore_errors=True)
@@ -156,13 +154,13 @@ def _run(sweep: Sweep, job: Job, argument: object) -> Message:
 
 
 def draw(sweep: Sweep, best: Sequence[TrialState]) -> None:
-    """Draw pictures of the best networks. They are extras: one that fails is logged and skipped."""
-    tasks = [(draw_gallery, FinalSpec(_spec(sweep, trial))) for trial in best]
-    for trial, message in zip(best, run_all(sweep.executor, tasks, wait=sweep.wait), strict=True):
-        if message.kind == "result":
-            sweep.record(GalleryDrawn(trial=trial.number, folder=message.value))
-        else:
-            _log.warning("no pictures of trial %d: %s", trial.number, message.value)
+    """Draw pictures of the best networks. They are extras: one that fails is said and skipped."""
+    specs = [FinalSpec(_spec(sweep, trial)) for trial in best]
+    tasks = [(draw_gallery, spec) for spec in specs]
+    for spec, message in zip(specs, run_all(sweep.executor, tasks, wait=sweep.wait), strict=True):
+        lost: Gallery = {"folder": str(gallery_folder(spec.trial)), "missing": {"pictures": str(message.value)}}
+        drawn = message.value if message.kind == "result" else lost
+        sweep.record(GalleryDrawn(trial=spec.trial.number, **drawn))
 
 
 def _stop(sweep: Sweep, status: Status) -> None:
