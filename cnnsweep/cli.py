@@ -100,11 +100,18 @@ def plan(overrides: tuple[str, ...], config_dir: str | None, file: Path | None, 
     return 0
 
 
-@commands.command(epilog=examples("resume", "resume digits-20260101-120000 budget.trials=40 executor=cpu"))
+@commands.command(
+    epilog=examples(
+        "resume",
+        "resume digits-20260101-120000 budget.trials=40 executor=cpu",
+        "resume digits-20260101-120000 --failed",
+    )
+)
 @WORDS
 @CONFIG_DIR
+@click.option("--failed", is_flag=True, help="Train the trials that failed again.")
 @click.pass_obj
-def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None) -> int:
+def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None, failed: bool) -> int:
     """Continue a sweep that was interrupted, or that a larger budget extends.
 
     SWEEP is its id; by default the last unfinished sweep. It goes on with the config that it was started with, except
@@ -115,7 +122,7 @@ def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None)
     from cnnsweep.terminal.screen import Screen
 
     screen = Screen()
-    outcome = go_on(names, overrides, screen, typed, config_dir)
+    outcome = go_on(names, overrides, screen, typed, config_dir, failed)
     return _conclude(outcome, screen) if outcome else 0
 
 

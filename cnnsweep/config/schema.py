@@ -98,8 +98,11 @@ class ModelConfig(Component):
     prepare: str | None = None
 
     def describe(self, values: Mapping[str, object]) -> str:
-        """The network in a few characters, for lists and legends: its searched values, or the family's name."""
-        found = [v for name, v in values.items() if name.startswith("model.")]
+        """The network in a few characters, for lists and legends: its searched values, or the family's name.
+
+        Where nothing of the model is searched, the other values tell trials apart.
+        """
+        found = [v for name, v in values.items() if name.startswith("model.")] or list(values.values())
         texts = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in found]
         return " ".join(texts) or self.target.rpartition(".")[2]
 

@@ -85,6 +85,12 @@ class Dataset:
     def classes(self) -> int:
         return len(self.class_names)
 
+    def facts(self) -> dict[str, object]:
+        """Plain values that are stored with a run: where the data came from, and their content in short."""
+        sizes = {"train": len(self.x_train), "validation": len(self.x_val), "test": len(self.x_test)}
+        shape = {"shape": list(self.input_shape), "classes": self.classes}
+        return {"name": self.name, "digest": self.digest, "source": self.source, **sizes, **shape}
+
     def describe(self) -> str:
         """One line for the screen and the log."""
         counts = [f"{len(x):,}" for x in (self.x_train, self.x_val, self.x_test)]

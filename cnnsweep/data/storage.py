@@ -9,7 +9,7 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -149,11 +149,26 @@ def take(array: Array, rows: Array) -> Array:
     if not path.exists():
         partial = path.with_suffix(f".{os.getpid()}")
         with Writer(partial, (len(rows), *array.shape[1:]), array.dtype) as writer:
-            each = max(1, PIECE // max(1, array[:1].nbytes))
+            each = _rows_in_piece(array)
             for start in range(0, len(rows), each):
                 writer.append(array[rows[start : start + each]])
         os.replace(partial, path)
     return open_map(path)
+
+
+def concatenate(arrays: Sequence[Array], path: Path) -> Array:
+    """Write arrays one after the other to a new file, piece by piece, and map it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Writer(path, (sum(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype) as writer:
+        for array in arrays:
+            each = _rows_in_piece(array)
+            for start in range(0, len(array), each):
+                writer.append(array[start : start + each])
+    return open_map(path)
+
+
+def _rows_in_piece(array: Array) -> int:
+    return max(1, PIECE // max(1, array[:1].nbytes))
 
 
 def save_array(array: Array, path: Path) -> None:

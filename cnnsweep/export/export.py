@@ -9,15 +9,16 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
 
 from cnnsweep.config.schema import Config
-from cnnsweep.data import loading, storage
+from cnnsweep.data import storage
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.errors import UserError
-from cnnsweep.executors.base import run_all
+from cnnsweep.executors.base import Event, run_all
 from cnnsweep.export.model_card import ModelCard, spread
 from cnnsweep.sweep.catalog import new_id
 from cnnsweep.sweep.session import log_to, make_executor
@@ -27,8 +28,9 @@ from cnnsweep.tracking.reader import open_reader
 from cnnsweep.tracking.run_writer import SingleRun
 from cnnsweep.tracking.store import connect
 from cnnsweep.tracking.stored_trials import StoredTrial, find_trial
-from cnnsweep.training.evaluate import FinalSpec, Refit, refit, with_validation
-from cnnsweep.trial import EpochReport, TrialSpec, trial_seed
+from cnnsweep.training.evaluate import FinalSpec, Refit, evaluate_last, with_validation
+from cnnsweep.training.train import train
+from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
 
 ALIAS = "champion"
 WRITTEN = ("config.yaml", "README.md", "example.py")
@@ -77,7 +79,7 @@ def export(
     results.expect_finished()
     row = _row(results, trial)
     stored = find_trial(str(row["run_id"]), config, overrides)
-    seeds, epochs = config.export.seeds, int(row["best_epoch"])
+    data, seeds, epochs = stored.load_data(), config.export.seeds, int(row["best_epoch"])
     say(
         f"training {stored.name} of {stored.sweep} for {epochs} epochs on training and validation images, {seeds} seeds"
     )
@@ -88,7 +90,7 @@ def export(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out: '{folder}' cannot be written ({error.strerror})") from error
-    card = ModelCard(results, row, stored, *_train(stored, epochs, seeds, home, folder, say))
+    card = ModelCard(results, row, stored, data, _train(stored, data, epochs, seeds, home, folder, say))
     _write(folder, card)
     run = _log(card, folder)
     return Exported(folder, card, run, _register(run, card))
@@ -109,8 +111,8 @@ def _row(results: Results, trial: int | None) -> pd.Series:
 
 
 def _train(
-    stored: StoredTrial, epochs: int, seeds: int, home: Path, folder: Path, say: Callable[[str], None]
-) -> tuple[Dataset, list[Refit]]:
+    stored: StoredTrial, data: Dataset, epochs: int, seeds: int, home: Path, folder: Path, say: Callable[[str], None]
+) -> list[Refit]:
     """Train and test one network a seed; the first seed's model is written to `folder`."""
 
     def on_report(index: int, report: EpochReport) -> bool:
@@ -121,22 +123,29 @@ def _train(
     config = stored.config.replace(training=stored.config.training.replace(patience=None))
     log = home / "log.txt"
     with log_to(log), contextlib.closing(make_executor(stored.config, log)) as executor:
-        data = loading.load(stored.config.data, stored.config.seed)
-        storage.save(with_validation(data), home / "data")
-        specs = []
+        executor.say = say
+        storage.save(with_validation(data, home / "joined"), home / "data")
+        trials = []
         for index in range(seeds):
             # The first is the trial's own; which model is kept is settled before any is tested.
             seed = stored.seed if index == 0 else trial_seed(stored.seed, index)
             scratch = home / "trials" / f"{index + 1:03d}"
-            trial = TrialSpec(index + 1, {}, config, seed, scratch, home / "data", epochs)
-            specs.append(FinalSpec(trial, folder if index == 0 else None))
-        ends = run_all(executor, [(refit, spec) for spec in specs], on_report)
-    for end in ends:
-        if end.kind != "result":
-            raise UserError(f"the training failed: {end.value} (log: {log})")
-    for name in ("data", "trials"):
+            trials.append(TrialSpec(index + 1, {}, config, seed, scratch, home / "data", epochs))
+        _results(run_all(executor, [(train, trial) for trial in trials], on_report), log)
+        finals = [FinalSpec(trial, folder if trial.number == 1 else None) for trial in trials]
+        measured = _results(run_all(executor, [(evaluate_last, final) for final in finals]), log)
+    for name in ("joined", "data", "trials"):
         shutil.rmtree(home / name, ignore_errors=True)
-    return data, [end.value for end in ends]
+    return measured
+
+
+def _results(ends: Sequence[Event], log: Path) -> list[Any]:
+    """The results of jobs. Raises UserError for the first that has none, or whose training failed."""
+    for end in ends:
+        failed = isinstance(end.value, TrialResult) and end.value.status == "failed"
+        if failed or end.kind != "result":
+            raise UserError(f"the training failed: {end.value.reason if failed else end.value} (log: {log})")
+    return [end.value for end in ends]
 
 
 def _write(folder: Path, card: ModelCard) -> None:

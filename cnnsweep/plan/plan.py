@@ -25,7 +25,7 @@ from cnnsweep.search_space.problem import Problem, make_problem
 from cnnsweep.sweep import session
 from cnnsweep.sweep.precision import settle
 from cnnsweep.training.cost_model import FILE, amounts_of, machine
-from cnnsweep.training.feature_cache import HEAD
+from cnnsweep.training.feature_cache import HEAD, PREPARE
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
         space = vars(describe_space(problem))
         with session.framework_noise_to(scratch / "log.txt"):
             search = build(config, problem, Objective.of(config.objective))
-            frozen = feature_forecast.forecast(config, data) if "backbone" in config.model.plain() else None
+            frozen = feature_forecast.forecast(config, data) if config.model.prepare == PREPARE else None
         features = Features(frozen.describe(), frozen.bytes / 1e6) if frozen else None
         measured = Calibration()
         if executor is not None:

@@ -98,13 +98,13 @@ class Row:
     trials: dict[int, str] = field(default_factory=dict)
     """The status of each, by number."""
     values: dict[int, float] = field(default_factory=dict)
-    """The best value of each that did not fail."""
+    """The best value of each."""
     events: int = 0
 
     @property
     def best(self) -> float | None:
         """The best value of all trials."""
-        values = list(self.values.values())
+        values = [value for trial, value in self.values.items() if self.trials.get(trial) != "failed"]
         index = self.objective.best(values)
         return None if index is None else values[index]
 
@@ -129,8 +129,6 @@ class Row:
                 self.add(event.trial, event.metrics[self.objective.metric])
             case TrialEnded():
                 self.trials[event.trial] = event.status
-                if event.status == "failed":
-                    self.values.pop(event.trial, None)
             case SweepStopped():
                 self.stop = event.status
             case SweepResumed():

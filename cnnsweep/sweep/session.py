@@ -184,7 +184,7 @@ def conduct(
     sweep = Sweep(folder, parts.problem, parts.search, executor, journal, state, [tracker, watcher], pending, job)
     kept = max(config.tracking.gallery, config.budget.finalists or 1)
     sweep.listeners.append(finish.Cleanup(folder, state, parts.search, kept))
-    sweep.forecaster = forecaster
+    sweep.forecaster, sweep.say = forecaster, watcher.say
     with watcher.watch(sweep, lambda: tracker.trouble), interruptible(sweep, config.executor.grace_seconds):
         trouble = _run(sweep, opening)
     with contextlib.suppress(OSError):

@@ -50,6 +50,8 @@ class Sweep:
     """Trains a trial."""
     forecaster: TrialForecaster | None = None
     """Predicts how long trials take; without one every proposal is started."""
+    say: Callable[[str], None] = lambda _: None
+    """Shows one line."""
     now: Callable[[], float] = time.time
     patience: float = 1.0
     """Seconds to wait for a worker at most before the limits are looked at again."""
@@ -63,6 +65,8 @@ class Sweep:
     """Someone asked twice."""
     running: dict[str, int] = field(default_factory=dict)
     """The trial of each busy worker."""
+    pruned: set[int] = field(default_factory=set)
+    """Trials that the search stopped; others were stopped by a limit or by someone."""
     _waiting: bool = False
 
     @property

@@ -194,8 +194,8 @@ def print_outcome(outcome: Outcome, report: Path | None, console: Console) -> No
         console.print(leaderboard(state, 10))
         console.print()
         _print_best(state, ranked[0], console)
-    if state.final:
-        _print_test(state.final, console)
+    if tested := state.tested():
+        _print_test(tested, console)
     console.print()
     if outcome.trouble:
         console.print(outcome.trouble, style="yellow", soft_wrap=True)
@@ -251,6 +251,8 @@ def _print_commands(outcome: Outcome, report: Path | None, console: Console) -> 
         console.print(f"send the rest to MLflow:  {resume}", soft_wrap=True)
     if outcome.status == "interrupted":
         console.print(f"continue the sweep:  {resume}", style="bold", soft_wrap=True)
+    elif failures := outcome.state.counts["failed"]:
+        console.print(f"train the {failures} that failed again:  {resume} --failed", soft_wrap=True)
     if report:
         console.print(f"report:              {os.path.relpath(report)}", soft_wrap=True)
     console.print(f"compare the trials:  {program()} ui {outcome.id}{store}", soft_wrap=True)

@@ -120,6 +120,16 @@ class Results:
         rest = scored[~again].sort_values([best, "trial"], **order) if len(scored) else scored
         return pd.concat([scored[again].sort_values([mean, "trial"], **order), rest]) if again.any() else rest
 
+    @cached_property
+    def test_accuracy(self) -> float | None:
+        """Of the best trial's network after its best epoch; None where that was not evaluated, but an earlier best."""
+        value, ranked = self.parent("metrics", "test_accuracy"), self.ranked()
+        if value is None or ranked.empty:
+            return None
+        trial, epoch = (self.parent("tags", f"cnnsweep.best_{key}") for key in ("trial", "epoch"))
+        best = ranked.iloc[0]
+        return float(value) if (trial, epoch) == (str(best["trial"]), f"{best['best_epoch']:.0f}") else None
+
     def finalists(self) -> pd.DataFrame:
         """The trials that were trained again with other seeds, the best mean first."""
         ranked = self.ranked()

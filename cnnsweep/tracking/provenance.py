@@ -30,14 +30,7 @@ def gather(data: Dataset, workers: tuple[str, ...]) -> dict[str, dict[str, objec
             "gpus": [gpu.name for gpu in visible_gpus()],
             "workers": list(workers),
         },
-        "data": {
-            "name": data.name,
-            "digest": data.digest,
-            "source": data.source,
-            "train": len(data.x_train),
-            "validation": len(data.x_val),
-            "test": len(data.x_test),
-        },
+        "data": data.facts(),
     }
 
 

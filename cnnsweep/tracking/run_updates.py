@@ -125,7 +125,8 @@ class RunUpdates:
                 yield from self._winner_chosen(event, time)
             case events.BestTested():
                 artifacts, model = Path(event.folder, "artifacts"), Path(event.folder, "mlflow_model")
-                tags = {"cnnsweep.best_trial": str(event.trial), "cnnsweep.final": str(time)}
+                tags = {"cnnsweep.best_trial": str(event.trial), "cnnsweep.best_epoch": str(event.epoch)}
+                tags["cnnsweep.final"] = str(time)
                 points = _points(event.metrics, time, 0)
                 yield RunUpdate(None, time, metrics=points, tags=tags, folders=[artifacts], model=model)
             case events.GalleryDrawn():  # with the folder around it, so that the pictures are in a folder in MLflow too

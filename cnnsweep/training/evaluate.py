@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 
 from cnnsweep.data.arrays import Array, Dataset
-from cnnsweep.data.storage import open_saved
+from cnnsweep.data.storage import concatenate, open_saved
 from cnnsweep.models.fine_tuning import blocks
 from cnnsweep.training import checkpoint, pictures
-from cnnsweep.training.train import EVAL_BATCH, batched, build_model, train
-from cnnsweep.trial import EpochReport, TrialSpec
+from cnnsweep.training.train import EVAL_BATCH, batched, build_model
+from cnnsweep.trial import TrialSpec
 
 if TYPE_CHECKING:
     import keras
@@ -36,7 +36,7 @@ MISTAKES, CLASSES, BLOCKS = 18, 10, 5
 
 @dataclass(frozen=True)
 class FinalSpec:
-    """A trial to evaluate, to draw or to train to its end."""
+    """A trial to evaluate or to draw."""
 
     trial: TrialSpec
     output: Path | None = None
@@ -85,23 +85,23 @@ def _restore(trial: TrialSpec, name: str) -> tuple[keras.Model, Dataset]:
     return model, data
 
 
-def with_validation(data: Dataset) -> Dataset:
-    """Add the validation images to the training images; validation metrics then mean nothing."""
+def with_validation(data: Dataset, folder: Path) -> Dataset:
+    """Add the validation images to the training images; validation metrics then mean nothing.
+
+    They are written to a file in `folder` piece by piece: together they may not fit into memory.
+    """
     return dataclasses.replace(
         data,
-        x_train=np.concatenate([data.x_train, data.x_val]),
+        x_train=concatenate([data.x_train, data.x_val], folder / "x_train.npy"),
         y_train=np.concatenate([data.y_train, data.y_val]),
         digest=f"{data.digest[:11]}+val",
     )
 
 
-def refit(spec: FinalSpec) -> Generator[EpochReport, bool, Refit]:
-    """A job: train to the end, then measure the last epoch's network on the test set."""
-    result = yield from train(spec.trial)
-    if result.status == "failed":
-        raise RuntimeError(result.reason)
+def evaluate_last(spec: FinalSpec) -> Generator[None, bool, Refit]:
+    """A job: restore the last epoch's weights, measure on the test set, class by class, and save the model."""
     model, data = _restore(spec.trial, checkpoint.LAST)
-    measured = model.evaluate(data.x_test, data.y_test, batch_size=EVAL_BATCH, verbose=0, return_dict=True)
+    measured = model.evaluate(**batched(data.x_test, data.y_test, EVAL_BATCH), verbose=0, return_dict=True)
     predicted = model.predict(data.x_test, batch_size=EVAL_BATCH, verbose=0).argmax(axis=1)
     right = np.bincount(data.y_test[predicted == data.y_test], minlength=data.classes)
     if spec.output is not None:
@@ -113,6 +113,7 @@ def refit(spec: FinalSpec) -> Generator[EpochReport, bool, Refit]:
         "right": right.tolist(),
         "images": np.bincount(data.y_test, minlength=data.classes).tolist(),
     }
+    yield
 
 
 def write_model(folder: Path, model: keras.Model, data: Dataset) -> None:

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 BATCH = 64
 REPORT_SECONDS = 0.5
-HEAD = "cnnsweep.models.transfer.build_head"
+HEAD, PREPARE = "cnnsweep.models.transfer.build_head", "cnnsweep.training.feature_cache.prepare"
+"""As the config names them."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,13 @@ def uses_features(config: Config) -> bool:
 def feature_folder(config: Config, data: Dataset) -> Path:
     """The folder of a config's features of this data."""
     model = transfer.settings(config)
-    parts = [FORMAT, importlib.metadata.version("keras"), model.backbone, _weights_key(model.weights), model.cut]
+    parts = [
+        FORMAT,
+        importlib.metadata.version("keras"),
+        model.backbone,
+        _weights_key(model.weights, config.backend),
+        model.cut,
+    ]
     parts += [transfer.input_size(model, data.input_shape), data.digest, round(data.scale, 9)]
     parts += [config.training.policy]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
@@ -171,10 +178,10 @@ def use_all_cores() -> None:
             tf.config.threading.set_intra_op_parallelism_threads(0)
 
 
-def _weights_key(weights: str) -> str:
-    """A digest of a file of weights, or the name of others."""
+def _weights_key(weights: str, backend: str) -> str:
+    """A digest of a file of weights, or the name of others; random ones are drawn by the backend."""
     if weights in ("imagenet", "none"):
-        return weights
+        return weights if weights == "imagenet" else f"none, {backend}"
     path = Path(weights).expanduser()
     try:
         stat = path.stat()

@@ -40,7 +40,7 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
     spec.folder.mkdir(parents=True, exist_ok=True)
     data, training = open_saved(spec.data), spec.config.training
     objective = Objective.of(spec.config.objective)
-    model, rows, spent = _begin(spec, data, objective)
+    model, rows, spent, note = _begin(spec, data, objective)
     status: Status = "completed"
     reason = None
     for epoch in range(min(spec.initial_epoch, len(rows)) + 1, spec.epochs + 1):
@@ -55,10 +55,12 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
                 break
             rows.append(metrics)
             state = checkpoint.State(rows, round(spent + time.monotonic() - began, 3))
-            checkpoint.save(spec.folder, model, state, is_best=_last_is_best(rows, objective))
-        if not (yield EpochReport(spec.number, epoch, rows[epoch - 1])):
+            part = model.name if spec.builder else ""
+            checkpoint.save(spec.folder, model, state, _last_is_best(rows, objective), part)
+        if not (yield EpochReport(spec.number, epoch, rows[epoch - 1], note)):
             status, reason = "pruned", stopped_after(epoch)
             break
+        note = None
     if rows:
         columns = {key: [row[key] for row in rows] for key in rows[0]} | {"epoch": range(1, len(rows) + 1)}
         save_curves(columns, spec.folder / "artifacts" / "curves.png", objective.metric)
@@ -74,29 +76,36 @@ def stopped_after(epoch: int) -> str:
     return f"stopped by the search after epoch {epoch}"
 
 
-def _begin(spec: TrialSpec, data: Dataset, objective: Objective) -> tuple[keras.Model, list[Metrics], float]:
+def _begin(
+    spec: TrialSpec, data: Dataset, objective: Objective
+) -> tuple[keras.Model, list[Metrics], float, str | None]:
     """Return the model, at its last epoch if there is one, the metrics of the epochs so far, and their seconds.
 
-    Where nothing can be restored the trial begins again and, on the CPU, gives the same numbers.
+    Where nothing can be restored the trial begins again, as a note says, and, on the CPU, gives the same numbers.
     """
-    training, last = spec.config.training, spec.folder / checkpoint.LAST
+    training, last, note = spec.config.training, spec.folder / checkpoint.LAST, None
     model = build_model(spec.config, data, spec.seed, spec.builder)
     if spec.initial_epoch:
         try:
-            if len(checkpoint.read_state(last).epochs) > head_epochs(training):
+            done, head = len(checkpoint.read_state(last).epochs), head_epochs(training)
+            if done > head:
                 start_fine_tuning(model, training, data)
             state = checkpoint.load(last, model)
         except ValueError as error:
-            print(f"trial {spec.number} begins again: {error}", file=sys.stderr)
+            note = f"trial {spec.number} begins again: {error}"
+            print(note, file=sys.stderr)
             model = build_model(spec.config, data, spec.seed, spec.builder)  # it may have been loaded in part
         else:
             checkpoint.clear(spec.folder, ())
             if _last_is_best(state.epochs, objective):  # the crash may have come between the two files
                 checkpoint.keep_best(spec.folder)
-            return model, state.epochs, state.seconds
+            # After a smaller batch, an epoch has more steps: the schedule goes on from the same epoch.
+            phase = int(done - head if done > head else done)
+            model.optimizer.iterations.assign(phase * _steps(training, data))
+            return model, state.epochs, state.seconds, None
     checkpoint.clear(spec.folder)
     _write_layer_table(spec, model, data)
-    return model, [], 0.0
+    return model, [], 0.0, note
 
 
 def _fault(metrics: Metrics, objective: Objective, epoch: int, precision: str) -> str | None:
@@ -196,7 +205,7 @@ def _compile(model: keras.Model, training: Training, data: Dataset, for_training
     """Compile a model with a new optimizer, built on the trainable weights."""
     import keras
 
-    steps = math.ceil(len(data.x_train) / training.batch_size)
+    steps = _steps(training, data)
     model.compile(
         optimizer=_optimizer(training, steps),
         loss="sparse_categorical_crossentropy",
@@ -208,6 +217,11 @@ def _compile(model: keras.Model, training: Training, data: Dataset, for_training
 
         fuse(model)
     model.optimizer.build(model.trainable_variables)
+
+
+def _steps(training: Training, data: Dataset) -> int:
+    """Of an epoch."""
+    return math.ceil(len(data.x_train) / training.batch_size)
 
 
 def start_fine_tuning(model: keras.Model, training: Training, data: Dataset) -> None:

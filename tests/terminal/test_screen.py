@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,14 +65,13 @@ def test_error_texts_are_printed_as_they_are(capsys: pytest.CaptureFixture[str])
 
 def test_the_summary(tmp_path: Path) -> None:
     screen, outcome = run(tmp_path / "sweep", terminal=False)
-    outcome.state.final = BestTested(
-        trial=1, epoch=3, folder="best", metrics={"test_accuracy": 0.9, "test_loss": 0.3}, images=100
-    )
+    metrics, best = {"test_accuracy": 0.9, "test_loss": 0.3}, outcome.state.ranked(1)[0]
+    epoch = best.best_epoch(outcome.state.objective)
+    outcome.state.final = BestTested(trial=best.number, epoch=epoch, folder="best", metrics=metrics, images=100)
     start = len(shown(screen))
     outcome = replace(outcome, trouble="MLflow: 3 events are not sent yet", waiting=3)
     print_outcome(outcome, tmp_path / "report.html", screen.console)
     text = shown(screen)[start:]
-    best = outcome.state.ranked(1)[0]
     for line in (
         "sweep: interrupted",
         f"best configuration: trial {best.name}",
@@ -83,3 +83,9 @@ def test_the_summary(tmp_path: Path) -> None:
         "-m cnnsweep ui sweep",
     ):
         assert line in text
+    outcome.state.final = replace(outcome.state.final, trial=best.number + 1)
+    start = len(shown(screen))
+    print_outcome(outcome, None, screen.console)
+    text = shown(screen)[start:]
+    assert f"best configuration: trial {best.name}" in text
+    assert not re.search("test accuracy|model:", text), "those of another trial"
