@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnsweep.data.image_decoding import BadImageError, decode
+from cnnsweep.data.image_decoding import BadImageError, Decoding, any_size
+from cnnsweep.data.image_decoding import decode as decode_with
+
+
+def decode(raw: bytes, size: tuple[int, int], color: str, resize: str, most: float = 180) -> np.ndarray:
+    return decode_with(raw, Decoding(size, color, resize, most))
 
 
 @pytest.mark.parametrize(
@@ -145,11 +150,19 @@ def test_a_broken_jpeg_has_pillow_s_error(monkeypatch):
             if isinstance(ours, str):
                 assert ours == pillow
                 texts.add(ours)
-    assert "is no image (JPEG, PNG, BMP or GIF)" in texts
+    assert "is no image (JPEG, PNG, BMP, GIF, TIFF, WEBP or PPM)" in texts
     assert any("truncated" in text for text in texts)
 
 
-def test_a_jpeg_larger_than_pillow_takes_is_refused(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(BadImageError, match="exceeds limit of 2000 pixels"):
-        decode(jpeg(64, 64), (56, 56), "rgb", "crop")
+@pytest.mark.parametrize("format", ["jpeg", "png", "tiff"])
+def test_only_the_setting_limits_the_size_of_an_image(monkeypatch, format):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow's own, which any_size lifts
+    file = io.BytesIO()
+    Image.new("L", (64, 50)).save(file, format)
+    with any_size():
+        with pytest.raises(
+            BadImageError, match=r"has 0\.0 megapixels \(64×50\), more than data\.max_megapixels=0\.003"
+        ):
+            decode(file.getvalue(), (50, 50), "rgb", "crop", most=0.003)
+        assert decode(file.getvalue(), (50, 50), "rgb", "crop", most=0.0032).shape == (50, 50, 3)
+    assert Image.MAX_IMAGE_PIXELS == 1000
