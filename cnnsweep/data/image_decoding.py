@@ -144,8 +144,11 @@ def _upright(image: Image.Image, decoding: Decoding) -> Image.Image:
 
 
 def _is_turned(image: Image.Image) -> bool:
-    """Whether a camera says that the image does not lie as it is stored."""
-    return "exif" in image.info and image.getexif().get(ORIENTATION, 1) != 1
+    """Whether a camera says that the image does not lie as it is stored; not, where what it says is broken."""
+    try:
+        return "exif" in image.info and image.getexif().get(ORIENTATION, 1) != 1
+    except Exception:  # of many types
+        return False
 
 
 def _is_deep(image: Image.Image) -> bool:

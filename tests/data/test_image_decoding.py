@@ -63,6 +63,28 @@ def test_a_camera_s_orientation_is_applied(tmp_path, size, orientation, white):
     assert upright[::-1][white].max() < 60
 
 
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12", b"Exif\0\0"], ids=["text", "cut", "none"]
+)
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_what_a_camera_says_may_be_broken(exif, format):
+    file = io.BytesIO()
+    Image.new("RGB", (12, 10), (200, 100, 50)).save(file, format, exif=exif)
+    pixels = decode(file.getvalue(), (7, 8), "rgb", "crop")
+    np.testing.assert_allclose(pixels[3, 3], (200, 100, 50), atol=4)
+
+
+@pytest.mark.parametrize(
+    ("format", "settings"),
+    [("webp", {"save_all": True, "lossless": True}), ("gif", {"save_all": True}), ("png", {"save_all": True})],
+)
+def test_of_an_animation_the_first_frame_is_taken_and_its_transparency_is_white(format, settings):
+    frames, file = [Image.new("RGBA", (8, 8), colour) for colour in ((0, 0, 0, 0), (9, 9, 9, 255))], io.BytesIO()
+    frames[0].save(file, format, append_images=frames[1:], **settings)
+    assert decode(file.getvalue(), (4, 4), "grey", "crop").min() == 255
+
+
 @pytest.mark.parametrize(("resize", "left", "top"), [("crop", 255, 255), ("pad", 0, 255), ("stretch", 255, 255)])
 def test_ways_to_fit_a_tall_image(tmp_path, resize, left, top):
     """White in the middle half of its height, black above and below."""
