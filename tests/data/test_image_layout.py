@@ -342,7 +342,7 @@ def texts(folder: Path) -> int:
     return sum(len(path.parts) == 1 and path.suffix == ".txt" for path in files(folder))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(TREES)
 def test_what_is_used_skipped_and_reported_adds_up_to_what_is_there(tree: dict[str, Any]) -> None:
     greys: dict[int, Path] = {}
