@@ -14,6 +14,7 @@ import numpy as np
 from cnnsweep.data.image_decoding import BadImageError, Decoding, read
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.sweep.session import framework_noise_to
+from cnnsweep.training import keras_settings
 
 if TYPE_CHECKING:
     import keras
@@ -58,6 +59,7 @@ def load(where: Path) -> keras.Model:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
 
+    keras_settings.use_defaults()
     try:
         return keras.models.load_model(path, safe_mode=True, compile=False)
     except Exception as error:
