@@ -163,7 +163,9 @@ def _find_values(images: ImageFiles, decoding: Decoding) -> tuple[Decoding, int]
         try:
             with file.path.open("rb") as opened:
                 start = opened.read(image_decoding.START)
-                return image_decoding.deep_values(start + opened.read()) if image_decoding.may_be_deep(start) else None
+                if not image_decoding.may_be_deep(start):
+                    return None
+                return image_decoding.deep_values(start + opened.read(), decoding.max_megapixels)
         except OSError:
             return None
 

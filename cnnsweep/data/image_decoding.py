@@ -187,16 +187,17 @@ def may_be_deep(start: bytes) -> bool:
     return start[PNG_DEPTH : PNG_DEPTH + 1] == b"\x10" if start.startswith(PNG) else start.startswith(DEEP_STARTS)
 
 
-def deep_values(raw: bytes) -> tuple[float, float] | str | None:
+def deep_values(raw: bytes, max_megapixels: float) -> tuple[float, float] | str | None:
     """The lowest and highest value of a grey image of more than 8 bits; "rgb" for one with colours; None for others."""
     try:
         with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+            _check_size(image.size, max_megapixels)
             if _is_deep(image):
                 return _extremes(np.asarray(image))
             bits = image.getexif().get(BITS_PER_SAMPLE, (8,)) if image.format == "TIFF" else (8,)
             coloured = raw.startswith(PNG) and raw[PNG_DEPTH] == 16
             return "rgb" if coloured or max(bits if isinstance(bits, tuple) else (bits,)) > 8 else None
-    except Exception:  # broken, which decoding it says
+    except Exception:  # broken or too large, which decoding it says
         return None
 
 

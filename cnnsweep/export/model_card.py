@@ -53,17 +53,20 @@ which the trial was best. Its validation figure is the best of many and therefor
 ## Use
 
 The input is pixels as they are in the data ({pixels}), the output is probabilities of the classes in `labels.json`;
-scaling is part of the model. {files}
+scaling is part of the model.
+{files}
+The network knows no other classes: it assigns one of them to any other image too.
+"""
+
+FILES = """
+Image files become pixels by `image_decoding.py`, with the settings `decoding` of `labels.json`, as those of the
+training data did; this needs NumPy, Pillow and simplejpeg, not cnnsweep. Each of
 
     python example.py IMAGE.png
     python -m cnnsweep predict FOLDER IMAGE.png
 
-print the classes. The network knows no other classes: it assigns one of them to any other image too.
+prints the class.
 """
-
-FILES = """Image files become pixels by `image_decoding.py`, with the settings `decoding` of
-`labels.json`, as those of the training data did; this needs NumPy, Pillow and simplejpeg.
-`example.py` does so without cnnsweep:"""
 EXAMPLE = """# Needs keras and its backend, numpy, pillow and simplejpeg: python example.py IMAGE.png
 import json, sys
 from pathlib import Path
