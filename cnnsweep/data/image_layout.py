@@ -133,6 +133,15 @@ def _classes(folder: Folder, depth: int) -> dict[str, list[Path]]:
     return {name: sorted(files) for name, files in found.items()}
 
 
+def _spell_alike(classes: Mapping[str, list[Path]], train: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
+    """Name classes as train/ does, where upper and lower case are the only difference."""
+    spelt: dict[str, list[Path]] = {}
+    for name, files in classes.items():
+        like = [name] if name in train else [other for other in train if other.casefold() == name.casefold()]
+        spelt.setdefault(like[0] if len(like) == 1 else name, []).extend(files)
+    return spelt
+
+
 def _check_shape(root: Path, train: Folder, has_splits: bool) -> None:
     """Refuse a folder whose classes look to be at another depth."""
     filled = train.filled
@@ -165,6 +174,7 @@ def _read_splits(tree: Folder, folders: Mapping[str, Folder], depth: int | None)
     if not found["train"]:
         at = "expected train/CLASS/*.jpg or CLASS/*.jpg" if depth is None else f"at data.class_depth={depth}"
         raise UserError(f"data.dir '{show(tree.path)}': no folders of images in it, {at}")
+    found = {split: _spell_alike(classes, found["train"]) for split, classes in found.items()}
     sound = sorted(name for name, files in found["train"].items() if files)
     unusable = {s: fault for s in found if s != "train" and (fault := _split_fault(folders[s], found[s], sound))}
     used = {split: classes for split, classes in found.items() if split not in unusable}

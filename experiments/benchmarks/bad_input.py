@@ -245,7 +245,7 @@ IMAGE_FOLDERS = {
     "single": (["cats/1.png"], "1 class (cats)"),
     "loose": (["train/1.png", "test/2.png"], "no class folders"),
     "flat": (["train/cats/1.png", "train/dogs/1.png", "test/1.png"], "no class folders"),
-    "strange": (["train/cats/1.png", "train/dogs/1.png", "test/Cats/1.png", "test/Dogs/1.png"], "is a class"),
+    "strange": (["train/cats/1.png", "train/dogs/1.png", "test/birds/1.png", "test/fish/1.png"], "is a class"),
     "untrained": (["dev/cats/1.png", "dev/dogs/1.png"], "no train/"),
     "double": (["train/cats/1.png", "train/dogs/1.png", "val/cats/1.png", "valid/cats/1.png"], "which of them"),
     "broken": (["train/cats/1.png", "train/dogs/bad.png"], "bad.png"),

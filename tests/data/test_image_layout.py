@@ -238,6 +238,22 @@ def test_a_split_of_broken_files_is_skipped(tmp_path: Path) -> None:
     assert "test: images of fewer than 2 classes can be decoded" in found.describe()
 
 
+@pytest.mark.parametrize(
+    ("tree", "classes"),
+    [
+        ({**both("train"), "test/Cats": 3, "test/DOGS": 3}, ("cats", "dogs")),
+        ({"train/a": 4, "train/A": 4, "test/a": 3, "test/A": 3}, ("A", "a")),
+    ],
+    ids=["spelt otherwise", "different classes"],
+)
+def test_classes_that_are_spelt_in_another_case(
+    tmp_path: Path, tree: Mapping[str, int], classes: tuple[str, ...]
+) -> None:
+    found = read(grow(tmp_path / "pets", tree))
+    assert found.class_names == classes
+    assert np.bincount(found.y_test).tolist() == [3, 3]
+
+
 def test_a_class_that_only_a_test_set_has(tmp_path: Path) -> None:
     root = grow(tmp_path / "pets", {**both("train"), **both("test"), "test/cat": 3})
     with pytest.raises(UserError, match=r"3 images of class 'cat', which train/ does not have, did you mean 'cats'\?"):
