@@ -210,7 +210,8 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
 def predict(model: Path, images: tuple[Path, ...]) -> int:
     """Classify image files with an exported network.
 
-    MODEL is a folder that `export` wrote, or a .keras file; an IMAGE is a PNG, JPEG, BMP … of the model's size.
+    MODEL is a folder that `export` wrote, or a .keras file; an IMAGE is a JPEG, PNG, TIFF, WebP … of any
+    size; it is decoded and resized as the training images were.
     """
     from cnnsweep.export.predict import classify
 

@@ -15,11 +15,12 @@ import pandas as pd
 import yaml
 
 from cnnsweep.config.schema import Config
-from cnnsweep.data import storage
+from cnnsweep.data import image_decoding, storage
 from cnnsweep.data.arrays import Dataset
+from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Event, run_all
-from cnnsweep.export.model_card import ModelCard, spread
+from cnnsweep.export.model_card import EXAMPLE, ModelCard, spread
 from cnnsweep.sweep.catalog import new_id
 from cnnsweep.sweep.session import log_to, make_executor
 from cnnsweep.tracking.credentials import redact
@@ -33,7 +34,7 @@ from cnnsweep.training.train import train
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
 
 ALIAS = "champion"
-WRITTEN = ("config.yaml", "README.md", "example.py")
+WRITTEN = ("config.yaml", "README.md", "example.py", "image_decoding.py")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class Exported:
     """A network that is ready for use."""
 
     folder: Path
-    """With model.keras, labels.json, config.yaml, README.md (the model card), example.py and mlflow_model/."""
+    """With model.keras, labels.json, config.yaml, README.md (the model card), mlflow_model/, and, for a network that
+    takes images of 1 or 3 channels, example.py and image_decoding.py.
+    """
     card: ModelCard
     run: str
     version: str
@@ -153,7 +156,10 @@ def _write(folder: Path, card: ModelCard) -> None:
     text = yaml.safe_dump(redact(config), sort_keys=False, allow_unicode=True)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(card.text(), encoding="utf-8")
-    (folder / "example.py").write_text(card.example(), encoding="utf-8")
+    if not Decoding.plain(card.data.input_shape):
+        return
+    (folder / "example.py").write_text(EXAMPLE, encoding="utf-8")
+    shutil.copyfile(image_decoding.__file__, folder / "image_decoding.py")
 
 
 def _log(card: ModelCard, folder: Path) -> str:
@@ -174,7 +180,7 @@ def _log(card: ModelCard, folder: Path) -> str:
             "cnnsweep.final": str(run.began),
             "mlflow.parentRunId": card.results.sweep.run,
         },
-        texts={name: (folder / name).read_text(encoding="utf-8") for name in WRITTEN},
+        texts={name: (folder / name).read_text(encoding="utf-8") for name in WRITTEN if (folder / name).exists()},
         model=folder / "mlflow_model",
         status="FINISHED",
     )

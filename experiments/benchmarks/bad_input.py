@@ -216,7 +216,7 @@ def data_files(folder: Path) -> Iterator[Case]:
         "onehot": ({"y_train": np.eye(3)[good["y_train"]]}, "one-hot"),
         "none": ({"x_train": good["x_train"][:0], "y_train": good["y_train"][:0]}, "no images"),
         "oneclass": ({"y_train": good["y_train"] * 0, "y_test": good["y_test"] * 0}, "1 class"),
-        "absent": ({"y_test": good["y_test"] * 0}, "no image of class"),
+        "absent": ({"y_test": good["y_test"] * 0}, "one class only"),
         "sizes": ({"x_test": np.zeros((12, 9, 9), "uint8")}, "(9, 9, 1)"),
         "large": ({"x_train": good["x_train"].astype("float32") * 9}, "values from"),
         "words": ({"x_train": np.full((60, 8, 8), "a")}, "dtype"),
@@ -234,6 +234,41 @@ def data_files(folder: Path) -> Iterator[Case]:
         yield Case(("data=npz", f"data.file={folder / name}.npz"), f"{name}.npz")
     yield Case(("data=npz", f"data.file={folder}"), "is a folder")
     yield from _idx_files(folder)
+    yield from _image_folders(folder)
+
+
+IMAGE_FOLDERS = {
+    "nothing": ([], "no folders of images"),
+    "patients": (["a/x/1.png", "a/y/1.png", "b/x/1.png", "b/y/1.png"], "data.class_depth=2"),
+    "high": (["one/cats/1.png", "one/dogs/1.png"], "high/one"),
+    "twice": (["train/train/cats/1.png", "train/train/dogs/1.png"], "twice/train/train"),
+    "single": (["cats/1.png"], "1 class (cats)"),
+    "loose": (["train/1.png", "test/2.png"], "no class folders"),
+    "flat": (["train/cats/1.png", "train/dogs/1.png", "test/1.png"], "no class folders"),
+    "strange": (["train/cats/1.png", "train/dogs/1.png", "test/birds/1.png", "test/fish/1.png"], "is a class"),
+    "untrained": (["dev/cats/1.png", "dev/dogs/1.png"], "no train/"),
+    "double": (["train/cats/1.png", "train/dogs/1.png", "val/cats/1.png", "valid/cats/1.png"], "which of them"),
+    "broken": (["train/cats/1.png", "train/dogs/bad.png"], "bad.png"),
+}
+
+
+def _image_folders(folder: Path) -> Iterator[Case]:
+    from PIL import Image
+
+    for name, (files, word) in IMAGE_FOLDERS.items():
+        (folder / "images" / name).mkdir(parents=True)
+        for file in files:
+            path = folder / "images" / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8)).save(path) if path.name != "bad.png" else path.write_text("no image")
+        yield Case(("data=image_folder", f"data.dir={folder / 'images' / name}"), word)
+    great = folder / "images" / "great"
+    for label in ("cats", "dogs"):
+        (great / label).mkdir(parents=True)
+        Image.new("1", (20_000, 10_000)).save(great / label / "1.png")
+    yield Case(("data=image_folder", f"data.dir={great}"), "data.max_megapixels=180")
+    for fault in ("class_depth=0", "max_megapixels=-1", "resize=zoom", "color=blue"):
+        yield Case(("data=image_folder", f"data.dir={great}", f"data.{fault}"), fault.partition("=")[0])
 
 
 def _idx_files(folder: Path) -> Iterator[Case]:

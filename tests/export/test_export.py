@@ -213,8 +213,10 @@ def test_predict_and_the_example_name_the_digit(
     image, label = digit(exported)
     assert cli.main(["predict", str(exported), str(image)]) == 0
     assert re.match(rf".*image\.png: {label} (0\.\d+|1\.0000)  ", capsys.readouterr().out)
-    done = subprocess.run([sys.executable, "example.py"], cwd=exported, capture_output=True, text=True, check=True)
-    assert done.stdout.split()[-1] == str(label)
+    done = subprocess.run(
+        [sys.executable, "example.py", "image.png"], cwd=exported, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[1] == str(label)
 
 
 def test_mlflow_serves_it(exported: Path, here: Path, tmp_path: Path) -> None:
