@@ -47,7 +47,7 @@ WORDS = click.argument("words", nargs=-1, metavar="[SWEEP] [OVERRIDE]...")
 CONFIG_DIR = click.option(
     "--config-dir",
     metavar="DIR",
-    help="Your own configs, found beside the shipped ones (default: ./conf, where there is one).",
+    help="Your own configs; they win over shipped ones of the same name (default: ./conf, where there is one).",
 )
 
 

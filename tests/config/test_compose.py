@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnsweep.config import GROUPS, shipped
-from cnnsweep.config.compose import compose, flat
+from cnnsweep.config.compose import PATHS, _prepare, compose, flat
 from cnnsweep.config.schema import Config
 from cnnsweep.config.validation import quantity
 from cnnsweep.errors import UserError
@@ -78,6 +80,64 @@ def test_an_own_conf_directory_is_found_beside_the_shipped_one(own):
     assert compose(["+sweep=smoke"]).name == "smoke"
     with pytest.raises(UserError, match="there is no directory 'cnf'"):
         compose([], config_dir="cnf")
+
+
+ODD = """é李 %20a:b\udce9()#,'&=[];{}"!~?$`*+@|<>^%\\"""
+"""What a folder's name may hold, but not one of Hydra's values without quotes."""
+
+
+def test_configs_are_found_in_a_folder_of_any_name(tmp_path, monkeypatch):
+    folder = tmp_path / ODD / f"{ODD}own\n{ODD}"
+    (folder / "conf" / "sweep").mkdir(parents=True)
+    (folder / "conf" / "sweep" / "mine.yaml").write_text("# @package _global_\nname: mine\n")
+    assert compose(["+sweep=mine"], config_dir=folder / "conf").name == "mine"
+    monkeypatch.chdir(folder)
+    assert compose(["+sweep=mine"]).name == "mine"
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_a_path_is_taken_as_it_is_typed(key):
+    parser = OverridesParser.create()
+    for path in (ODD, *(f"{odd}own{odd}" for odd in ODD), *(f"\\{odd}\\\\" for odd in ODD)):
+        if not path.startswith(("'", '"', "~")):
+            assert parser.parse_override(_prepare(f"{key}={path}")).value() == path
+
+
+def test_a_path_may_be_quoted_and_begin_at_home(monkeypatch):
+    monkeypatch.setenv("HOME", f"/home/{ODD}")
+    assert compose(["tracking.dir='a b'"]).tracking.dir == "a b"
+    assert compose(["tracking.dir=~/runs"]).tracking.dir == f"/home/{ODD}/runs"
+
+
+SHIPPED_TWICE = {
+    "space/cnn": "model: {blocks: {values: [3, 4]}}\n",
+    "sweep/fashion": "# @package _global_\nsearch: {max_failures: 77}\n",
+    "search/_common": "max_failures: 77\nlearn_from: null\nstart_with: []\n",
+    "config": (shipped() / "config.yaml").read_text() + "search: {max_failures: 77}\n",
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED_TWICE)
+def test_ones_own_config_of_a_shipped_name_wins_and_is_named_where_it_does_not_fit(own, tmp_path, name):
+    own(name, SHIPPED_TWICE[name])
+    preset = ["+sweep=fashion"] if name == "sweep/fashion" else []
+    config = compose(preset)
+    assert (
+        (config.space["model"] == {"blocks": {"values": [3, 4]}})
+        if name == "space/cnn"
+        else (config.search.max_failures == 77)
+    )
+    path = tmp_path / "conf" / f"{name}.yaml"
+    path.write_text("a: [1, 2\n")
+    with pytest.raises(UserError, match=f"line 2: .*\nused in place of the shipped .*: {re.escape(str(path))}"):
+        compose(preset)
+
+
+def test_a_config_file_that_is_meant_for_another_program_is_named(own, tmp_path):
+    own("config", "optimizer: adam\n")
+    path = re.escape(str(tmp_path / "conf" / "config.yaml"))
+    with pytest.raises(UserError, match=f"in place of the shipped .*: {path}"):
+        compose()
 
 
 def test_a_component_of_the_users_own_keeps_keys_that_we_do_not_know(own):
