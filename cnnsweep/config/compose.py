@@ -57,6 +57,8 @@ def _check_form(override: str) -> None:
     """Hydra's own settings are not the user's here, and what has no key has no meaning that an error could name."""
     if not re.match(r"(\+{1,2}|~)?[^\s=+~]", override) or "\0" in override:
         raise _unreadable(override)
+    if not override.isascii() and override.encode(errors="replace").decode() != override:
+        raise UserError(f"cannot read {override!a}: it is no text in this locale; set LC_ALL=C.UTF-8, or rename it")
     if re.match(r"[+~]*hydra\b", override):
         raise UserError(f"unknown key '{_key(override)}' (hydra's own settings have no effect here; see --config-dir)")
 
@@ -111,10 +113,10 @@ def _compose(overrides: list[str], own: Path) -> dict[str, Any]:
             composed = hydra_compose("config", overrides=overrides)
         return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
     except Exception as error:  # of many kinds (parser, loader, file system), and all come from what was given
-        raise _explain(error, overrides) from error
+        raise _explain(error, overrides, own) from error
 
 
-def _explain(error: Exception, overrides: Sequence[str]) -> UserError:
+def _explain(error: Exception, overrides: Sequence[str], own: Path) -> UserError:
     from hydra.errors import MissingConfigException, OverrideParseException
     from yaml import MarkedYAMLError
 
@@ -134,7 +136,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> UserError:
         options = [o for o in error.options or () if not o.startswith("_")]
         return unknown(group or "config", choice, options) if options else UserError(text.splitlines()[0])
     if match := re.match(r"Could not override '([^']+)'", text):
-        return _unknown_key(match[1])
+        return _unknown_key(match[1], [o for o in overrides if _key(o) in GROUPS], own)
     culprit = next((short(o) for o in overrides if _key(o) in text or len(overrides) == 1), None)
     first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
     place = getattr(error, "full_key", None)  # None also where OmegaConf does not know it
@@ -155,12 +157,17 @@ def _is_group(name: str) -> UserError:
     return UserError(f"'{name}' is a group: choose one of its configs ({name}=NAME) or set its keys ({name}.KEY=VALUE)")
 
 
-def _unknown_key(name: str) -> UserError:
+def _unknown_key(name: str, choices: list[str], own: Path) -> UserError:
+    """The error for a key that the configs do not have which were chosen."""
     if name == "sweep":
         return UserError("'sweep' is a preset to add: +sweep=NAME, with a plus")
     if name in GROUPS:
         return _is_group(name)
-    base = _compose([], shipped())
-    allowed = [*(k for k, _ in flat(base) if not k.endswith("_target_")), *GROUPS]
+    keys = [key for key, _ in flat(_compose(choices, own)) if not key.endswith("_target_")]
+    group, _, rest = name.partition(".")
+    if chosen := [choice for choice in choices if _key(choice) == group]:
+        known = [key.partition(".")[2] for key in keys if key.startswith(f"{group}.")]
+        return unknown(f"key of {chosen[-1]}", rest, known, shown=known)
+    allowed = [*keys, *GROUPS]
     close = nearest(name, allowed) or nearest(name.split(".")[-1], [k.split(".")[-1] for k in allowed])
     return UserError(f"unknown key '{name}'{close or '; python -m cnnsweep --cfg shows all keys'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar, get_args
@@ -107,6 +108,16 @@ def validate(name: str, model: type[Model], values: object) -> Model:
         return model.model_validate(values)
     except ValidationError as error:
         raise _explain(name, model, error.errors(include_url=False)[0]) from error
+
+
+def tags(values: dict[str, Any]) -> dict[str, Any]:
+    """Tags whose names MLflow takes. Raises `ValueError`."""
+    for name in map(str, values):
+        if not re.fullmatch(r"(?!/|\.\.|\.$)[/\w.\- :]{1,250}", name) or posixpath.normpath(name) != name:
+            raise ValueError(f"'{short(name)}' cannot be a tag's name (letters, digits and _-.:/ space, 250 at most)")
+        if name.startswith("cnnsweep."):
+            raise ValueError(f"'{name}' cannot be a tag's name: those with cnnsweep. are the program's own")
+    return values
 
 
 def short(value: object, most: int = 120) -> str:

@@ -57,7 +57,7 @@ def open_store(tracking: Tracking) -> str:
     except OSError as error:
         raise UserError(f"tracking.dir: {folder} cannot be written ({error.strerror}); set another") from None
     if tracking.uri is None:
-        uri = f"sqlite:///{folder / 'mlflow.db'}"
+        uri = database(folder)
         with FileLock(folder / ".mlflow.lock", LOCK_SECONDS):  # two processes cannot both create the tables
             _open_experiment(uri, tracking.experiment, (folder / "artifacts").as_uri())
         return uri
@@ -80,12 +80,24 @@ def find_store(tracking: Tracking) -> str:
     if tracking.uri is None and not path.is_file():
         advice = "run a sweep first, or say where it is: tracking.dir=DIR, or tracking=server tracking.uri=URL"
         raise UserError(f"there is no MLflow store at {path}: {advice}")
-    uri = f"sqlite:///{path}" if tracking.uri is None else without_credentials(tracking.uri)
+    uri = database(path.parent) if tracking.uri is None else without_credentials(tracking.uri)
     if is_server(uri):
         _expect_server(uri, tracking.experiment)
     else:
         _check_schema(uri)
     return uri
+
+
+def database(folder: Path) -> str:
+    """The URI of the SQLite store in a folder, whatever the folder's name."""
+    from sqlalchemy import make_url
+
+    path = str(folder / "mlflow.db")
+    # Quoted altogether, since MLflow makes the folder that it reads in the URI without decoding it: here, none.
+    for uri in (f"sqlite:///{path}", f"sqlite:///{urllib.parse.quote(path, safe='', errors='surrogateescape')}"):
+        if make_url(uri).database == path and path.isprintable():
+            return uri
+    raise UserError(f"tracking.dir: {path!a} cannot be the path of a database, or not in this locale; set another")
 
 
 def is_server(uri: str) -> bool:
@@ -170,7 +182,7 @@ def _open_experiment(uri: str, name: str, artifacts: str | None = None) -> str:
             _connection(uri).close()  # MLflow itself would try for 100 seconds
         client = connect(uri)
         if client.get_experiment_by_name(name) is None:
-            folder = re.sub(r"[^\w.-]+", "_", name).strip(".") or "experiment"
+            folder = re.sub(r"[^\w.-]+", "_", name).strip(".")[:80] or "experiment"  # a file's name has 255 bytes
             try:
                 client.create_experiment(name, artifact_location=artifacts and f"{artifacts}/{folder}")
             except MlflowException:

@@ -10,10 +10,12 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
+from mlflow.utils.validation import _validate_tag
 
 from cnnsweep.config import GROUPS, shipped
 from cnnsweep.config.compose import PATHS, _prepare, compose, flat
-from cnnsweep.config.schema import Config
+from cnnsweep.config.schema import Config, check_section
 from cnnsweep.config.validation import quantity
 from cnnsweep.errors import UserError
 from cnnsweep.search_space.parsing import parse_space
@@ -219,6 +221,34 @@ def test_an_override_that_makes_no_sense_is_one_short_error(override):
         compose([override])
     assert len(str(caught.value)) < 400
     assert str(caught.value).isprintable() or "\0" in override
+
+
+def test_a_key_of_another_choice_of_its_group_is_answered_with_the_keys_of_the_chosen_one():
+    with pytest.raises(UserError, match=r"unknown key of executor=ray 'workers' \(one of: trial_minutes, .*, address,"):
+        compose(["executor=ray", "executor.workers=1"])
+    with pytest.raises(UserError, match=r"unknown key of executor=ray 'adress', did you mean 'address'\?"):
+        compose(["executor=ray", "executor.adress=x"])
+
+
+def tagged(name):
+    return check_section("tracking", {**compose().tracking.plain(), "tags": {name: "x"}})
+
+
+@pytest.mark.parametrize(
+    "name", ["a//b", "owner@lab", "", "a" * 251, "/a", "a/../b", ".", "../a", "a\n", "[a]", "cnnsweep.kind"]
+)
+def test_a_tag_that_mlflow_does_not_take_is_refused(name):
+    with pytest.raises(UserError, match=r"tracking.tags: '[^']*' cannot be a tag's name"):
+        tagged(name)
+    if name not in ("a\n", "cnnsweep.kind"):
+        with pytest.raises(MlflowException):
+            _validate_tag(name, "x")
+
+
+@pytest.mark.parametrize("name", ["a/b", "Größe: 3 .x-y_z", "a" * 250, "mlflow.note.content", 3])
+def test_a_tag_that_mlflow_takes_is_taken(name):
+    (found,) = tagged(name).tags
+    _validate_tag(found, "x")
 
 
 @pytest.mark.parametrize("override", ["name=" + "a" * 100_000, "a" * 100_000 + "=1", "seed=" + "[" * 2000 + "]" * 2000])
