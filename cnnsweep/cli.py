@@ -140,7 +140,7 @@ def list_(overrides: tuple[str, ...], config_dir: str | None) -> int:
 @commands.command(epilog=examples("ui", "ui fashion --port 8080", "ui tracking=server tracking.uri=http://host:5000"))
 @WORDS
 @CONFIG_DIR
-@click.option("--port", type=int, help="The port to listen on (default: 5000, or any free one).")
+@click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on (default: 5000, or any free one).")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 def ui(words: tuple[str, ...], config_dir: str | None, port: int | None, host: str, no_browser: bool) -> int:

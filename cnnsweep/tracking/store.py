@@ -180,6 +180,8 @@ def _open_experiment(uri: str, name: str, artifacts: str | None = None) -> str:
     try:
         if not is_server(uri) and not uri.startswith("sqlite"):
             _connection(uri).close()  # MLflow itself would try for 100 seconds
+        if artifacts:
+            _create_tables(uri, artifacts)
         client = connect(uri)
         if client.get_experiment_by_name(name) is None:
             folder = re.sub(r"[^\w.-]+", "_", name).strip(".")[:80] or "experiment"  # a file's name has 255 bytes
@@ -193,6 +195,16 @@ def _open_experiment(uri: str, name: str, artifacts: str | None = None) -> str:
         advice = f"\n{DRIVER}" if isinstance(error, ImportError) else ""
         reason = f"{brief(error, 300)}{advice}"
         raise UserError(f"the MLflow store {redact(uri)} cannot be used: {reason}") from None
+
+
+def _create_tables(uri: str, artifacts: str) -> None:
+    """Create what a new store needs.
+
+    Left to itself, MLflow writes the working folder into an SQL statement, as it is, for its Default experiment.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(uri, artifacts)
 
 
 class _Demoted(logging.Handler):

@@ -233,9 +233,11 @@ def _board(tiles: Array) -> Array:
 
 
 def _figure(width: float, height: float) -> Figure:
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    matplotlib.rcParams["text.parse_math"] = False  # a class may have $ in its name
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

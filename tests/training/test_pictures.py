@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,18 @@ def test_confusion_matrix_names_and_counts():
     (axes,) = pictures.confusion_matrix(np.array([[5, 1], [0, 6]]), ["cat", "dog"]).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["cat", "dog"]
     assert sorted(text.get_text() for text in axes.texts) == ["1", "5", "6"]
+
+
+@pytest.mark.parametrize("name", ["$", "$\\frac$", "US$ and C$", "[/a]", "<b>"])
+def test_class_names_are_drawn_as_they_are(name):
+    images, maps = np.zeros((1, 4, 4, 1)), np.zeros((1, 4, 4, 2))
+    drawn = (
+        pictures.confusion_matrix(np.array([[5, 1], [0, 6]]), [name, "dog"]),
+        pictures.mistakes(images, [f"{name} for dog"]),
+        pictures.feature_maps(images, maps, [name]),
+    )
+    for figure in drawn:
+        figure.savefig(io.BytesIO())
 
 
 def test_a_trial_s_gallery(digits, tmp_path):
