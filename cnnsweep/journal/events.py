@@ -135,6 +135,8 @@ class GalleryDrawn(Event):
     name = "gallery"
     trial: int
     folder: str
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Why a picture could not be drawn, by its name."""
 
 
 @dataclass(frozen=True, kw_only=True)

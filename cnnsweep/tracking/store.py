@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import url2pathname
 
-from filelock import FileLock
-
 from cnnsweep.config.schema import Tracking
 from cnnsweep.errors import UserError
 from cnnsweep.tracking.credentials import brief, redact, without_credentials
+from cnnsweep.tracking.sqlite import alone, create_tables, database
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -36,7 +35,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-ANSWER_SECONDS, LOCK_SECONDS, ARTIFACT_SECONDS = 5, 120, 30
+ANSWER_SECONDS, ARTIFACT_SECONDS = 5, 30
 CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write http://USER:PASSWORD@HOST:PORT"
 DRIVER = 'for PostgreSQL: pip install "cnnsweep[server]", and write postgresql+psycopg2://USER:PASSWORD@HOST/NAME'
 TEST_FILE = "cnnsweep.txt"
@@ -58,7 +57,7 @@ def open_store(tracking: Tracking) -> str:
         raise UserError(f"tracking.dir: {folder} cannot be written ({error.strerror}); set another") from None
     if tracking.uri is None:
         uri = database(folder)
-        with FileLock(folder / ".mlflow.lock", LOCK_SECONDS):  # two processes cannot both create the tables
+        with alone(folder / ".mlflow.lock"):
             _open_experiment(uri, tracking.experiment, (folder / "artifacts").as_uri())
         return uri
     uri = without_credentials(tracking.uri)
@@ -86,18 +85,6 @@ def find_store(tracking: Tracking) -> str:
     else:
         _check_schema(uri)
     return uri
-
-
-def database(folder: Path) -> str:
-    """The URI of the SQLite store in a folder, whatever the folder's name."""
-    from sqlalchemy import make_url
-
-    path = str(folder / "mlflow.db")
-    # Quoted altogether, since MLflow makes the folder that it reads in the URI without decoding it: here, none.
-    for uri in (f"sqlite:///{path}", f"sqlite:///{urllib.parse.quote(path, safe='', errors='surrogateescape')}"):
-        if make_url(uri).database == path and path.isprintable():
-            return uri
-    raise UserError(f"tracking.dir: {path!a} cannot be the path of a database, or not in this locale; set another")
 
 
 def is_server(uri: str) -> bool:
@@ -178,10 +165,10 @@ def _open_experiment(uri: str, name: str, artifacts: str | None = None) -> str:
     from mlflow.exceptions import MlflowException
 
     try:
-        if not is_server(uri) and not uri.startswith("sqlite"):
+        if not is_server(uri):
             _connection(uri).close()  # MLflow itself would try for 100 seconds
         if artifacts:
-            _create_tables(uri, artifacts)
+            create_tables(uri, artifacts)
         client = connect(uri)
         if client.get_experiment_by_name(name) is None:
             folder = re.sub(r"[^\w.-]+", "_", name).strip(".")[:80] or "experiment"  # a file's name has 255 bytes
@@ -195,16 +182,6 @@ def _open_experiment(uri: str, name: str, artifacts: str | None = None) -> str:
         advice = f"\n{DRIVER}" if isinstance(error, ImportError) else ""
         reason = f"{brief(error, 300)}{advice}"
         raise UserError(f"the MLflow store {redact(uri)} cannot be used: {reason}") from None
-
-
-def _create_tables(uri: str, artifacts: str) -> None:
-    """Create what a new store needs.
-
-    Left to itself, MLflow writes the working folder into an SQL statement, as it is, for its Default experiment.
-    """
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    SqlAlchemyStore(uri, artifacts)
 
 
 class _Demoted(logging.Handler):

@@ -11,7 +11,7 @@ import fake_sweeps
 import pytest
 from rich.console import Console
 
-from cnnsweep.journal.events import BestTested
+from cnnsweep.journal.events import BestTested, GalleryDrawn
 from cnnsweep.sweep import loop
 from cnnsweep.sweep.session import Outcome
 from cnnsweep.terminal.output import Output
@@ -105,6 +105,13 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_a_line_for_each_trial(
     screen, _ = run(tmp_path / "sweep", terminal=True)
     assert sum("val_accuracy" in line or "failed" in line for line in shown(screen).splitlines()) == 6
     assert "\x1b[1A" not in shown(screen)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_picture_that_is_missing_is_said(terminal: bool) -> None:
+    screen = Screen(Console(file=io.StringIO(), force_terminal=terminal, width=140))
+    screen.log(GalleryDrawn(trial=3, folder="gallery", missing={"1_confusion_matrix": "MemoryError: shape [9, 9]"}))
+    assert "trial 3, no 1_confusion_matrix: MemoryError: shape [9, 9]" in shown(screen)
 
 
 def test_the_summary(tmp_path: Path) -> None:
