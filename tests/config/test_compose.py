@@ -251,6 +251,13 @@ def test_a_tag_that_mlflow_takes_is_taken(name):
     _validate_tag(found, "x")
 
 
+@pytest.mark.parametrize("key", ["n//a", "C#", "[x]"])
+def test_a_searched_key_that_mlflow_does_not_take_is_refused(key):
+    own = {"model": {"_target_": "mine.build", key: 1}, "space": {"model": {key: {"values": [1, 2]}}}}
+    with pytest.raises(UserError, match=rf"space.model.{re.escape(key)}: MLflow takes no param with this name"):
+        parse_space(Config.from_plain({**compose().plain(), **own}))
+
+
 @pytest.mark.parametrize("override", ["name=" + "a" * 100_000, "a" * 100_000 + "=1", "seed=" + "[" * 2000 + "]" * 2000])
 def test_a_very_long_override_is_a_short_error(override):
     with pytest.raises(UserError) as caught:
