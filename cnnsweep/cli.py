@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from cnnsweep import __version__
 from cnnsweep.config.components import program
 from cnnsweep.errors import UserError, unknown
 from cnnsweep.terminal.commands import Commands, examples, is_override
+from cnnsweep.terminal.output import outlive_terminal, protect
 
 if TYPE_CHECKING:
     from cnnsweep.config.schema import Config
@@ -47,7 +49,7 @@ WORDS = click.argument("words", nargs=-1, metavar="[SWEEP] [OVERRIDE]...")
 CONFIG_DIR = click.option(
     "--config-dir",
     metavar="DIR",
-    help="Your own configs, found beside the shipped ones (default: ./conf, where there is one).",
+    help="Your own configs; they win over shipped ones of the same name (default: ./conf, where there is one).",
 )
 
 
@@ -76,6 +78,7 @@ def run(typed: Sequence[str], overrides: tuple[str, ...], config_dir: str | None
     from cnnsweep.sweep import session
     from cnnsweep.terminal.screen import Screen
 
+    outlive_terminal()
     screen = Screen()
     return _conclude(session.start(config, screen, typed), screen)
 
@@ -114,13 +117,14 @@ def plan(overrides: tuple[str, ...], config_dir: str | None, file: Path | None, 
 def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None, failed: bool) -> int:
     """Continue a sweep that was interrupted, or that a larger budget extends.
 
-    SWEEP is its id; by default the last unfinished sweep. It goes on with the config that it was started with, except
-    for budget.*, executor.* and tracking.uri.
+    SWEEP is an id or a name (its last unfinished sweep); by default the last unfinished sweep. It goes on with the
+    config that it was started with, except for budget.*, executor.* and tracking.uri.
     """
     names, overrides = _split("resume", words, most=1)
     from cnnsweep.sweep.resume import resume as go_on
     from cnnsweep.terminal.screen import Screen
 
+    outlive_terminal()
     screen = Screen()
     outcome = go_on(names, overrides, screen, typed, config_dir, failed)
     return _conclude(outcome, screen) if outcome else 0
@@ -143,7 +147,7 @@ def list_(overrides: tuple[str, ...], config_dir: str | None) -> int:
 @commands.command(epilog=examples("ui", "ui fashion --port 8080", "ui tracking=server tracking.uri=http://host:5000"))
 @WORDS
 @CONFIG_DIR
-@click.option("--port", type=int, help="The port to listen on (default: 5000, or any free one).")
+@click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on (default: 5000, or any free one).")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 def ui(words: tuple[str, ...], config_dir: str | None, port: int | None, host: str, no_browser: bool) -> int:
@@ -198,9 +202,10 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
     config = _compose(overrides, config_dir)
     from cnnsweep.export import export as exporting
 
+    outlive_terminal()
     made = exporting.export(next(iter(names), None), trial, out, config, overrides, click.echo)
     click.echo(made.describe())
-    click.echo(f"try:   {program()} predict {made.folder} IMAGE.png")
+    click.echo(f"try:   {program()} predict {shlex.quote(str(made.folder))} IMAGE.png")
     return 0
 
 
@@ -232,6 +237,7 @@ def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None
     config = _compose(overrides if run_id else [*overrides, "space=none"], config_dir)
     from cnnsweep.sweep import single_trial
 
+    outlive_terminal()
     if run_id:
         trained = single_trial.train_again(run_id, config, overrides, click.echo)
     else:
@@ -245,8 +251,10 @@ def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; `argv` is without the program's name."""
     arguments = [*(sys.argv[1:] if argv is None else argv)]
+    if argv is None:
+        protect()
     name = "cnnsweep" if Path(sys.argv[0]).name == "cnnsweep" else "python -m cnnsweep"
-    typed = [name, *(argument for argument in arguments if argument != "--debug")]
+    typed = [*name.split(), *(argument for argument in arguments if argument != "--debug")]
     try:
         return commands.main(arguments, name, standalone_mode=False, obj=typed) or 0
     except (UserError, click.ClickException) as error:

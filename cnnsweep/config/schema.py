@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from cnnsweep.config import objective
 from cnnsweep.config.components import config_type
-from cnnsweep.config.validation import Float, Int, Quantity, short, validate
+from cnnsweep.config.validation import Float, Int, Quantity, short, tags, validate
 from cnnsweep.errors import UserError
 
 
@@ -187,7 +187,7 @@ class Tracking(Section):
     uri: str | None
     dir: str
     experiment: str
-    tags: dict[str, Any]
+    tags: Annotated[dict[str, Any], AfterValidator(tags)]
     gallery: Int = Field(ge=0)
     report: bool
 

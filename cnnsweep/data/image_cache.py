@@ -109,12 +109,12 @@ def open_decoded(cache: Path, images: ImageFiles, decoding: Decoding) -> Decoded
     try:
         (root / "index").mkdir(parents=True, exist_ok=True)
         known = root / "index" / _hash([FORMAT, str(images.root.resolve()), images.stat_key(), astuple(decoding)])
-        if known.exists() and (root / known.read_text() / "manifest.json").exists():
-            folder = root / known.read_text()
+        if known.exists() and (root / known.read_text(encoding="utf-8") / "manifest.json").exists():
+            folder = root / known.read_text(encoding="utf-8")
         else:
             folder = _find(root, images, decoding) or _build(root, images, decoding)
             _write(known, folder.name)
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"data.cache '{cache}' cannot be used: {error}") from error
     return Decoded(folder, manifest["skipped"], decoding.of(manifest["decoding"]), manifest["deep_colours"])
@@ -122,7 +122,7 @@ def open_decoded(cache: Path, images: ImageFiles, decoding: Decoding) -> Decoded
 
 def _find(root: Path, images: ImageFiles, decoding: Decoding) -> Path | None:
     """Look for the same content under other names or times; files are only read where their sizes fit."""
-    sizes = [json.loads(manifest.read_text())["sizes"] for manifest in root.glob("*/manifest.json")]
+    sizes = [json.loads(manifest.read_text(encoding="utf-8"))["sizes"] for manifest in root.glob("*/manifest.json")]
     if images.sizes() not in sizes:
         return None
     hashes = {split: list(_in_order(_hash_file, files, f"reading {split}")) for split, files in images.splits.items()}
@@ -145,7 +145,7 @@ def _build(root: Path, images: ImageFiles, decoding: Decoding) -> Path:
             "decoding": asdict(full),
             "deep_colours": deep_colours,
         }
-        (new / "manifest.json").write_text(json.dumps(manifest))
+        (new / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         folder = root / images.content_key(decoding, hashes)
         try:
             os.rename(new, folder)
@@ -234,7 +234,7 @@ def _in_order(function: Callable[[ImageFile], R], files: list[ImageFile], text: 
 
 def _write(path: Path, text: str) -> None:
     partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     with contextlib.suppress(FileNotFoundError):
         os.replace(partial, path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -100,7 +101,7 @@ def _find(
     directory = compose(where, config_dir).tracking.dir
     root = Path(directory).absolute()
     larger = failed or any(o.startswith("budget") for o in overrides)
-    folder = catalog.find(root, names[0]) if names else catalog.last_unfinished(root, larger)
+    folder = catalog.find(root, names[0] if names else None, larger)
     return folder, [*(o for o in overrides if o not in where), f"tracking.dir={directory}"]
 
 
@@ -264,7 +265,7 @@ def _say_finished(events: Sequence[Event], config: Config, folder: Path, watcher
     last = events[-1]
     assert isinstance(last, SweepStopped)
     trials = len({e.trial for e in events if isinstance(e, TrialStarted)})
-    where = "" if config.tracking.dir == "mlruns" else f" tracking.dir={config.tracking.dir}"
+    where = "" if config.tracking.dir == "mlruns" else f" {shlex.quote(f'tracking.dir={config.tracking.dir}')}"
     more = f"{program()} resume {folder.name} budget.trials={2 * trials}{where}"
     watcher.say(f"{folder.name} is finished ({last.status}: {last.reason}); to go on with it: {more}")
     if failures := last.summary.get("trials_failed"):

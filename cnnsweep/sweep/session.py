@@ -250,7 +250,7 @@ def _ignore(record: logging.LogRecord) -> None:
 @contextlib.contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Write cnnsweep's log records to a file."""
-    logger, handler = logging.getLogger("cnnsweep"), logging.FileHandler(path)
+    logger, handler = logging.getLogger("cnnsweep"), logging.FileHandler(path, encoding="utf-8", errors="replace")
     handler.handleError = _ignore  # type: ignore[method-assign]  # a full disk is reported elsewhere
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger.addHandler(handler)

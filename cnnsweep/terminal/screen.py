@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Screen(Watcher):
     @contextlib.contextmanager
     def watch(self, sweep: Sweep, trouble: Callable[[], str | None]) -> Iterator[None]:
         self._sweep, self._trouble = sweep, trouble
-        if not self.console.is_terminal:
+        if not self.console.is_terminal or self.console.is_dumb_terminal:  # there nothing can be drawn again
             yield
             return
         with Live(get_renderable=self._view, console=self.console, refresh_per_second=4, transient=True) as live:
@@ -244,7 +245,7 @@ def _print_test(final: BestTested, console: Console) -> None:
 
 def _print_commands(outcome: Outcome, report: Path | None, console: Console) -> None:
     tracking = outcome.config.tracking
-    folder = "" if tracking.dir == "mlruns" else f" tracking.dir={tracking.dir}"
+    folder = "" if tracking.dir == "mlruns" else f" {shlex.quote(f'tracking.dir={tracking.dir}')}"
     store = f" tracking=server tracking.uri={outcome.uri}" if tracking.uri else folder
     resume = f"{program()} resume {outcome.id}{folder}"
     if outcome.waiting:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -141,7 +143,7 @@ class RunUpdates:
         config = event.config
         self._sweep, self._objective = event.id, Objective.of(config["objective"])
         self._searched = tuple(p.name for p in parse_space(Config.from_plain(config)).parameters)
-        provenance, command = redact(event.provenance), redact(" ".join(event.command))
+        provenance, command = redact(event.provenance), shlex.join(redact(event.command))
         tags = self._marks(None, "sweep", "running")
         tags |= {f"cnnsweep.{key}": text(value) for key, value in flat(provenance) if value != {}}
         if commit := provenance.get("git", {}).get("commit"):
@@ -281,5 +283,5 @@ def _essentials(config: Mapping[str, object]) -> dict[str, object]:
             target = str(value)
             found[name.removesuffix("._target_")] = target.split(".")[-2] if target.startswith("cnnsweep.") else target
         else:
-            found[name] = value
+            found[re.sub(r"[^/\w.\- :]|//+", "_", name)[:250]] = value  # as MLflow takes them: a component may have any
     return found

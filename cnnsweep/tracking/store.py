@@ -9,17 +9,15 @@ import re
 import tempfile
 import threading
 import urllib.parse
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import url2pathname
 
-from filelock import FileLock, Timeout
-
 from cnnsweep.config.schema import Tracking
 from cnnsweep.errors import UserError
 from cnnsweep.tracking.credentials import brief, redact, without_credentials
+from cnnsweep.tracking.sqlite import alone, create_tables, database
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -37,7 +35,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-ANSWER_SECONDS, LOCK_SECONDS, ARTIFACT_SECONDS = 5, 120, 30
+ANSWER_SECONDS, ARTIFACT_SECONDS = 5, 30
 CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write http://USER:PASSWORD@HOST:PORT"
 DRIVER = 'for PostgreSQL: pip install "cnnsweep[server]", and write postgresql+psycopg2://USER:PASSWORD@HOST/NAME'
 TEST_FILE = "cnnsweep.txt"
@@ -58,8 +56,8 @@ def open_store(tracking: Tracking) -> str:
     except OSError as error:
         raise UserError(f"tracking.dir: {folder} cannot be written ({error.strerror}); set another") from None
     if tracking.uri is None:
-        uri = f"sqlite:///{folder / 'mlflow.db'}"
-        with _alone(folder / ".mlflow.lock"):
+        uri = database(folder)
+        with alone(folder / ".mlflow.lock"):
             _open_experiment(uri, tracking.experiment, (folder / "artifacts").as_uri())
         return uri
     uri = without_credentials(tracking.uri)
@@ -69,21 +67,6 @@ def open_store(tracking: Tracking) -> str:
     else:
         _open_experiment(uri, tracking.experiment)
     return uri
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock: two processes cannot both create the tables. Raises UserError where it cannot be had."""
-    try:
-        lock = FileLock(path, LOCK_SECONDS).acquire()
-    except Timeout:
-        advice = "end the process that holds it, or set another folder"
-        raise UserError(f"tracking.dir: {path} is still locked after {LOCK_SECONDS} s; {advice}") from None
-    except (OSError, NotImplementedError) as error:  # a folder, say, or a file system without locks
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"tracking.dir: {path} cannot be locked ({reason}); remove it, or set another folder") from None
-    with lock:
-        yield
 
 
 def find_store(tracking: Tracking) -> str:
@@ -96,7 +79,7 @@ def find_store(tracking: Tracking) -> str:
     if tracking.uri is None and not path.is_file():
         advice = "run a sweep first, or say where it is: tracking.dir=DIR, or tracking=server tracking.uri=URL"
         raise UserError(f"there is no MLflow store at {path}: {advice}")
-    uri = f"sqlite:///{path}" if tracking.uri is None else without_credentials(tracking.uri)
+    uri = database(path.parent) if tracking.uri is None else without_credentials(tracking.uri)
     if is_server(uri):
         _expect_server(uri, tracking.experiment)
     else:
@@ -184,9 +167,11 @@ def _open_experiment(uri: str, name: str, artifacts: str | None = None) -> str:
     try:
         if not is_server(uri):
             _connection(uri).close()  # MLflow itself would try for 100 seconds
+        if artifacts:
+            create_tables(uri, artifacts)
         client = connect(uri)
         if client.get_experiment_by_name(name) is None:
-            folder = re.sub(r"[^\w.-]+", "_", name).strip(".") or "experiment"
+            folder = re.sub(r"[^\w.-]+", "_", name).strip(".")[:80] or "experiment"  # a file's name has 255 bytes
             try:
                 client.create_experiment(name, artifact_location=artifacts and f"{artifacts}/{folder}")
             except MlflowException:

@@ -109,14 +109,16 @@ class Forecaster:
         """Write the measurements, for later sweeps on the same machine."""
         epochs = [(e.amounts, e.seconds) for e in self.epochs]
         new = path.with_suffix(f".{os.getpid()}")
-        new.write_text(json.dumps({"machine": machine, "starts": self.starts[-LATEST:], "epochs": epochs}))
+        new.write_text(
+            json.dumps({"machine": machine, "starts": self.starts[-LATEST:], "epochs": epochs}), encoding="utf-8"
+        )
         new.replace(path)
 
     @staticmethod
     def load(path: Path, machine: str) -> Forecaster:
         """The measurements of an earlier sweep or plan on this machine; none if the file is missing or unusable."""
         try:
-            kept = json.loads(path.read_text())
+            kept = json.loads(path.read_text(encoding="utf-8"))
             if kept["machine"] == machine:
                 return Forecaster([Epoch(dict(a), float(s)) for a, s in kept["epochs"]], list(kept["starts"]))
         except (OSError, ValueError, KeyError, TypeError):

@@ -60,7 +60,7 @@ def prepare(spec: TrialSpec) -> Step | TrialSpec:
     data = open_saved(spec.data)
     folder = feature_folder(spec.config, data)
     if is_complete(folder):
-        known = json.loads((folder / "features.json").read_text())
+        known = json.loads((folder / "features.json").read_text(encoding="utf-8"))
         return dataclasses.replace(spec, data=folder, builder=HEAD, frozen_parameters=known["parameters"])
     missing = missing_folders(spec.config, data)
     return Step(folder.parent.name, compute, FeatureSpec(spec.config, spec.data, missing))
@@ -158,7 +158,7 @@ def _complete(new: Path, folder: Path, data: Dataset, parameters: int) -> int:
     save_array(np.zeros((0, *shape), np.float32), new / "x_test.npy")
     save_array(np.zeros(0, np.int32), new / "y_test.npy")
     write_description(dataclasses.replace(data, scale=1.0), new)
-    (new / "features.json").write_text(json.dumps({"parameters": parameters, "shape": shape}))
+    (new / "features.json").write_text(json.dumps({"parameters": parameters, "shape": shape}), encoding="utf-8")
     size = sum(file.stat().st_size for file in new.iterdir())
     with contextlib.suppress(OSError):  # another process was faster
         os.rename(new, folder)

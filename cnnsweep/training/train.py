@@ -176,7 +176,7 @@ def _write_layer_table(spec: TrialSpec, model: keras.Model, data: Dataset) -> No
         model.summary(line_length=100, print_fn=lambda line, **_: lines.append(line))
         if spec.frozen_parameters:
             lines.append(f"Trained on the features of a frozen part of {spec.frozen_parameters:,} parameters.")
-    (folder / "model.txt").write_text("\n".join(lines) + "\n")
+    (folder / "model.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def build_model(

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote, urlsplit
+
+from sqlalchemy import make_url
 
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Tracking
@@ -96,13 +99,14 @@ def serve(
     UI does not start.
     """
     if uri.startswith(("http://", "https://")):
-        _show(page(uri), open_browser)
+        _show(page(uri), open_browser).join()
         return
-    # SIGTERM ends it like Ctrl-C: otherwise the server, in a session of its own, would outlive this process.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # These end it like Ctrl-C: otherwise the server, in a session of its own, would outlive this process.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), server(uri, host=host, port=port) as base:
         _show(page(base), open_browser)
-        print("Ctrl-C stops it")
+        print("Ctrl-C stops it", flush=True)
         while True:
             time.sleep(3600)
 
@@ -131,10 +135,12 @@ def server(uri: str, *, host: str = LOCAL, port: int | None = None) -> Iterator[
             _stop(process)
 
 
-def _show(address: str, open_browser: bool) -> None:
-    print(f"MLflow UI: {address}")
-    if open_browser:
-        webbrowser.open(address)
+def _show(address: str, open_browser: bool) -> threading.Thread:
+    """Print the address; the thread opens it, until its end where the browser stays in the foreground."""
+    print(f"MLflow UI: {address}", flush=True)
+    opening = threading.Thread(target=webbrowser.open if open_browser else str, args=(address,), daemon=True)
+    opening.start()
+    return opening
 
 
 def _environment(uri: str) -> dict[str, str]:
@@ -142,7 +148,7 @@ def _environment(uri: str) -> dict[str, str]:
     store = {**ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_TRACKING_URI": uri}
     store["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # nine more processes, for evaluations by language models
     if uri.startswith("sqlite:///"):  # else an experiment made in the UI puts its files into the working directory
-        store["MLFLOW_ARTIFACTS_DESTINATION"] = str(Path(uri.removeprefix("sqlite:///")).parent / "artifacts")
+        store["MLFLOW_ARTIFACTS_DESTINATION"] = str(Path(make_url(uri).database or "").parent / "artifacts")
     return {**os.environ, **store}
 
 

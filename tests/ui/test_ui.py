@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -57,6 +60,33 @@ def test_a_server_is_only_opened(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     ui.serve("http://host:5000", lambda base: f"{base}/#/x")
     assert opened == ["http://host:5000/#/x"]
     assert capsys.readouterr().out == "MLflow UI: http://host:5000/#/x\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_it_ends_at_once_though_the_browser_runs_in_the_foreground(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    stopped: list[str] = []
+
+    @contextlib.contextmanager
+    def server(uri: str, **_: Any) -> Iterator[str]:
+        try:
+            yield "http://127.0.0.1:5000"
+        finally:
+            stopped.append(uri)
+
+    monkeypatch.setattr(ui, "server", server)
+    monkeypatch.setattr("webbrowser.open", lambda _: time.sleep(60))
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)}
+    threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+    began = time.monotonic()
+    try:
+        ui.serve("sqlite:///x")
+    finally:
+        for restored, handler in before.items():
+            signal.signal(restored, handler)
+    assert stopped == ["sqlite:///x"]
+    assert time.monotonic() - began < 30
 
 
 def test_a_port_that_is_taken() -> None:
