@@ -17,6 +17,7 @@ from cnnsweep.terminal.commands import Commands, examples, is_override
 
 if TYPE_CHECKING:
     from cnnsweep.config.schema import Config
+    from cnnsweep.config.trust import Trusted
     from cnnsweep.sweep.session import Outcome
     from cnnsweep.terminal.screen import Screen
 
@@ -48,6 +49,9 @@ CONFIG_DIR = click.option(
     "--config-dir",
     metavar="DIR",
     help="Your own configs, found beside the shipped ones (default: ./conf, where there is one).",
+)
+TRUST = click.option(
+    "--trust", is_flag=True, help="Run code of others that the stored config names, without a config of your own."
 )
 
 
@@ -103,8 +107,9 @@ def plan(overrides: tuple[str, ...], config_dir: str | None, file: Path | None, 
 @commands.command(epilog=examples("resume", "resume digits-20260101-120000 budget.trials=40 executor=cpu"))
 @WORDS
 @CONFIG_DIR
+@TRUST
 @click.pass_obj
-def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None) -> int:
+def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None, trust: bool) -> int:
     """Continue a sweep that was interrupted, or that a larger budget extends.
 
     SWEEP is its id; by default the last unfinished sweep. It goes on with the config that it was started with, except
@@ -115,7 +120,7 @@ def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None)
     from cnnsweep.terminal.screen import Screen
 
     screen = Screen()
-    outcome = go_on(names, overrides, screen, typed, config_dir)
+    outcome = go_on(names, overrides, screen, typed, config_dir, trust)
     return _conclude(outcome, screen) if outcome else 0
 
 
@@ -180,7 +185,8 @@ def report(words: tuple[str, ...], config_dir: str | None, out: Path | None) -> 
 @CONFIG_DIR
 @click.option("--trial", type=int, metavar="N", help="The trial's number (default: the best).")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The folder to write to.")
-def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, out: Path | None) -> int:
+@TRUST
+def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, out: Path | None, trust: bool) -> int:
     """Retrain the best network on all training data and register it.
 
     It is trained with several seeds (export.seeds), tested once, and registered in MLflow under the sweep's name.
@@ -191,7 +197,8 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
     config = _compose(overrides, config_dir)
     from cnnsweep.export import export as exporting
 
-    made = exporting.export(next(iter(names), None), trial, out, config, overrides, click.echo)
+    trusted = _trusted(trust, config, config_dir)
+    made = exporting.export(next(iter(names), None), trial, out, config, overrides, click.echo, trusted)
     click.echo(made.describe())
     click.echo(f"try:   {program()} predict {made.folder} IMAGE.png")
     return 0
@@ -216,7 +223,8 @@ def predict(model: Path, images: tuple[Path, ...]) -> int:
 @OVERRIDES
 @CONFIG_DIR
 @click.option("--from", "run_id", metavar="RUN_ID", help="The MLflow run of a trial to train again with the same seed.")
-def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None) -> int:
+@TRUST
+def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None, trust: bool) -> int:
     """Train one configuration as a run of its own.
 
     The exit code is 1 where it fails.
@@ -225,7 +233,7 @@ def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None
     from cnnsweep.sweep import single_trial
 
     if run_id:
-        trained = single_trial.train_again(run_id, config, overrides, click.echo)
+        trained = single_trial.train_again(run_id, config, overrides, click.echo, _trusted(trust, config, config_dir))
     else:
         trained = single_trial.train_once(config, click.echo)
     result = trained.result
@@ -255,6 +263,12 @@ def _compose(overrides: Sequence[str], config_dir: str | None) -> Config:
     from cnnsweep.config.compose import compose  # takes a third of a second
 
     return compose(overrides, config_dir)
+
+
+def _trusted(trust: bool, config: Config, config_dir: str | None) -> Trusted:
+    from cnnsweep.config.trust import trusted_by
+
+    return None if trust else trusted_by(config, config_dir)
 
 
 def _message(error: UserError | click.ClickException) -> str:

@@ -202,8 +202,8 @@ def test_the_slurm_job_stops_its_driver_at_the_time_limit_and_goes_on_when_it_is
     done = subprocess.run(line, env=job, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (second,) = [note.split()[3:] for note in notes.read_text().splitlines() if note.startswith("python -m")][1:]
-    assert second[:2] == ["resume", "budget.trials=9"]
-    assert {a.partition("=")[0] for a in second[2:]} == {
+    assert second[:3] == ["resume", "--trust", "budget.trials=9"]
+    assert {a.partition("=")[0] for a in second[3:]} == {
         "executor.address",
         "executor.grace_seconds",
         "tracking.dir",

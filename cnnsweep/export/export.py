@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from cnnsweep.config.schema import Config
+from cnnsweep.config.trust import Trusted
 from cnnsweep.data import loading, storage
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.errors import UserError
@@ -66,17 +67,19 @@ def export(
     config: Config,
     overrides: Sequence[str],
     say: Callable[[str], None],
+    trusted: Trusted,
 ) -> Exported:
     """Train a trial's configuration on training plus validation images with several seeds, test, register, write.
 
     It is trained for as many epochs as the trial's best had: without validation images there is no early stopping.
-    `config` is the one of the overrides, which replace what the trial's own config says.
+    `config` is the one of the overrides, which replace what the trial's own config says; `trusted` is the code that the
+    trial's own may name.
     Raises UserError where there is no such sweep or trial, or its training fails.
     """
     results = read_results(open_reader(config.tracking), sweep)
     results.expect_finished()
     row = _row(results, trial)
-    stored = find_trial(str(row["run_id"]), config, overrides)
+    stored = find_trial(str(row["run_id"]), config, overrides, trusted)
     seeds, epochs = config.export.seeds, int(row["best_epoch"])
     say(
         f"training {stored.name} of {stored.sweep} for {epochs} epochs on training and validation images, {seeds} seeds"

@@ -12,6 +12,7 @@ from cnnsweep.config.components import program
 from cnnsweep.config.compose import compose
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Budget, Config
+from cnnsweep.config.trust import expect_trusted, trusted_by
 from cnnsweep.data import loading
 from cnnsweep.errors import UserError, unknown
 from cnnsweep.journal import journal
@@ -41,11 +42,13 @@ def resume(
     watcher: session.Watcher,
     command: Sequence[str] = (),
     config_dir: str | None = None,
+    trust: bool = False,
 ) -> session.Outcome | None:
     """Go on with a sweep, the last unfinished one where none is named; None where it is finished, which is shown.
 
     Raises UserError before any training: where there is no such sweep, an override is not one that may be changed,
-    another process drives the sweep, the journal is damaged, the data changed, or the MLflow run was deleted.
+    another process drives the sweep, the journal is damaged, the data changed, or the MLflow run was deleted; and,
+    unless `trust`, where the journal names code that neither the shipped configs nor those of `config_dir` name.
     """
     folder, changes = _find(names, overrides, config_dir)
     path = folder / journal.FILE
@@ -58,6 +61,9 @@ def resume(
         if not isinstance(opening, SweepStarted) or "data" not in opening.provenance:
             raise journal.damaged(path, 1, "it has no provenance of the data")
         config = _changed(events, changes, config_dir)
+        if not trust:
+            given = {override.partition("=")[2] for override in overrides}
+            expect_trusted(f"the journal of {folder.name}", config.plain(), trusted_by(None, config_dir) | given)
         if _is_finished(events, config):
             _say_finished(events, config, folder, watcher)
             return None

@@ -11,6 +11,7 @@ import pandas as pd
 
 from cnnsweep.config.objective import METRICS, Objective
 from cnnsweep.config.schema import Config
+from cnnsweep.config.trust import Trusted, expect_trusted
 from cnnsweep.errors import UserError
 from cnnsweep.search_space.problem import Problem
 from cnnsweep.tracking.frames import read_results
@@ -34,10 +35,11 @@ class StoredTrial:
     name: str
 
 
-def find_trial(run_id: str, config: Config, overrides: Sequence[str] = ()) -> StoredTrial:
+def find_trial(run_id: str, config: Config, overrides: Sequence[str], trusted: Trusted) -> StoredTrial:
     """Find a trial's run in the store that a config names, with the overrides of this config put into the trial's own.
 
-    Raises UserError where there is no such run, it is no trial, or its config is gone.
+    Raises UserError where there is no such run, it is no trial, its config is gone, or it names code that is not
+    trusted.
     """
     from mlflow.exceptions import MlflowException
 
@@ -54,7 +56,9 @@ def find_trial(run_id: str, config: Config, overrides: Sequence[str] = ()) -> St
     if not stored:
         raise UserError(f"run '{run_id}' has no config.yaml among its artifacts ({run.info.artifact_uri})")
     seed, sweep, name = int(tags["cnnsweep.seed"]), tags.get("cnnsweep.sweep", ""), run.info.run_name or run_id
-    return StoredTrial(run_id, uri, _merge(stored, config, overrides), seed, dict(run.data.params), sweep, name)
+    merged = _merge(stored, config, overrides)
+    expect_trusted(f"the config of run '{run_id}'", merged, trusted)
+    return StoredTrial(run_id, uri, Config.from_plain(merged), seed, dict(run.data.params), sweep, name)
 
 
 def read_earlier(config: Config, problem: Problem, objective: Objective) -> tuple[list[dict[str, Any]], str]:
@@ -90,12 +94,12 @@ def read_earlier(config: Config, problem: Problem, objective: Objective) -> tupl
     return found, f"learning from {results.sweep.id}: {counts}"
 
 
-def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) -> Config:
-    """The stored description of a network in a config of today; the keys of the overrides are today's too.
+def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+    """The stored description of a network in a plain config of today; the keys of the overrides are today's too.
 
     >>> from cnnsweep.config.compose import compose
     >>> merged = _merge({"seed": 1, "name": "old"}, compose(["seed=2"]), ["seed=2"])
-    >>> merged.seed, merged.name
+    >>> merged["seed"], merged["name"]
     (2, 'old')
     """
     today = config.plain()
@@ -108,7 +112,7 @@ def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) 
                 source, target[part] = source[part], dict(target[part])
                 target = target[part]
             target[last] = source[last]
-    return Config.from_plain(merged)
+    return merged
 
 
 def _usable(
