@@ -75,7 +75,9 @@ def run(typed: Sequence[str], overrides: tuple[str, ...], config_dir: str | None
     if cfg:
         from omegaconf import OmegaConf
 
-        click.echo(OmegaConf.to_yaml(config.plain()), nl=False)
+        from cnnsweep.tracking.credentials import redact
+
+        click.echo(OmegaConf.to_yaml(redact(config.plain())), nl=False)
         return 0
     from cnnsweep.sweep import session
     from cnnsweep.terminal.screen import Screen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -156,6 +157,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def contents(folder: Path) -> dict[str, tuple[int, str]]:
+    """Times and contents of all files below a folder; empty where there is none."""
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(p): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in found}
+
+
 def listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
@@ -175,6 +182,7 @@ class Server:
             "MLFLOW_BACKEND_STORE_URI": store or f"sqlite:///{folder}/server.db",
             "MLFLOW_ARTIFACTS_DESTINATION": str(self.served),
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
         self._options = [*options, "--host=127.0.0.1", f"--port={self.port}", f"--workers={workers}"]
         self._process: subprocess.Popen[bytes] | None = None

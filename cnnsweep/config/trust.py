@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ _HOOKS = tuple(ModelConfig.model_fields.keys() - {"target"})
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def trusted_by(config: Config | None = None, config_dir: str | Path | None = None) -> frozenset[str]:
-    """Return what is named by the shipped configs, those of a folder (default: ./conf), and a config of today."""
-    found = {name for _, name in _named(config.plain())} if config else set()
+def trusted_by(
+    config: Config | None = None, config_dir: str | Path | None = None, overrides: Sequence[str] = ()
+) -> frozenset[str]:
+    """Return what is named by the shipped configs, those of a folder (default: ./conf), and what is given today."""
+    found = {override.partition("=")[2] for override in overrides}
+    found |= {name for _, name in _named(config.plain())} if config else set()
     for folder in (shipped(), Path.cwd() / "conf" if config_dir is None else Path(config_dir)):
         for file in folder.rglob("*.yaml"):
             found |= {name for _, name in _named(_read(file))}

@@ -22,7 +22,7 @@ from cnnsweep.executors.base import run_all
 from cnnsweep.export.model_card import ModelCard, spread
 from cnnsweep.sweep.catalog import new_id
 from cnnsweep.sweep.session import log_to, make_executor
-from cnnsweep.tracking.credentials import redact
+from cnnsweep.tracking.credentials import redact, shown
 from cnnsweep.tracking.frames import Results, read_results
 from cnnsweep.tracking.reader import open_reader
 from cnnsweep.tracking.run_writer import SingleRun
@@ -55,7 +55,7 @@ class Exported:
             f"model: {self.folder / 'model.keras'}\n"
             f"card:  {self.folder / 'README.md'}\n"
             f"MLflow registry: {name}, version {self.version}, alias {ALIAS}; run {self.run}\n"
-            f"serve: MLFLOW_TRACKING_URI={redact(card.stored.uri)} mlflow models serve -m models:/{name}@{ALIAS} "
+            f"serve: MLFLOW_TRACKING_URI={shown(card.stored.uri)} mlflow models serve -m models:/{name}@{ALIAS} "
             "--env-manager local"
         )
 

@@ -26,7 +26,7 @@ from cnnsweep.sweep import loop
 from cnnsweep.sweep.limits import FULL_DISK, is_full_disk
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.training import checkpoint
-from cnnsweep.training.evaluate import FinalSpec, draw_gallery, evaluate_best
+from cnnsweep.training.evaluate import GALLERY, FinalSpec, draw_gallery, evaluate_best
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec, trial_seed
 
 ENDED: tuple[Status, ...] = ("completed", "pruned", "failed")
@@ -124,7 +124,7 @@ def test(sweep: Sweep, best: TrialState, epoch: int | None) -> None:
     while (message := sweep.wait()) is None:
         pass
     if message.kind == "result":
-        sweep.record(BestTested(trial=best.number, epoch=epoch, folder=str(output), **message.value))
+        sweep.record(BestTested(trial=best.number, epoch=epoch, folder=output.name, **message.value))
     elif is_full_disk(str(message.value), sweep.folder):
         sweep.interrupt(f"{FULL_DISK} ({message.value})")
     else:
@@ -136,7 +136,8 @@ def draw(sweep: Sweep, best: Sequence[TrialState]) -> None:
     tasks = [(draw_gallery, FinalSpec(_spec(sweep, trial))) for trial in best]
     for trial, message in zip(best, run_all(sweep.executor, tasks, wait=sweep.wait), strict=True):
         if message.kind == "result":
-            sweep.record(GalleryDrawn(trial=trial.number, folder=message.value))
+            folder = (sweep.trial_folder(trial.number) / GALLERY).relative_to(sweep.folder)
+            sweep.record(GalleryDrawn(trial=trial.number, folder=folder.as_posix()))
         else:
             _log.warning("no pictures of trial %d: %s", trial.number, message.value)
 

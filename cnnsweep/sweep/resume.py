@@ -29,7 +29,8 @@ from cnnsweep.journal.state import SweepState, replay
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import catalog, session
 from cnnsweep.sweep.limits import spent
-from cnnsweep.tracking.credentials import redact
+from cnnsweep.tracking.credentials import redact, shown
+from cnnsweep.tracking.locations import with_store_at
 from cnnsweep.tracking.store import connect, open_store
 from cnnsweep.tracking.tracker import Tracker, read_progress
 
@@ -47,8 +48,8 @@ def resume(
     """Go on with a sweep, the last unfinished one where none is named; None where it is finished, which is shown.
 
     Raises UserError before any training: where there is no such sweep, an override is not one that may be changed,
-    another process drives the sweep, the journal is damaged, the data changed, or the MLflow run was deleted; and,
-    unless `trust`, where the journal names code that neither the shipped configs nor those of `config_dir` name.
+    another process drives the sweep, the journal is damaged or, without `trust`, names code that no config of today
+    names, the data changed, or the MLflow run was deleted.
     """
     folder, changes = _find(names, overrides, config_dir)
     path = folder / journal.FILE
@@ -57,13 +58,9 @@ def resume(
         if mended := journal.mend(path):
             watcher.say(mended)
         events = journal.read(path)
-        opening = events[0]
-        if not isinstance(opening, SweepStarted) or "data" not in opening.provenance:
-            raise journal.damaged(path, 1, "it has no provenance of the data")
-        config = _changed(events, changes, config_dir)
+        opening, config = _opening(events, path), _changed(events, changes, config_dir)
         if not trust:
-            given = {override.partition("=")[2] for override in overrides}
-            expect_trusted(f"the journal of {folder.name}", config.plain(), trusted_by(None, config_dir) | given)
+            expect_trusted(f"the journal of {folder.name}", config.plain(), trusted_by(None, config_dir, overrides))
         if _is_finished(events, config):
             _say_finished(events, config, folder, watcher)
             return None
@@ -76,9 +73,9 @@ def resume(
         parts.search.max_trials = config.budget.trials
         config = redact(config)
         watcher.say(f"resuming {folder.name}: {_progress(state, pending)}")
+        parts = replace(parts, problem=replace(parts.problem, config=config))
         budget, executor = config.budget.plain(), config.executor.plain()
         resumed = SweepResumed(budget=budget, executor=executor, **session.driver(command))
-        parts = replace(parts, problem=replace(parts.problem, config=config))
         return session.conduct(parts, state, pending, watcher, stack, resumed, events)
 
 
@@ -99,6 +96,13 @@ def _find(names: Sequence[str], overrides: Sequence[str], config_dir: str | None
     larger = any(o.startswith("budget") for o in overrides)
     folder = catalog.find(root, names[0]) if names else catalog.last_unfinished(root, larger)
     return folder, [*(o for o in overrides if o not in where), f"tracking.dir={directory}"]
+
+
+def _opening(events: Sequence[Event], path: Path) -> SweepStarted:
+    opening = events[0]
+    if not isinstance(opening, SweepStarted) or "data" not in opening.provenance:
+        raise journal.damaged(path, 1, "it has no provenance of the data")
+    return opening
 
 
 def rebuild(search: Oracle, state: SweepState, events: Sequence[Event], path: Path) -> dict[int, bool]:
@@ -161,8 +165,10 @@ def _changed(events: Sequence[Event], changes: Sequence[str], config_dir: str | 
             config[group] = _override(config[group], ours)
     for change in changes:
         name, _, value = change.partition("=")
-        if name in ("tracking.dir", "tracking.uri"):
-            config["tracking"][name[9:]] = value
+        if name == "tracking.dir":
+            config = with_store_at(config, value)
+        elif name == "tracking.uri":
+            config["tracking"]["uri"] = value
     return Config.from_plain(config)
 
 
@@ -230,12 +236,12 @@ def _check_runs(config: Config, folder: Path, watcher: session.Watcher) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        watcher.say(f"the MLflow store {redact(uri)} does not know this sweep's run: everything is sent again")
+        watcher.say(f"the MLflow store {shown(uri)} does not know this sweep's run: everything is sent again")
         return
     if parent is not None and parent.info.lifecycle_stage == "deleted":
         raise UserError(
             f"the MLflow run of {folder.name} ({runs[None]}) was deleted: restore it "
-            f"(mlflow runs restore --run-id {runs[None]}, with MLFLOW_TRACKING_URI={redact(uri)}) and resume again"
+            f"(mlflow runs restore --run-id {runs[None]}, with MLFLOW_TRACKING_URI={shown(uri)}) and resume again"
         )
     wanted = f"tags.`cnnsweep.sweep` = '{folder.name}'"
     if parent and (gone := client.search_runs([parent.info.experiment_id], wanted, ViewType.DELETED_ONLY)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -192,7 +193,7 @@ def print_outcome(outcome: Outcome, report: Path | None, console: Console) -> No
         console.print()
         _print_best(state, ranked[0], console)
     if state.final:
-        _print_test(state.final, console)
+        _print_test(state.final, outcome.folder, console)
     console.print()
     if outcome.trouble:
         console.print(outcome.trouble, style="yellow", soft_wrap=True)
@@ -226,7 +227,7 @@ def _print_best(state: SweepState, best: TrialState, console: Console) -> None:
         console.print(f"  {key}: {plain(value)}", soft_wrap=True)
 
 
-def _print_test(final: BestTested, console: Console) -> None:
+def _print_test(final: BestTested, folder: Path, console: Console) -> None:
     accuracy = final.metrics["test_accuracy"]
     low, high = wilson(accuracy, final.images)
     console.print()
@@ -236,13 +237,13 @@ def _print_test(final: BestTested, console: Console) -> None:
         "evaluated once, by this network)",
         soft_wrap=True,
     )
-    console.print(f"model: {final.folder}/model.keras", soft_wrap=True)
+    console.print(f"model: {folder / final.folder}/model.keras", soft_wrap=True)
 
 
 def _print_commands(outcome: Outcome, report: Path | None, console: Console) -> None:
     tracking = outcome.config.tracking
     folder = "" if tracking.dir == "mlruns" else f" tracking.dir={tracking.dir}"
-    store = f" tracking=server tracking.uri={outcome.uri}" if tracking.uri else folder
+    store = f" tracking=server {shlex.quote(f'tracking.uri={outcome.uri}')}" if tracking.uri else folder
     resume = f"{program()} resume {outcome.id}{folder}"
     if outcome.waiting:
         console.print(f"send the rest to MLflow:  {resume}", soft_wrap=True)

@@ -14,7 +14,9 @@ from cnnsweep.config.schema import Config
 from cnnsweep.config.trust import Trusted, expect_trusted
 from cnnsweep.errors import UserError
 from cnnsweep.search_space.problem import Problem
+from cnnsweep.tracking.credentials import shown
 from cnnsweep.tracking.frames import read_results
+from cnnsweep.tracking.locations import with_store_at
 from cnnsweep.tracking.reader import open_reader, read_yaml
 from cnnsweep.tracking.store import connect, find_store
 
@@ -47,7 +49,7 @@ def find_trial(run_id: str, config: Config, overrides: Sequence[str], trusted: T
     try:
         run = connect(uri).get_run(run_id)
     except MlflowException as error:
-        raise UserError(f"there is no run '{run_id}' in the MLflow store {uri}") from error
+        raise UserError(f"there is no run '{run_id}' in the MLflow store {shown(uri)}") from error
     tags = run.data.tags
     if tags.get("cnnsweep.kind") not in ("trial", "train"):
         kind = tags.get("cnnsweep.kind", "no cnnsweep run")
@@ -103,6 +105,8 @@ def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) 
     (2, 'old')
     """
     today = config.plain()
+    if {"tracking", "data", "model"} <= stored.keys():
+        stored = with_store_at(stored, config.tracking.dir)
     merged = {**today, "space": {}, **{key: stored[key] for key in KEPT if key in stored}}
     for override in overrides:
         *path, last = override.lstrip("+").partition("=")[0].split(".")

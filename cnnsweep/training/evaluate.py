@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LABELS = "labels.json"
 """Beside model.keras: the classes' names, the shape of an image, and the factor by which its values become 0..1."""
+GALLERY = "artifacts/gallery"
+"""The pictures of a trial's network, in its folder."""
 MISTAKES, CLASSES, BLOCKS = 18, 10, 5
 """At most so many are shown."""
 
@@ -137,7 +139,7 @@ def draw_gallery(spec: FinalSpec) -> Generator[None, bool, str]:
     Data that are no pictures (cached features, say) have the confusion matrix only.
     """
     model, data = _restore(spec.trial, checkpoint.BEST)
-    folder = spec.trial.folder / "artifacts" / "gallery"
+    folder = spec.trial.folder / GALLERY
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in _figures(data, model):
         figure.savefig(folder / f"{name}.png", format="png", pil_kwargs={"compress_level": 3})
