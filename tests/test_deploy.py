@@ -61,6 +61,11 @@ class TestCompose:
         assert example["POSTGRES_PASSWORD"] == ""
         assert "/deploy/.env" in (ROOT / ".gitignore").read_text().split()
 
+    def test_the_example_s_hosts_are_its_origins(self) -> None:
+        example = (DEPLOY / "env.example").read_text()
+        values = dict(re.findall(r"^MLFLOW_ALLOWED_(\w+)=(.*)", example, re.MULTILINE))
+        assert values["ORIGINS"].split(",") == [f"http://{host}" for host in values["HOSTS"].split(",")]
+
     def test_volumes_that_are_used_are_declared(self) -> None:
         used = {mount.split(":")[0] for service in self.services.values() for mount in service["volumes"]}
         assert used == set(self.compose_file["volumes"])
