@@ -35,6 +35,8 @@ class TrialSpec:
     """Epochs done already; above 0 the trial goes on from the checkpoint in its folder."""
     since: int = 0
     """Epochs that were done when the search asked for this; it gets at least one more, despite patience."""
+    seconds: float = 0.0
+    """Of the epochs done already, for `executor.trial_minutes`."""
     builder: str | None = None
     """Builds what is trained on `data` in place of the model's own `_target_`: only its last part, say."""
     frozen_parameters: int = 0

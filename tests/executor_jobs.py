@@ -13,6 +13,8 @@ from typing import Any
 
 from cnnsweep.executors.base import Event, Executor, Job
 
+_kept: list[bytearray] = []
+
 
 def count(upto: int) -> Generator[int, bool, str]:
     for number in range(1, upto + 1):
@@ -46,6 +48,28 @@ def die_leaving_a_child(_: Any) -> Generator[None, bool, None]:
         time.sleep(20)
         os._exit(0)
     signal.raise_signal(signal.SIGKILL)
+    yield
+
+
+def keep(size: int) -> Generator[None, bool, int]:
+    """Memory that the process does not give back."""
+    _kept.append(bytearray(os.urandom(1024)) * (size // 1024))
+    return os.getpid()
+    yield
+
+
+def change_keras(_: Any) -> Generator[None, bool, tuple[Any, ...]]:
+    """Changes Keras' global settings as keras.json can, or a job; returns those that were there."""
+    from keras import config
+
+    found = config.image_data_format(), config.floatx(), config.epsilon(), config.dtype_policy().name
+    found = (*found, config.max_steps_per_epoch())
+    config.set_image_data_format("channels_first")
+    config.set_floatx("float16")
+    config.set_epsilon(0.1)
+    config.set_dtype_policy("mixed_float16")
+    config.set_max_steps_per_epoch(1)
+    return found
     yield
 
 

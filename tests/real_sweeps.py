@@ -25,7 +25,9 @@ from cnnsweep.journal.state import SweepState, TrialState, replay
 from cnnsweep.sweep import catalog
 from cnnsweep.tracking.run_updates import MLFLOW_STATUS, text
 
-TINY = ("+sweep=smoke", "data.limit=200", "executor=cpu", "executor.workers=1")
+FAST = ("tracking.gallery=0", "tracking.report=false")
+"""Without what costs more than the training of such small sweeps, and is tested elsewhere."""
+TINY = ("+sweep=smoke", "data.limit=200", "executor=cpu", "executor.workers=1", *FAST)
 PATIENCE = 240
 
 
@@ -182,7 +184,7 @@ class Server:
             "MLFLOW_BACKEND_STORE_URI": store or f"sqlite:///{folder}/server.db",
             "MLFLOW_ARTIFACTS_DESTINATION": str(self.served),
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nine more processes
         }
         self._options = [*options, "--host=127.0.0.1", f"--port={self.port}", f"--workers={workers}"]
         self._process: subprocess.Popen[bytes] | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal
 
 Steps = Generator[Any, bool, Any]
@@ -34,8 +33,10 @@ class ExecutorGoneError(RuntimeError):
 class Executor(ABC):
     """Workers that run one job each at a time. A job's last event, "result" or "lost", frees its worker."""
 
-    notes: Mapping[str, str] = MappingProxyType({})
-    """A line for each worker whose trial has not started yet, about what it waits for."""
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """A line for each worker whose job has not started yet, about what it waits for."""
+        return {}
 
     @property
     @abstractmethod

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.metadata
 import importlib.util
 import logging
 import os
+import pkgutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +17,12 @@ from pathlib import Path
 import pynvml
 
 from cnnsweep.errors import UserError
+
+NO_CUDA = {
+    "tensorflow": "this TensorFlow has no CUDA libraries: install cnnsweep[gpu] to train on the GPU",
+    "jax": 'this JAX has no CUDA plugin: pip install "jax[cuda12]" to train on the GPU',
+    "torch": "this PyTorch is built without CUDA: install it as https://pytorch.org says to train on the GPU",
+}
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,8 @@ def chosen_gpus(device: str, count: int | None, backend: str) -> list[Gpu]:
     if len(gpus) < (count or int(device == "gpu")):
         asked = f"executor.device={device}" if count is None else f"executor.gpus={count}"
         raise UserError(f"{asked}, but {_describe(gpus)}. executor=cpu trains on the cores.")
-    if gpus and backend == "tensorflow" and not _tensorflow_can_use_cuda():
-        message = "this TensorFlow has no CUDA libraries: install cnnsweep[gpu] to train on the GPU"
+    if gpus and not _can_use_cuda(backend):
+        message = NO_CUDA[backend]
         if device == "gpu" or count:
             raise UserError(f"{gpus[0].name} is there, but {message}")
         logging.getLogger("cnnsweep").warning("%s is not used: %s", gpus[0].name, message)
@@ -120,11 +128,23 @@ def _describe(gpus: Sequence[Gpu]) -> str:
     return f"{count} visible{within}: {names}" if gpus else f"no GPU is visible{within}"
 
 
-def _tensorflow_can_use_cuda() -> bool:
-    """Found without importing TensorFlow: its CUDA builds need cuDNN, from pip or from the system."""
-    with contextlib.suppress(ModuleNotFoundError):
-        if importlib.util.find_spec("nvidia.cudnn"):
-            return True
+def _can_use_cuda(backend: str) -> bool:
+    """Whether the installed framework is built for GPUs; found without importing it."""
+    if backend == "jax":  # it finds its CUDA plugin by an entry point, or in the package jax_plugins
+        names = {point.name for point in importlib.metadata.entry_points(group="jax_plugins")}
+        names |= {module.name for module in pkgutil.iter_modules(_folders("jax_plugins"))}
+        return any("cuda" in name for name in names)
+    if backend == "torch":
+        return any(any(Path(folder, "lib").glob("*torch_cuda.*")) for folder in _folders("torch"))
+    if _folders("nvidia.cudnn"):  # TensorFlow needs cuDNN, from pip or from the system
+        return True
     with contextlib.suppress(OSError):
         return bool(ctypes.CDLL("libcudnn.so.9"))
     return False
+
+
+def _folders(package: str) -> Sequence[str]:
+    with contextlib.suppress(ModuleNotFoundError):  # the package that it is part of
+        if spec := importlib.util.find_spec(package):
+            return [*(spec.submodule_search_locations or ())]
+    return ()

@@ -17,6 +17,7 @@ from cnnsweep.config.validation import Int
 from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Event, Executor, Job, Steps, answer_once
 from cnnsweep.executors.worker import in_one_line
+from cnnsweep.training import keras_settings
 
 WORKER = "inline"
 
@@ -67,6 +68,8 @@ class InlineExecutor(Executor):
         try:
             with _stderr_to(self._log):
                 self._limit_threads()
+                if self._answer is None:
+                    keras_settings.use_defaults()
                 report = next(steps) if self._answer is None else steps.send(self._answer)
         except StopIteration as end:
             return Event(WORKER, "result", end.value)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
-import multiprocessing
 import os
-import queue
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from multiprocessing import connection, spawn
-from multiprocessing.process import BaseProcess
+from collections.abc import Sequence
+from multiprocessing import connection
 from pathlib import Path
 from typing import Literal
 
@@ -24,11 +19,10 @@ from cnnsweep.config.schema import ExecutorConfig
 from cnnsweep.config.validation import Int
 from cnnsweep.executors.base import Event, Executor, Job, answer_once
 from cnnsweep.executors.devices import chosen_gpus, cores
-from cnnsweep.executors.worker import Setup, ensure_fork_server, exit_reason, kernel_kills, work
+from cnnsweep.executors.launcher import Launcher, WorkerProcess
+from cnnsweep.executors.worker import Setup
 
 _STARTING = 0.2  # seconds between looks at workers that have no process to wait for yet
-_NAME = "cnnsweep-worker"
-_server_backend: str | None = None
 
 
 class ProcessConfig(ExecutorConfig):
@@ -155,7 +149,7 @@ class ProcessExecutor(Executor):
                 return
             process.busy = False
             process.jobs += 1
-            if kind == "lost" or process.jobs >= self._trials_per_worker:
+            if kind == "lost" or process.jobs >= self._trials_per_worker or process.has_grown():
                 self._replace(worker)
             self._events.append(Event(worker, kind, value))
 
@@ -164,131 +158,6 @@ class ProcessExecutor(Executor):
         old.pipe.close()  # tells an idle worker to end
         self._processes[worker] = new = self._launcher.launch(old.setup, replaced=old)
         return new
-
-
-class WorkerProcess:
-    """A process that may still be starting. Messages sent into its pipe before then wait there."""
-
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-        self.pipe, self.theirs = connection.Pipe()
-        self.process: BaseProcess | None = None
-        self.busy, self.jobs = False, 0
-        self.reason: str | None = None
-        """Why it was killed or could not start: reported in place of the signal."""
-        self._killed = False
-        self._lock = threading.Lock()
-        self._kills = kernel_kills()
-
-    def started(self, process: BaseProcess) -> None:
-        with self._lock:
-            self.process = process
-            if self._killed:
-                process.kill()
-
-    def kill(self, reason: str) -> None:
-        """Kill the process now, or as soon as it has started."""
-        with self._lock:
-            self._killed, self.reason = True, reason
-            if self.process is not None:
-                self.process.kill()
-
-    def dead(self) -> bool:
-        with self._lock:
-            return self.reason is not None or (self.process is not None and not self.process.is_alive())
-
-    def answer(self, keep_on: bool) -> None:
-        with contextlib.suppress(OSError):  # it died meanwhile: `wait` reports that
-            self.pipe.send(keep_on)
-
-    def end(self, grace: float = 5.0) -> str:
-        """Wait for the process to end, kill it where it does not, and return why it ended."""
-        self.pipe.close()
-        with self._lock:
-            process, self.process = self.process, None
-            self._killed = True
-            if process is None:
-                return self.reason or "its worker process did not start"
-            process.join(max(0.0, grace))
-            if process.is_alive():
-                process.kill()
-                process.join()
-            code = process.exitcode
-            process.close()
-        return self.reason or exit_reason(code, kernel_kills() > self._kills)
-
-
-class Launcher:
-    """Starts workers, one after another, on a thread: the first must wait for the fork server's imports."""
-
-    def __init__(self, backend: str, log: str, modules: Sequence[str]) -> None:
-        """`modules` are imported before workers are forked, so they must not start threads or devices."""
-        global _server_backend
-        # One fork server a driver: workers of a second backend are started from scratch.
-        self.forks = _server_backend in (None, backend) and "forkserver" in multiprocessing.get_all_start_methods()
-        self._ensure_server = functools.partial(ensure_fork_server, backend, log, modules)
-        if self.forks:
-            _server_backend = backend
-            self._ensure_server()
-        self._queue: queue.SimpleQueue[tuple[WorkerProcess, WorkerProcess | None] | None] = queue.SimpleQueue()
-        self._closed = False
-        self._thread = threading.Thread(target=self._serve, name="cnnsweep-launcher", daemon=True)
-        self._thread.start()
-
-    def launch(self, setup: Setup, replaced: WorkerProcess | None = None) -> WorkerProcess:
-        """Return a process at once, to be started; `replaced` is ended, first where both would share a GPU."""
-        new = WorkerProcess(setup)
-        self._queue.put((new, replaced))
-        return new
-
-    def close(self) -> None:
-        """Start no further process. One that is just starting is killed as soon as it has."""
-        self._closed = True
-        self._queue.put(None)
-        self._thread.join(0.5)  # longer only while the fork server still imports: that need not be waited for
-
-    def _serve(self) -> None:
-        while (task := self._queue.get()) is not None:
-            new, replaced = task
-            if replaced is not None and replaced.setup.gpu:
-                replaced.end()
-            self._start(new)
-            if replaced is not None:
-                replaced.end()
-            if self._closed:
-                new.end(0)
-
-    def _start(self, new: WorkerProcess) -> None:
-        context = multiprocessing.get_context("forkserver") if self.forks else multiprocessing.get_context("spawn")
-        try:
-            if self._closed:
-                return
-            if self.forks:
-                self._ensure_server()
-            process = context.Process(target=work, args=(new.theirs, new.setup), name=_NAME)
-            with _without_main_module():
-                process.start()
-            new.started(process)
-        except Exception as error:
-            new.reason = f"no worker process could be started: {type(error).__name__}: {error}"
-        finally:
-            new.theirs.close()
-
-
-@contextlib.contextmanager
-def _without_main_module() -> Iterator[None]:
-    """Keep workers from importing the driver's main module: a script without a main guard would start them again."""
-    prepare = spawn.get_preparation_data
-
-    def without_main(name: str) -> dict[str, object]:
-        main = ("init_main_from_name", "init_main_from_path") if name == _NAME else ()
-        return {key: value for key, value in prepare(name).items() if key not in main}
-
-    spawn.get_preparation_data = without_main
-    try:
-        yield
-    finally:
-        spawn.get_preparation_data = prepare
 
 
 def _gpu_workers(visible: Sequence[str], per_gpu: int) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from cnnsweep.executors.base import Event, Executor, Job
@@ -29,11 +29,15 @@ class SharedWorkExecutor(Executor):
 
     def __init__(self, executor: Executor, prepare: Prepare, say: Callable[[str], None] = lambda _: None) -> None:
         self.say = say
-        self.notes: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
         self._executor, self._prepare = executor, prepare
         self._trials: dict[str, _WaitingTrial] = {}  # by worker
         self._keys: dict[str, str] = {}  # of the work that each worker does
         self._events: deque[Event] = deque()
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        return {**self._executor.notes, **self._notes}
 
     @property
     def workers(self) -> Sequence[str]:
@@ -46,7 +50,7 @@ class SharedWorkExecutor(Executor):
             self._executor.submit(worker, job, ready)
             return
         self._trials[worker] = _WaitingTrial(job, argument, ready.key)
-        self.notes[worker] = "waits for features"
+        self._notes[worker] = "waits for features"
         if ready.key not in self._keys.values():
             self._keys[worker] = ready.key
             self._executor.submit(worker, ready.job, ready.argument)
@@ -88,7 +92,7 @@ class SharedWorkExecutor(Executor):
     def _handle(self, event: Event) -> None:
         worker = event.worker
         if event.kind == "report":
-            self.notes[worker] = str(event.value)
+            self._notes[worker] = str(event.value)
             event.answer(True)
             return
         if event.kind == "lost":
@@ -100,7 +104,7 @@ class SharedWorkExecutor(Executor):
 
     def _lose(self, worker: str, reason: str) -> None:
         del self._trials[worker]
-        self.notes.pop(worker, None)
+        self._notes.pop(worker, None)
         self._events.append(Event(worker, "lost", reason))
 
     def _release(self, worker: str) -> None:
@@ -108,7 +112,7 @@ class SharedWorkExecutor(Executor):
         key = self._keys.pop(worker, None)
         for waiting in self._waiting_for(key):
             trial = self._trials.pop(waiting)
-            self.notes.pop(waiting, None)
+            self._notes.pop(waiting, None)
             self.submit(waiting, trial.job, trial.argument)
 
     def _waiting_for(self, key: str | None) -> list[str]:

@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from cnnsweep.executors.base import Job
+from cnnsweep.training import keras_settings
 
 _SET_PARENT_DEATH_SIGNAL = 1
 _OUT_OF_MEMORY = ("OOM", "out of memory", "RESOURCE_EXHAUSTED")
@@ -229,6 +230,7 @@ def _sees_gpu(backend: str, framework: ModuleType) -> bool:
 
 def _run(pipe: Connection, job: Job, argument: object) -> tuple[str, object]:
     try:
+        keras_settings.use_defaults()
         steps = job(argument)
         report = next(steps)
         while True:

@@ -13,6 +13,7 @@ import numpy as np
 
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.sweep.session import framework_noise_to
+from cnnsweep.training import keras_settings
 
 if TYPE_CHECKING:
     import keras
@@ -56,6 +57,7 @@ def load(where: Path) -> keras.Model:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
 
+    keras_settings.use_defaults()
     try:
         return keras.models.load_model(path, safe_mode=True, compile=False)
     except Exception as error:

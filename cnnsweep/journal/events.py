@@ -136,6 +136,8 @@ class GalleryDrawn(Event):
     trial: int
     folder: str
     """Of the pictures, below the sweep's."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Why a picture could not be drawn, by its name."""
 
 
 @dataclass(frozen=True, kw_only=True)

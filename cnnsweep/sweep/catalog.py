@@ -64,7 +64,7 @@ def hold(folder: Path) -> Iterator[None]:
     """
     try:
         lock = FileLock(folder / LOCK, timeout=PATIENCE, thread_local=False).acquire()
-    except (Timeout, OSError) as error:
+    except (Timeout, OSError, NotImplementedError) as error:
         raise UserError(
             f"sweep {folder.name} is still running in another process, or its folder cannot be locked ({error}); "
             "stop it there (Ctrl-C) before you resume it here"
@@ -82,7 +82,7 @@ def is_held(folder: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:
+    except (OSError, NotImplementedError):
         return False
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -26,13 +25,12 @@ from cnnsweep.sweep import loop
 from cnnsweep.sweep.limits import FULL_DISK, is_full_disk
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.training import checkpoint
-from cnnsweep.training.evaluate import GALLERY, FinalSpec, draw_gallery, evaluate_best
+from cnnsweep.training.evaluate import FinalSpec, draw_gallery, evaluate_best, gallery_folder
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec, trial_seed
 
 ENDED: tuple[Status, ...] = ("completed", "pruned", "failed")
 SHARE = 10
 """One in so many trials that hold files may have ended since all were looked at."""
-_log = logging.getLogger("cnnsweep.sweep")
 
 
 def finish(sweep: Sweep) -> None:
@@ -132,14 +130,13 @@ def test(sweep: Sweep, best: TrialState, epoch: int | None) -> None:
 
 
 def draw(sweep: Sweep, best: Sequence[TrialState]) -> None:
-    """Draw pictures of the best networks. They are extras: one that fails is logged and skipped."""
-    tasks = [(draw_gallery, FinalSpec(_spec(sweep, trial))) for trial in best]
-    for trial, message in zip(best, run_all(sweep.executor, tasks, wait=sweep.wait), strict=True):
-        if message.kind == "result":
-            folder = (sweep.trial_folder(trial.number) / GALLERY).relative_to(sweep.folder)
-            sweep.record(GalleryDrawn(trial=trial.number, folder=folder.as_posix()))
-        else:
-            _log.warning("no pictures of trial %d: %s", trial.number, message.value)
+    """Draw pictures of the best networks. They are extras: one that fails is said and skipped."""
+    specs = [FinalSpec(_spec(sweep, trial)) for trial in best]
+    tasks = [(draw_gallery, spec) for spec in specs]
+    for spec, message in zip(specs, run_all(sweep.executor, tasks, wait=sweep.wait), strict=True):
+        missing = message.value["missing"] if message.kind == "result" else {"pictures": str(message.value)}
+        folder = gallery_folder(spec.trial).relative_to(sweep.folder).as_posix()
+        sweep.record(GalleryDrawn(trial=spec.trial.number, folder=folder, missing=missing))
 
 
 def _stop(sweep: Sweep, status: Status) -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnsweep.config.schema import Budget, Config, Training
@@ -103,52 +100,3 @@ def is_full_disk(reason: str | None, folder: Path) -> bool:
         return shutil.disk_usage(folder).free < LEAST_FREE
     except OSError:
         return False
-
-
-@dataclass
-class _Clock:
-    began: float
-    last_report: float
-    overdue: bool = False
-
-
-@dataclass
-class Watchdog:
-    """Finds trials that take too long, in all or since their last report. None: no limit."""
-
-    trial_minutes: float | None = None
-    hang_minutes: float | None = None
-    now: Callable[[], float] = time.monotonic
-    _clocks: dict[str, _Clock] = field(default_factory=dict)
-
-    def started(self, worker: str, spent: float) -> None:
-        """A trial that took `spent` seconds before starts on a worker."""
-        now = self.now()
-        self._clocks[worker] = _Clock(now - spent, now)
-
-    def reported(self, worker: str) -> None:
-        """The worker's trial is alive."""
-        self._clocks[worker].last_report = self.now()
-
-    def ended(self, worker: str) -> None:
-        """The worker's trial ended."""
-        self._clocks.pop(worker, None)
-
-    def overdue(self) -> list[tuple[str, str]]:
-        """Workers whose trial is to be ended, each once, with the reason."""
-        found: list[tuple[str, str]] = []
-        if self.trial_minutes or self.hang_minutes:
-            now = self.now()
-            for worker, clock in self._clocks.items():
-                reason = self._reason(clock, now)
-                if reason and not clock.overdue:
-                    clock.overdue = True
-                    found.append((worker, reason))
-        return found
-
-    def _reason(self, clock: _Clock, now: float) -> str | None:
-        if self.trial_minutes and now - clock.began >= 60 * self.trial_minutes:
-            return f"took longer than executor.trial_minutes ({self.trial_minutes:g})"
-        if self.hang_minutes and now - clock.last_report >= 60 * self.hang_minutes:
-            return f"no epoch within executor.hang_minutes ({self.hang_minutes:g})"
-        return None

@@ -31,10 +31,6 @@ def search(sweep: Sweep) -> None:
             message = sweep.wait()
         if message is not None:
             _handle(sweep, message)
-        for worker in sweep.executor.notes:  # shared work has time limits of its own
-            sweep.watchdog.reported(worker)
-        for worker, reason in sweep.watchdog.overdue():
-            sweep.executor.kill(worker, reason)
 
 
 def _fill_workers(sweep: Sweep) -> None:
@@ -76,12 +72,12 @@ def _submit(
         folder=sweep.trial_folder(number), data=sweep.folder / "data",
         epochs=proposal.epochs or total_epochs(config.training),
         initial_epoch=done, since=same.since if same else done,
+        seconds=sum(epoch.get("epoch_seconds", 0.0) for epoch in trial.curve) if trial else 0.0,
     )  # fmt: skip
     sweep.executor.submit(worker, sweep.job, spec)
     sweep.running[worker] = number
     if sweep.forecaster:
         sweep.forecaster.start(number, spec.values)
-    sweep.watchdog.started(worker, trial.seconds if trial else 0.0)
     started = TrialStarted(
         trial=number, title=spec.title, values=spec.values, seed=spec.seed,
         epochs=spec.epochs, proposal=proposal.id, worker=worker, config=config.plain(),
@@ -93,22 +89,20 @@ def _submit(
 def _handle(sweep: Sweep, message: Message) -> None:
     worker, trial = message.worker, sweep.state.trials[sweep.running[message.worker]]
     if message.kind == "report":
-        message.answer(_report(sweep, worker, trial, message.value))
+        message.answer(_report(sweep, trial, message.value))
     elif message.kind == "result":
         end(sweep, worker, message.value)
     else:
         training, reason = sweep.config.with_values(trial.values).training, str(message.value)
         if not sweep.halt and not trial.retried and limits.may_retry(training, reason):
             values = {**trial.values, "training.batch_size": training.batch_size // 2}
-            sweep.watchdog.ended(worker)
             _submit(sweep, worker, Proposal(trial.proposal, values, trial.target), trial, retry=reason)
         else:
             end(sweep, worker, TrialResult(trial.number, "failed", reason))
 
 
-def _report(sweep: Sweep, worker: str, trial: TrialState, report: EpochReport) -> bool:
+def _report(sweep: Sweep, trial: TrialState, report: EpochReport) -> bool:
     """Record an epoch; the answer is whether the trial is to keep on."""
-    sweep.watchdog.reported(worker)
     keep_on = True
     if report.epoch > len(trial.curve):  # else it is repeated, by a trial that had to begin again
         keep_on = sweep.search.report(trial.proposal, report.epoch, report.metrics)
@@ -125,7 +119,6 @@ def _report(sweep: Sweep, worker: str, trial: TrialState, report: EpochReport) -
 def end(sweep: Sweep, worker: str, result: TrialResult) -> None:
     """Record the end of a worker's trial."""
     trial, status, reason = sweep.state.trials[sweep.running.pop(worker)], result.status, result.reason
-    sweep.watchdog.ended(worker)
     if status == "failed" and limits.is_full_disk(reason, sweep.folder):
         sweep.interrupt(f"{limits.FULL_DISK} ({reason})")
         status = "interrupted"

@@ -20,6 +20,7 @@ from cnnsweep.data import loading
 from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Executor, ExecutorGoneError, Job
 from cnnsweep.executors.shared_work import SharedWorkExecutor
+from cnnsweep.executors.time_limits import TimeLimitedExecutor
 from cnnsweep.journal.events import Event, SweepResumed, SweepStarted
 from cnnsweep.journal.journal import FILE, FORMAT, CannotWriteError, Journal
 from cnnsweep.journal.state import SweepState
@@ -27,7 +28,6 @@ from cnnsweep.search.oracle import Oracle
 from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import Problem, make_problem
 from cnnsweep.sweep import catalog, finish, loop
-from cnnsweep.sweep.limits import Watchdog
 from cnnsweep.sweep.sweep import Sweep, interruptible
 from cnnsweep.tracking.credentials import redact, shown
 from cnnsweep.tracking.provenance import gather
@@ -186,7 +186,6 @@ def conduct(
     kept = max(config.tracking.gallery, config.budget.finalists or 1)
     sweep.listeners.append(finish.Cleanup(folder, state, parts.search, kept))
     sweep.forecaster = forecaster
-    sweep.watchdog = Watchdog(config.executor.trial_minutes, config.executor.hang_minutes)
     with watcher.watch(sweep, lambda: tracker.trouble), interruptible(sweep, config.executor.grace_seconds):
         trouble = _run(sweep, opening)
     with contextlib.suppress(OSError):
@@ -225,8 +224,9 @@ def make_executor(config: Config, log: Path) -> SharedWorkExecutor:
     if target.endswith((".ProcessExecutor", ".RayExecutor")):
         settings["preload"] = PRELOAD
     executor = locate("executor._target_", target)(backend=config.backend, log=log, **settings)
+    limited = TimeLimitedExecutor(executor, config.executor.trial_minutes, config.executor.hang_minutes)
     step = config.model.prepare
-    return SharedWorkExecutor(executor, locate("model.prepare", step) if step else lambda spec: spec)
+    return SharedWorkExecutor(limited, locate("model.prepare", step) if step else lambda spec: spec)
 
 
 def _check_networks(config: Config, shape: tuple[int, int, int], executor: Executor) -> None:

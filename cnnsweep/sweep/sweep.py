@@ -22,7 +22,7 @@ from cnnsweep.journal.journal import Log
 from cnnsweep.journal.state import SweepState
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.search_space.problem import Problem
-from cnnsweep.sweep.limits import Watchdog, seconds_left
+from cnnsweep.sweep.limits import seconds_left
 from cnnsweep.training.cost_model import TrialForecaster
 from cnnsweep.training.train import train
 
@@ -50,7 +50,6 @@ class Sweep:
     """Trains a trial."""
     forecaster: TrialForecaster | None = None
     """Predicts how long trials take; without one every proposal is started."""
-    watchdog: Watchdog = field(default_factory=Watchdog)
     now: Callable[[], float] = time.time
     patience: float = 1.0
     """Seconds to wait for a worker at most before the limits are looked at again."""

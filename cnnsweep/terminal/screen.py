@@ -16,7 +16,7 @@ from rich.text import Text
 
 from cnnsweep.config.components import program
 from cnnsweep.formatting import duration, plain
-from cnnsweep.journal.events import BestTested, Event, TrialEnded, TrialStarted
+from cnnsweep.journal.events import BestTested, Event, GalleryDrawn, TrialEnded, TrialStarted
 from cnnsweep.journal.state import SweepState, TrialState
 from cnnsweep.statistics import wilson
 from cnnsweep.sweep.session import Outcome, Watcher
@@ -61,6 +61,9 @@ class Screen(Watcher):
                 self.console.print(
                     f"{event.title} ran out of memory; once more with batch size {batch}", style="yellow"
                 )
+            case GalleryDrawn(missing=dict(missing)):
+                for name, reason in missing.items():
+                    self.console.print(Text(f"trial {event.trial}, no {name}: {reason}", "yellow"), soft_wrap=True)
             case TrialEnded() if self._sweep is not None:
                 trial = self._sweep.state.trials[event.trial]
                 if self._live is None:

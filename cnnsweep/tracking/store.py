@@ -9,11 +9,12 @@ import re
 import tempfile
 import threading
 import urllib.parse
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from cnnsweep.config.schema import Tracking
 from cnnsweep.errors import UserError
@@ -61,7 +62,7 @@ def open_store(tracking: Tracking) -> str:
         raise UserError(f"tracking.dir: {folder} cannot be written ({error.strerror}); set another") from None
     if tracking.uri is None:
         uri = f"sqlite:///{folder / 'mlflow.db'}"
-        with FileLock(folder / ".mlflow.lock", LOCK_SECONDS):  # two processes cannot both create the tables
+        with _alone(folder / ".mlflow.lock"):
             settle(uri, _open_experiment(uri, tracking.experiment, (folder / FOLDER).as_uri()))
         return uri
     uri = without_credentials(tracking.uri)
@@ -72,6 +73,21 @@ def open_store(tracking: Tracking) -> str:
         _open_experiment(uri, tracking.experiment, (folder / FOLDER).as_uri())
         settle(uri)
     return uri
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock: two processes cannot both create the tables. Raises UserError where it cannot be had."""
+    try:
+        lock = FileLock(path, LOCK_SECONDS).acquire()
+    except Timeout:
+        advice = "end the process that holds it, or set another folder"
+        raise UserError(f"tracking.dir: {path} is still locked after {LOCK_SECONDS} s; {advice}") from None
+    except (OSError, NotImplementedError) as error:  # a folder, say, or a file system without locks
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"tracking.dir: {path} cannot be locked ({reason}); remove it, or set another folder") from None
+    with lock:
+        yield
 
 
 def find_store(tracking: Tracking) -> str:
@@ -154,7 +170,7 @@ def _open_experiment(uri: str, name: str, artifacts: str | None = None) -> str:
     from mlflow.exceptions import MlflowException
 
     try:
-        if not is_server(uri) and not uri.startswith("sqlite"):
+        if not is_server(uri):
             _connection(uri).close()  # MLflow itself would try for 100 seconds
         client = connect(uri)
         if client.get_experiment_by_name(name) is None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import re
 import shutil
-from collections.abc import Generator, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -27,8 +30,6 @@ if TYPE_CHECKING:
 
 LABELS = "labels.json"
 """Beside model.keras: the classes' names, the shape of an image, and the factor by which its values become 0..1."""
-GALLERY = "artifacts/gallery"
-"""The pictures of a trial's network, in its folder."""
 MISTAKES, CLASSES, BLOCKS = 18, 10, 5
 """At most so many are shown."""
 
@@ -47,6 +48,13 @@ class Final(TypedDict):
 
     metrics: dict[str, float]
     images: int
+
+
+class Gallery(TypedDict):
+    """The pictures of a network: their folder, and why some are not there, by their names."""
+
+    folder: str
+    missing: dict[str, str]
 
 
 class Refit(TypedDict):
@@ -133,42 +141,69 @@ def write_model(folder: Path, model: keras.Model, data: Dataset) -> None:
     )
 
 
-def draw_gallery(spec: FinalSpec) -> Generator[None, bool, str]:
-    """A job: write the confusion matrix, mistakes, filters and feature maps as PNGs; returns their folder.
+def draw_gallery(spec: FinalSpec) -> Generator[None, bool, Gallery]:
+    """A job: write the confusion matrix, mistakes, filters and feature maps as PNGs, each apart from the others.
 
     Data that are no pictures (cached features, say) have the confusion matrix only.
     """
     model, data = _restore(spec.trial, checkpoint.BEST)
-    folder = spec.trial.folder / GALLERY
+    folder = gallery_folder(spec.trial)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in _figures(data, model):
-        figure.savefig(folder / f"{name}.png", format="png", pil_kwargs={"compress_level": 3})
-    return str(folder)
+    missing: dict[str, str] = {}
+    for name, draw in _figures(data, model, missing):
+        with _noted(missing, name):
+            figure = draw()
+            figure.savefig(folder / f"{name}.png", format="png", pil_kwargs={"compress_level": 3})
+    return {"folder": str(folder), "missing": missing}
     yield
 
 
-def _figures(data: Dataset, model: keras.Model) -> Iterator[tuple[str, Figure]]:
+def gallery_folder(trial: TrialSpec) -> Path:
+    return trial.folder / "artifacts" / "gallery"
+
+
+@contextlib.contextmanager
+def _noted(missing: dict[str, str], name: str) -> Iterator[None]:
+    """Note why a picture could not be drawn; the others are drawn all the same."""
+    try:
+        yield
+    except Exception as error:
+        traceback.print_exc()
+        missing[name] = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+
+
+def _figures(data: Dataset, model: keras.Model, missing: dict[str, str]) -> Iterator[tuple[str, Callable[[], Figure]]]:
     predicted, names = model.predict(data.x_val, batch_size=EVAL_BATCH, verbose=0), data.class_names
-    matrix = np.zeros((data.classes, data.classes), int)
-    np.add.at(matrix, (data.y_val, predicted.argmax(axis=1)), 1)
-    yield "1_confusion_matrix", pictures.confusion_matrix(matrix, names)
+    yield "1_confusion_matrix", lambda: pictures.confusion_matrix(_counts(data, predicted), names)
     if data.x_val.shape[-1] not in (1, 3):
         return
     wrong = np.flatnonzero(predicted.argmax(axis=1) != data.y_val)
     wrong = wrong[np.argsort(-predicted[wrong].max(axis=1), kind="stable")][:MISTAKES]
     if len(wrong):
-        guesses = [f"said {names[predicted[i].argmax()]} ({predicted[i].max():.0%})" for i in wrong]
-        texts = [f"{names[data.y_val[i]]}\n{guess}" for i, guess in zip(wrong, guesses, strict=True)]
-        yield "2_most_confident_mistakes", pictures.mistakes(_images(data, wrong), texts)
+        short = [pictures.shortened(name) for name in names]
+        guesses = [f"said {short[predicted[i].argmax()]} ({predicted[i].max():.0%})" for i in wrong]
+        texts = [f"{short[data.y_val[i]]}\n{guess}" for i, guess in zip(wrong, guesses, strict=True)]
+        yield "2_most_confident_mistakes", lambda: pictures.mistakes(_images(data, wrong), texts)
     kernel = first_kernel(model)
     if kernel is not None:
-        yield "3_first_layer_filters", pictures.filters(kernel)
+        yield "3_first_layer_filters", lambda: pictures.filters(kernel)
     # Of each class the image that the network is most confident of.
     classes = np.unique(data.y_val)[:CLASSES]
     examples = np.array([np.argmax(np.where(data.y_val == label, predicted[:, label], -1.0)) for label in classes])
-    labels = [names[data.y_val[i]] for i in examples]
-    for block, maps in block_outputs(model, data.x_val[examples]).items():
-        yield f"4_feature_maps_{block}", pictures.feature_maps(_images(data, examples), maps, labels)
+    labels = [pictures.shortened(names[data.y_val[i]]) for i in examples]
+    found: dict[str, Array] = {}
+    with _noted(missing, "4_feature_maps"):
+        found = block_outputs(model, data.x_val[examples])
+    for block, maps in found.items():
+        draw = functools.partial(pictures.feature_maps, _images(data, examples), maps, labels)
+        yield f"4_feature_maps_{block}", draw
+
+
+def _counts(data: Dataset, predicted: Array) -> Array:
+    """How often each class (row) was taken for each (column)."""
+    matrix = np.zeros((data.classes, data.classes), int)
+    np.add.at(matrix, (data.y_val, predicted.argmax(axis=1)), 1)
+    return matrix
 
 
 def _images(data: Dataset, chosen: Array) -> Array:

@@ -130,14 +130,23 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-CHANNELS, GAP, FRAME = 12, 1, "#d9dce1"
-"""Feature maps of a layer that are drawn, at most; pixels between them; the frame of a matrix."""
+CHANNELS, FILTERS, CONFUSED, PIXELS, LETTERS = 12, 256, 30, 160, 30
+"""At most so many feature maps of a layer, filters, classes in a matrix, pixels of an image a side, and letters of a
+class's name are drawn."""
+GAP, FRAME = 1, "#d9dce1"
+"""Pixels between images; the colour of a matrix's frame."""
 RIGHT, WRONG = (0.12, 0.44, 0.70), (0.82, 0.29, 0.36)
 
 
 def confusion_matrix(matrix: Array, class_names: Sequence[str]) -> Figure:
-    """Draw counts (rows: true class, columns: predicted); shades are shares of the row, mistakes in red."""
+    """Draw counts (rows: true class, columns: predicted); shades are shares of the row, mistakes in red.
+
+    Of many classes, those with the most mistakes are drawn.
+    """
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    chosen, classes = _most_confused(matrix), len(matrix)
+    matrix, shares = matrix[np.ix_(chosen, chosen)], shares[np.ix_(chosen, chosen)]
+    class_names = [shortened(class_names[i]) for i in chosen]
     diagonal = np.eye(len(matrix), dtype=bool)
     colours = np.ones((*matrix.shape, 3))
     for mask, colour in ((diagonal, RIGHT), (~diagonal, WRONG)):
@@ -157,7 +166,25 @@ def confusion_matrix(matrix: Array, class_names: Sequence[str]) -> Figure:
     axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(class_names)), class_names)
     axes.set(xlabel="predicted", ylabel="true")
+    if len(chosen) < classes:
+        axes.set_title(f"the {len(chosen)} of {classes:,} classes with the most mistakes", fontsize=10, color=INK)
     return figure
+
+
+def _most_confused(matrix: Array) -> Array:
+    """The classes to draw, in their order: those that were most often taken for another, or another for them."""
+    wrong = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * matrix.diagonal()
+    return np.sort(np.argsort(-wrong, kind="stable")[:CONFUSED])
+
+
+def shortened(name: str) -> str:
+    """A class's name as a label: no longer than there is room for, and no formula where it has two dollar signs.
+
+    >>> shortened("$1 or $2, written on the back of an envelope")
+    '\\\\$1 or \\\\$2, written on the back…'
+    """
+    short = name if len(name) <= LETTERS else name[: LETTERS - 1] + "…"
+    return short.replace("$", r"\$")
 
 
 def mistakes(images: Array, texts: Sequence[str]) -> Figure:
@@ -165,7 +192,7 @@ def mistakes(images: Array, texts: Sequence[str]) -> Figure:
     columns = min(6, max(len(images), 1))
     rows = -(-len(images) // columns) or 1
     figure = _figure(columns * 1.55, rows * 1.95)
-    for index, image in enumerate(images):
+    for index, image in enumerate(_reduced(images)):
         axes = figure.add_subplot(rows, columns, index + 1)
         picture = image[..., 0] if image.shape[-1] == 1 else image.clip(0, 1)
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -176,6 +203,7 @@ def mistakes(images: Array, texts: Sequence[str]) -> Figure:
 
 def filters(kernel: Array) -> Figure:
     """Draw a convolution's filters; `kernel`: (height, width, channels, filters). Red is positive, blue negative."""
+    kernel = kernel[..., :FILTERS]
     colour = kernel.shape[2] == 3
     tiles = np.moveaxis(kernel, -1, 0) if colour else kernel.mean(axis=2).transpose(2, 0, 1)
     if colour:
@@ -202,7 +230,7 @@ def feature_maps(images: Array, maps: Array, names: Sequence[str]) -> Figure:
     `images`: (n, height, width, 1 or 3), values 0..1; `maps`: (n, height, width, channels), of one layer.
     """
     channels = np.sort(np.argsort(maps.mean(axis=(0, 1, 2)))[::-1][:CHANNELS])
-    tiles = maps[..., channels].transpose(0, 3, 1, 2)
+    images, tiles = _reduced(images), _reduced(maps[..., channels]).transpose(0, 3, 1, 2)
     spread = tiles.max(axis=(2, 3), keepdims=True) - tiles.min(axis=(2, 3), keepdims=True)
     tiles = (tiles - tiles.min(axis=(2, 3), keepdims=True)) / np.maximum(spread, 1e-9)
     rows = len(images)
@@ -220,6 +248,12 @@ def feature_maps(images: Array, maps: Array, names: Sequence[str]) -> Figure:
     left.set_xticks([])
     right.set_yticks([])
     return figure
+
+
+def _reduced(images: Array) -> Array:
+    """Images (n, height, width, channels) without those pixels that would not be seen."""
+    step = -(-max(images.shape[1:3]) // PIXELS)
+    return images[:, ::step, ::step]
 
 
 def _board(tiles: Array) -> Array:

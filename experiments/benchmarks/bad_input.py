@@ -287,6 +287,9 @@ def cases(folder: Path) -> Iterator[Case]:
         sweep.mkdir(parents=True)
         (sweep / "journal.jsonl").write_text(content)
         yield Case(("resume", name, store), word)
+    for file in (".mlflow.lock", "mlflow.db"):
+        (folder / f"store{file}" / file).mkdir(parents=True)
+        yield Case(("executor=inline", f"tracking.dir={folder}/store{file}"), file)
     for case in data_files(folder):
         yield Case(("executor=inline", store, *case.arguments), case.word)
     for name, (content, word) in CONFIGS.items():

@@ -60,6 +60,14 @@ def test_a_job_without_reports(executor: Executor) -> None:
     assert values(run(executor, jobs.instant, {"a": 1})) == [{"a": 1}]
 
 
+def test_every_job_begins_with_the_default_settings_of_keras(executor: Executor) -> None:
+    defaults = ("channels_last", "float32", 1e-7, "float32", None)
+    try:
+        assert [values(run(executor, jobs.change_keras, None))[0] for _ in range(2)] == [defaults] * 2
+    finally:
+        run(executor, jobs.instant, None)  # the inline executor has changed this process
+
+
 def test_an_exception_costs_the_job_and_not_the_worker(executor: Executor) -> None:
     *_, lost = run(executor, jobs.fail, ValueError("bad luck\nand more"))
     assert (lost.kind, lost.value) == ("lost", "ValueError: bad luck")

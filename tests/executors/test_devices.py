@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import re
 import subprocess
 import sys
 from contextlib import closing
@@ -38,8 +40,12 @@ def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         "nvmlDeviceGetName": lambda index: ("H200", "H200", "T4")[index],
     }.items():
         monkeypatch.setattr(pynvml, name, answer)
-    monkeypatch.setattr(devices, "_tensorflow_can_use_cuda", lambda: True)
+    monkeypatch.setattr(devices, "_can_use_cuda", lambda _: True)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def fail_to_load() -> None:
+    raise OSError("no such library")
 
 
 def fail(code: int) -> None:
@@ -96,12 +102,42 @@ def test_auto_takes_all_that_are_visible() -> None:
 
 
 @pytest.mark.usefixtures("three_gpus")
-def test_a_tensorflow_without_cuda(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(devices, "_tensorflow_can_use_cuda", lambda: False)
-    assert chosen_gpus("auto", None, "tensorflow") == []
-    assert "cnnsweep[gpu]" in caplog.text
-    with pytest.raises(UserError, match=r"cnnsweep\[gpu\]"):
-        chosen_gpus("gpu", None, "tensorflow")
+@pytest.mark.parametrize(
+    ("backend", "advice"),
+    [("tensorflow", "install cnnsweep[gpu]"), ("jax", 'pip install "jax[cuda12]"'), ("torch", "https://pytorch.org")],
+)
+def test_a_framework_without_cuda(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, backend: str, advice: str
+) -> None:
+    monkeypatch.setattr(devices, "_can_use_cuda", lambda _: False)
+    assert chosen_gpus("auto", None, backend) == []
+    assert "H200 is not used: " in caplog.text
+    assert advice in caplog.text
+    for device, count in (("gpu", None), ("auto", 2)):
+        with pytest.raises(UserError, match=f"H200 is there, but .*{re.escape(advice)}"):
+            chosen_gpus(device, count, backend)
+
+
+@pytest.mark.parametrize(
+    ("backend", "files"),
+    [
+        ("jax", "jax_plugins/xla_cuda12/__init__.py"),
+        ("jax", "jax_cuda13_plugin-0.9.dist-info/entry_points.txt"),
+        ("torch", "torch/lib/libtorch_cuda.so"),
+        ("tensorflow", "nvidia/cudnn/__init__.py"),
+    ],
+)
+def test_the_files_of_a_framework_with_cuda(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, files: str
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(devices.ctypes, "CDLL", lambda _: fail_to_load())
+    assert not devices._can_use_cuda(backend)
+    (tmp_path / files).parent.mkdir(parents=True)
+    (tmp_path / files).write_text("[jax_plugins]\nxla_cuda13 = jax_cuda13_plugin\n" if "dist-info" in files else "")
+    (tmp_path / "torch" / "__init__.py").write_text("") if backend == "torch" else None
+    importlib.invalidate_caches()
+    assert devices._can_use_cuda(backend)
 
 
 @pytest.mark.usefixtures("three_gpus")

@@ -22,7 +22,7 @@ from executor_jobs import run, values
 
 from cnnsweep.config.compose import compose
 from cnnsweep.errors import UserError
-from cnnsweep.executors import process
+from cnnsweep.executors import launcher
 from cnnsweep.executors.base import run_all
 from cnnsweep.executors.devices import cores
 from cnnsweep.executors.process import ProcessExecutor
@@ -98,6 +98,13 @@ def test_a_worker_is_replaced_after_its_trials(trials: int, processes: int) -> N
         pids = [values(run(executor, jobs.call, os.getpid))[0] for _ in range(6)]
         assert len(set(pids)) == processes
         assert pids == sorted(pids, key=pids.index)
+
+
+def test_a_worker_is_replaced_once_it_holds_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "GROWTH", 60 * 2**20)
+    with closing(ProcessExecutor(device="cpu", workers=1, trials_per_worker=20)) as executor:
+        pids = [values(run(executor, jobs.keep, 40 * 2**20))[0] for _ in range(5)]
+    assert pids[0] == pids[1] == pids[2] != pids[3] == pids[4]
 
 
 def test_no_worker_starves(workers: ProcessExecutor) -> None:
@@ -215,7 +222,7 @@ def driver(folder: Path, doing: str) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_workers_are_spawned_where_they_cannot_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_server_backend", "another")
+    monkeypatch.setattr(launcher, "_server_backend", "another")
     with closing(ProcessExecutor(device="cpu", workers=1, trials_per_worker=2)) as executor:
         assert values(run(executor, jobs.train, 1))[-1] == values(run(executor, jobs.call, os.getpid))[0]
         assert values(run(executor, jobs.instant, 7)) == [7]

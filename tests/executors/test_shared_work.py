@@ -116,6 +116,15 @@ def test_work_of_another_that_ends_while_a_trial_is_killed_is_no_end_of_that_tri
     assert shared.workers.jobs == {"b": (train, trial_of(2, "y"))}
 
 
+def test_progress_of_other_work_that_comes_while_a_trial_is_killed_is_a_note() -> None:
+    shared, answers = Shared(a="x", b="y"), list[bool]()
+    shared.workers.events.append(Event("b", "report", "half", answers.append))
+    shared.executor.kill("a", "too slow")
+    assert (shared.executor.notes["b"], answers) == ("half", [True])
+    assert shared.executor.wait(0) == Event("a", "lost", "too slow")
+    assert shared.executor.wait(0) is None
+
+
 def test_jobs_other_than_trials_pass_through() -> None:
     (end,) = run(SharedWorkExecutor(InlineExecutor(), lambda _: Step("x", compute, "x")), instant, 3)
     assert end == Event("inline", "result", 3)

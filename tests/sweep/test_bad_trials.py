@@ -12,10 +12,10 @@ from cnnsweep.config.compose import compose
 from cnnsweep.executors.base import Job
 from cnnsweep.executors.worker import exit_reason
 from cnnsweep.sweep import session
-from cnnsweep.sweep.limits import Watchdog, is_full_disk, is_out_of_memory
+from cnnsweep.sweep.limits import is_full_disk, is_out_of_memory
 from cnnsweep.sweep.session import Watcher
 
-SMALL = ("+sweep=smoke", "data.limit=200", "training.epochs=1", "executor=cpu")
+SMALL = ("+sweep=smoke", "data.limit=200", "training.epochs=1", "executor=cpu", *real.FAST)
 
 
 def start(folder: Path, job: Job, *overrides: str) -> session.Outcome:
@@ -62,24 +62,6 @@ def test_out_of_memory_is_answered_once_with_half_the_batch(tmp_path: Path) -> N
     tags = runs(outcome)[1].data.tags
     assert tags["cnnsweep.changed.training.batch_size"] == "32"
     assert "OOM when allocating" in tags["cnnsweep.retry"]
-
-
-def test_the_watchdog_reports_each_overdue_trial_once() -> None:
-    now = 0.0
-    dog = Watchdog(trial_minutes=10, hang_minutes=2, now=lambda: now)
-    dog.started("fresh", 0)
-    dog.started("old", 570)
-    now = 60
-    assert dog.overdue() == [("old", "took longer than executor.trial_minutes (10)")]
-    dog.reported("fresh")
-    now = 179
-    assert dog.overdue() == []
-    now = 180
-    assert dog.overdue() == [("fresh", "no epoch within executor.hang_minutes (2)")]
-    assert dog.overdue() == []
-    dog.ended("fresh")
-    now = 1000
-    assert dog.overdue() == []
 
 
 def test_a_reason_names_memory_and_disks_that_are_full(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import fake_sweeps
 import pytest
 from rich.console import Console
 
-from cnnsweep.journal.events import BestTested
+from cnnsweep.journal.events import BestTested, GalleryDrawn
 from cnnsweep.sweep import loop
 from cnnsweep.sweep.session import Outcome
 from cnnsweep.terminal import make_console
@@ -48,6 +48,13 @@ def test_the_live_view_on_a_terminal(tmp_path: Path) -> None:
     screen, _ = run(tmp_path / "sweep", terminal=True)
     text = shown(screen)
     assert all(word in text for word in ("smoke", "6/6 trials", "val_accuracy", "MLflow does not answer"))
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_picture_that_is_missing_is_said(terminal: bool) -> None:
+    screen = Screen(Console(file=io.StringIO(), force_terminal=terminal, width=140))
+    screen.log(GalleryDrawn(trial=3, folder="gallery", missing={"1_confusion_matrix": "MemoryError: shape [9, 9]"}))
+    assert "trial 3, no 1_confusion_matrix: MemoryError: shape [9, 9]" in shown(screen)
 
 
 def test_error_texts_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

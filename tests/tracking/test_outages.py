@@ -86,7 +86,7 @@ def test_two_sweeps_that_start_in_the_same_second_on_a_store_that_does_not_exist
 
 
 def small(tmp_path: Path, *overrides: str) -> Config:
-    base = ("+sweep=smoke", "data.limit=200", "training.epochs=1", "budget.trials=1", "executor=inline")
+    base = ("+sweep=smoke", "data.limit=200", "training.epochs=1", "budget.trials=1", "executor=inline", *real.FAST)
     return compose([*base, f"tracking.dir={tmp_path / 'mlruns'}", *overrides])
 
 

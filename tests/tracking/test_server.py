@@ -101,6 +101,7 @@ def test_two_sweeps_at_once_while_database_and_server_are_killed(
 ) -> None:
     folders = [tmp_path / "a", tmp_path / "b"]
     overrides = (*real.TINY, "training.epochs=30", "budget.trials=2", "tracking=server", f"tracking.uri={server.uri}")
+    overrides = (*overrides, "tracking.gallery=1", "tracking.report=true")
     sweeps = {folder: real.start(folder, *overrides, f"seed={seed}") for seed, folder in enumerate(folders)}
     for folder, driver in sweeps.items():
         real.wait_for(partial(lambda f: len(real.events(f)) > 4, folder), "an epoch", driver)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from trials import run, spec
 
@@ -57,7 +60,44 @@ def test_confusion_matrix_names_and_counts():
     assert sorted(text.get_text() for text in axes.texts) == ["1", "5", "6"]
 
 
-def test_a_trial_s_gallery(digits, tmp_path):
+@pytest.mark.parametrize("classes", [31, 1000])
+def test_of_many_classes_those_with_the_most_mistakes_are_drawn(classes: int, tmp_path: Path) -> None:
+    matrix = np.diag(np.full(classes, 50))
+    matrix[7, classes - 1] = 20
+    matrix[range(classes - 2), range(1, classes - 1)] += 1
+    figure = pictures.confusion_matrix(matrix, [f"a class with a long name, $n_{n}$" for n in range(classes)])
+    (axes,) = figure.axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(labels) == pictures.CONFUSED
+    assert axes.get_title() == f"the 30 of {classes:,} classes with the most mistakes"
+    assert "20" in [text.get_text() for text in axes.texts]
+    figure.savefig(tmp_path / "matrix.png")
+    with Image.open(tmp_path / "matrix.png") as image:
+        assert max(image.size) < 2000
+
+
+def test_a_class_with_dollar_signs_is_no_formula(tmp_path: Path) -> None:
+    figure = pictures.confusion_matrix(np.eye(2, dtype=int), ["$100 and $^", "under $ 100"])
+    figure.savefig(tmp_path / "matrix.png")
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: pictures.filters(np.ones((3, 3, 1, 5000))),
+        lambda: pictures.mistakes(np.ones((18, 1000, 600, 1)), ["text"] * 18),
+        lambda: pictures.feature_maps(np.ones((2, 800, 800, 3)), np.ones((2, 800, 800, 20)), ["a", "b"]),
+    ],
+    ids=["filters", "mistakes", "feature maps"],
+)
+def test_pictures_of_large_networks_and_images_stay_small(draw: Callable[[], Figure]) -> None:
+    figure = draw()
+    assert max(figure.get_size_inches()) * figure.dpi < 2000
+    drawn = [picture.get_array() for axes in figure.axes for picture in axes.get_images()]
+    assert max(max(array.shape) for array in drawn) < 15 * pictures.PIXELS
+
+
+def test_a_trial_s_gallery(digits, tmp_path, monkeypatch):
     config = compose(["data=digits", "space=none", "model.blocks=2", "training.epochs=1"])
     trial = spec(digits, tmp_path, config=config, epochs=1)
     run(train(trial))
@@ -65,6 +105,13 @@ def test_a_trial_s_gallery(digits, tmp_path):
     names = sorted(path.stem for path in (trial.folder / "artifacts" / "gallery").glob("*.png"))
     assert names == ["1_confusion_matrix", "2_most_confident_mistakes", "3_first_layer_filters",
                      "4_feature_maps_block_1", "4_feature_maps_block_2"]  # fmt: skip
+    shutil.rmtree(trial.folder / "artifacts" / "gallery")
+    monkeypatch.setattr(pictures, "filters", lambda _: np.ones((1 << 50,), "uint8"))
+    _, drawn = run(evaluate.draw_gallery(evaluate.FinalSpec(trial)))
+    names.remove("3_first_layer_filters")
+    assert sorted(path.stem for path in Path(drawn["folder"]).glob("*.png")) == names
+    assert drawn["missing"].keys() == {"3_first_layer_filters"}
+    assert "Unable to allocate 1.00 PiB" in drawn["missing"]["3_first_layer_filters"]
 
 
 @pytest.mark.slow

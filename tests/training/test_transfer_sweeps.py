@@ -49,7 +49,7 @@ def test_inception_v3_is_trained_on_a_folder_with_weights_from_a_file(tmp_path):
     settings = ["+sweep=transfer", f"data.dir={folder}", f"model.weights={tmp_path / 'inception.weights.h5'}"]
     settings += ["model.input_size=75", "data.image_size=80", "training.epochs=6", "budget.trials=3"]
     settings += ["space.model.pooling={values: [average, max]}", f"tracking.dir={tmp_path / 'mlruns'}"]
-    settings += ["executor.workers=2"]
+    settings += ["executor.workers=2", "tracking.gallery=1"]
     first = Lines()
     outcome = session.start(compose(settings), first)
     assert outcome.status == "completed"
@@ -62,7 +62,7 @@ def test_inception_v3_is_trained_on_a_folder_with_weights_from_a_file(tmp_path):
     assert loaded.input_shape == (None, 80, 80, 3)
     assert loaded.count_params() > 21_000_000
     again = Lines()
-    later = session.start(compose([*settings, "seed=0", "budget.trials=1"]), again)
+    later = session.start(compose([*settings, "seed=0", "budget.trials=1", "tracking.gallery=0"]), again)
     assert later.status == "completed"
     assert not [line for line in again.lines if line.startswith("features of")]
 
@@ -75,6 +75,7 @@ def test_backbones_and_cuts_are_searched_and_the_winner_takes_files_as_they_are(
     settings += ["space.model.backbone={values: [MobileNet, VGG16]}", "model.weights=none", "model.input_size=null"]
     settings += ["space.model.cut={values: [conv_pw_1_relu, conv_pw_2_relu], when: {model.backbone: [MobileNet]}}"]
     settings += ["training.epochs=2", "search=grid", f"tracking.dir={tmp_path / 'mlruns'}", "executor.workers=2"]
+    settings += ["tracking.gallery=0"]
     watcher = Lines()
     outcome = session.start(compose(settings), watcher)
     entries = outcome.state.trials.values()
@@ -95,6 +96,7 @@ def test_fine_tuning_and_augmentation_in_a_sweep(tmp_path):
     settings = ["+sweep=transfer", f"data.dir={folder}", *SMALL[2:], "space=none", "data.image_size=40"]
     settings += ["data.augment.flip=true", "data.augment.rotation=0.1", "training.unfreeze=2 blocks"]
     settings += ["training.unfreeze_epochs=2", f"tracking.dir={tmp_path / 'mlruns'}", "executor.workers=1"]
+    settings += ["tracking.gallery=0"]
     outcome = session.start(compose(settings), Lines())
     (entry,) = outcome.state.trials.values()
     assert (entry.status, len(entry.curve)) == ("completed", 4)
@@ -118,6 +120,7 @@ def test_real_weights_tell_ants_from_bees(tmp_path):
     settings = ["+sweep=transfer", f"data.dir={(INSECTS / 'ants-bees').absolute()}", "model.backbone=MobileNet"]
     settings += ["model.cut=conv_pw_12_relu", f"model.weights={weights}", f"tracking.dir={tmp_path / 'mlruns'}"]
     settings += ["space=none", "model.dense_units=64", "training.epochs=10", "executor.workers=1"]
+    settings += ["tracking.gallery=0"]
     outcome = session.start(compose(settings), Lines())
     assert outcome.state.ranked()[0].best(outcome.state.objective) > 0.88
     journal = [json.loads(line) for line in (outcome.folder / "journal.jsonl").read_text().splitlines()]

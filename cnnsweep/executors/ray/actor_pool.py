@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LOOK = 1.0  # seconds between looks at the cluster's nodes
 STARTING = 60.0  # seconds that a cluster gets to have its first actor running
 JOINING = 10.0  # seconds after one actor in which the next must be running for a sweep to wait for it
+SILENT = 20.0  # seconds in which the head may not answer; after 60, Ray would end this process
 LEAVING = 5.0  # seconds that actors get to remove what they were sent
 FAILURES = 3  # actors that may fail to start on a node in a row, before it gets no more
 _log = logging.getLogger("cnnsweep.executors")
@@ -71,6 +72,7 @@ class ActorPool:
         self._failures: Counter[str] = Counter()
         self._problem = "they are all in use"
         self._looked = 0.0
+        self._head, self._heard = cluster.head(), time.monotonic()
 
     @property
     def ready(self) -> int:
@@ -109,7 +111,7 @@ class ActorPool:
             replies = self._receive(seconds)
             if not self._ray.is_initialized():
                 raise ConnectionError
-            if time.monotonic() - self._looked > LOOK:
+            if time.monotonic() - self._looked > LOOK and self._head_answers():
                 with contextlib.suppress(self._ray.exceptions.RayError, OSError):  # the head may be busy for a moment
                     self._follow_nodes()
         return replies
@@ -143,6 +145,8 @@ class ActorPool:
         except self._ray.exceptions.RayError as error:
             failure = Reply("gone", cluster.reason_of(error))
         except Exception as error:  # its reply cannot be unpickled here
+            if not self._connected(error):
+                raise
             failure = Reply("lost", in_one_line(error))
         else:
             if isinstance(reply, Reply):
@@ -159,6 +163,16 @@ class ActorPool:
         if self._failures[remote.node.id] == FAILURES:
             _log.warning("node %s is not used: %s", remote.node.name, self._problem)
         return None
+
+    def _head_answers(self) -> bool:
+        """Whether the nodes can be asked for. Raises ConnectionError where they could not for a while."""
+        if cluster.answers(self._head):
+            self._heard = time.monotonic()
+            return True
+        self._looked = time.monotonic()
+        if self._looked - self._heard > SILENT:
+            raise ConnectionError
+        return False
 
     def _follow_nodes(self) -> None:
         """Have as many actors on each node as there is room for; forget idle ones of nodes that have gone."""
@@ -204,6 +218,12 @@ class ActorPool:
         try:
             yield
         except Exception as error:
-            if self._ray.is_initialized():
+            if self._connected(error):
                 raise
             raise ExecutorGoneError("the Ray cluster does not answer any more") from error
+
+    def _connected(self, error: Exception) -> bool:
+        """Whether the cluster is still there after an error; its connection may notice before Ray that it is not."""
+        with contextlib.suppress(Exception):
+            return not isinstance(error, ConnectionError) and bool(self._ray.is_initialized())
+        return False

@@ -101,6 +101,25 @@ def leave() -> None:
     _print_messages(ray, True)
 
 
+def head() -> tuple[str, int] | None:
+    """The address of the head; None where this process reaches it by a server for clients, or it cannot be read."""
+    import ray
+
+    if ray.util.client.ray.is_connected():
+        return None
+    host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
+    return (host.strip("[]"), int(port)) if port.isdigit() else None
+
+
+def answers(address: tuple[str, int] | None) -> bool:
+    """Whether a head accepts connections. Where it does not, Ray's own questions to it block."""
+    with contextlib.suppress(OSError):
+        if address is not None:
+            socket.create_connection(address, PATIENCE).close()
+        return True
+    return False
+
+
 def alive() -> list[Node]:
     """The nodes that are there now."""
     import ray

@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -88,6 +88,10 @@ class RayExecutor(Executor):
     @property
     def workers(self) -> Sequence[str]:
         return self._workers
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        return {task.worker: "waits for a node" for task in self._waiting}
 
     def submit(self, worker: str, job: Job, argument: object) -> None:
         """Start a job on a free worker; where its node has gone it waits for another. Raises if it does not pickle."""

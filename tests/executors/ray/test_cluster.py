@@ -98,7 +98,7 @@ def test_a_driver_outside_a_cluster_that_asks_for_a_token_and_is_killed(
 ) -> None:
     *ports, cluster = guarded
     head, clients = (f"127.0.0.1:{port}" for port in ports)
-    small = ("+sweep=smoke", "data.limit=200", "budget.trials=1", "tracking.report=false", "executor=ray")
+    small = ("+sweep=smoke", "data.limit=200", "budget.trials=1", *real_sweeps.FAST, "executor=ray")
     for address, token, message in (
         (f"ray://{clients}", "", "the cluster asks for a token, and this machine has none\nset RAY_AUTH_TOKEN"),
         (head, TOKEN[::-1], "the cluster does not accept this machine's token\nset RAY_AUTH_TOKEN"),

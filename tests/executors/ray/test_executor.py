@@ -119,7 +119,7 @@ def test_a_seed_gives_the_same_trials_to_the_last_digit_wherever_they_run(tmp_pa
 
 
 def test_ctrl_c_leaves_no_process_behind_and_a_sweep_that_goes_on_elsewhere(tmp_path: Path) -> None:
-    small = ("+sweep=smoke", "data.limit=200", "training.epochs=40", "budget.trials=1", "tracking.report=false")
+    small = ("+sweep=smoke", "data.limit=200", "training.epochs=40", "budget.trials=1", *real_sweeps.FAST)
     driver = real_sweeps.start(tmp_path, *small, "executor=ray")
     real_sweeps.wait_for(lambda: len(real_sweeps.events(tmp_path)) > 3, "two epochs", driver)
     family = psutil.Process(driver.pid).children(recursive=True)
