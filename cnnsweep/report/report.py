@@ -69,7 +69,10 @@ def make(tracking: Tracking, names: Sequence[str] = (), folder: Path | None = No
     if len(found) > 1:
         return path, False
     (results,) = found.values()
-    artifacts_at(reader.uri, results.artifacts(results.sweep.run)).log_artifacts(str(path.parent), "report")
+    try:
+        artifacts_at(reader.uri, results.artifacts(results.sweep.run)).log_artifacts(str(path.parent), "report")
+    except OSError:  # a store that is only to be read
+        return path, False
     return path, True
 
 
