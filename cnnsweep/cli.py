@@ -19,6 +19,7 @@ from cnnsweep.terminal.output import outlive_terminal, protect
 
 if TYPE_CHECKING:
     from cnnsweep.config.schema import Config
+    from cnnsweep.config.trust import Trusted
     from cnnsweep.sweep.session import Outcome
     from cnnsweep.terminal.screen import Screen
 
@@ -51,6 +52,9 @@ CONFIG_DIR = click.option(
     metavar="DIR",
     help="Your own configs; they win over shipped ones of the same name (default: ./conf, where there is one).",
 )
+TRUST = click.option(
+    "--trust", is_flag=True, help="Run code of others that the stored config names, without a config of your own."
+)
 
 
 @commands.command(
@@ -73,7 +77,9 @@ def run(typed: Sequence[str], overrides: tuple[str, ...], config_dir: str | None
     if cfg:
         from omegaconf import OmegaConf
 
-        click.echo(OmegaConf.to_yaml(config.plain()), nl=False)
+        from cnnsweep.tracking.credentials import redact
+
+        click.echo(OmegaConf.to_yaml(redact(config.plain())), nl=False)
         return 0
     from cnnsweep.sweep import session
     from cnnsweep.terminal.screen import Screen
@@ -112,9 +118,10 @@ def plan(overrides: tuple[str, ...], config_dir: str | None, file: Path | None, 
 )
 @WORDS
 @CONFIG_DIR
+@TRUST
 @click.option("--failed", is_flag=True, help="Train the trials that failed again.")
 @click.pass_obj
-def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None, failed: bool) -> int:
+def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None, trust: bool, failed: bool) -> int:
     """Continue a sweep that was interrupted, or that a larger budget extends.
 
     SWEEP is an id or a name (its last unfinished sweep); by default the last unfinished sweep. It goes on with the
@@ -126,7 +133,7 @@ def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None,
 
     outlive_terminal()
     screen = Screen()
-    outcome = go_on(names, overrides, screen, typed, config_dir, failed)
+    outcome = go_on(names, overrides, screen, typed, config_dir, failed, trust)
     return _conclude(outcome, screen) if outcome else 0
 
 
@@ -191,7 +198,8 @@ def report(words: tuple[str, ...], config_dir: str | None, out: Path | None) -> 
 @CONFIG_DIR
 @click.option("--trial", type=int, metavar="N", help="The trial's number (default: the best).")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The folder to write to.")
-def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, out: Path | None) -> int:
+@TRUST
+def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, out: Path | None, trust: bool) -> int:
     """Retrain the best network on all training data and register it.
 
     It is trained with several seeds (export.seeds), tested once, and registered in MLflow under the sweep's name.
@@ -203,7 +211,8 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
     from cnnsweep.export import export as exporting
 
     outlive_terminal()
-    made = exporting.export(next(iter(names), None), trial, out, config, overrides, click.echo)
+    trusted = _trusted(trust, config, config_dir)
+    made = exporting.export(next(iter(names), None), trial, out, config, overrides, click.echo, trusted)
     click.echo(made.describe())
     click.echo(f"try:   {program()} predict {shlex.quote(str(made.folder))} IMAGE.png")
     return 0
@@ -229,7 +238,8 @@ def predict(model: Path, images: tuple[Path, ...]) -> int:
 @OVERRIDES
 @CONFIG_DIR
 @click.option("--from", "run_id", metavar="RUN_ID", help="The MLflow run of a trial to train again with the same seed.")
-def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None) -> int:
+@TRUST
+def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None, trust: bool) -> int:
     """Train one configuration as a run of its own.
 
     The exit code is 1 where it fails.
@@ -239,7 +249,7 @@ def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None
 
     outlive_terminal()
     if run_id:
-        trained = single_trial.train_again(run_id, config, overrides, click.echo)
+        trained = single_trial.train_again(run_id, config, overrides, click.echo, _trusted(trust, config, config_dir))
     else:
         trained = single_trial.train_once(config, click.echo)
     result = trained.result
@@ -271,6 +281,12 @@ def _compose(overrides: Sequence[str], config_dir: str | None) -> Config:
     from cnnsweep.config.compose import compose  # takes a third of a second
 
     return compose(overrides, config_dir)
+
+
+def _trusted(trust: bool, config: Config, config_dir: str | None) -> Trusted:
+    from cnnsweep.config.trust import trusted_by
+
+    return None if trust else trusted_by(config, config_dir)
 
 
 def _message(error: UserError | click.ClickException) -> str:

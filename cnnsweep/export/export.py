@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 
 from cnnsweep.config.schema import Config
+from cnnsweep.config.trust import Trusted
 from cnnsweep.data import image_decoding, storage
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.data.image_decoding import Decoding
@@ -23,7 +24,7 @@ from cnnsweep.executors.base import Event, run_all
 from cnnsweep.export.model_card import EXAMPLE, ModelCard, spread
 from cnnsweep.sweep.catalog import new_id
 from cnnsweep.sweep.session import log_to, make_executor
-from cnnsweep.tracking.credentials import redact
+from cnnsweep.tracking.credentials import redact, shown
 from cnnsweep.tracking.frames import Results, read_results
 from cnnsweep.tracking.reader import open_reader
 from cnnsweep.tracking.run_writer import SingleRun
@@ -59,7 +60,7 @@ class Exported:
             f"model: {self.folder / 'model.keras'}\n"
             f"card:  {self.folder / 'README.md'}\n"
             f"MLflow registry: {name}, version {self.version}, alias {ALIAS}; run {self.run}\n"
-            f"serve: MLFLOW_TRACKING_URI={redact(card.stored.uri)} mlflow models serve -m models:/{name}@{ALIAS} "
+            f"serve: MLFLOW_TRACKING_URI={shown(card.stored.uri)} mlflow models serve -m models:/{name}@{ALIAS} "
             "--env-manager local"
         )
 
@@ -71,17 +72,19 @@ def export(
     config: Config,
     overrides: Sequence[str],
     say: Callable[[str], None],
+    trusted: Trusted,
 ) -> Exported:
     """Train a trial's configuration on training plus validation images with several seeds, test, register, write.
 
     It is trained for as many epochs as the trial's best had: without validation images there is no early stopping.
-    `config` is the one of the overrides, which replace what the trial's own config says.
+    `config` is the one of the overrides, which replace what the trial's own config says; `trusted` is the code that the
+    trial's own may name.
     Raises UserError where there is no such sweep or trial, or its training fails.
     """
     results = read_results(open_reader(config.tracking), sweep)
     results.expect_finished()
     row = _row(results, trial)
-    stored = find_trial(str(row["run_id"]), config, overrides)
+    stored = find_trial(str(row["run_id"]), config, overrides, trusted)
     data, seeds, epochs = stored.load_data(), config.export.seeds, int(row["best_epoch"])
     say(
         f"training {stored.name} of {stored.sweep} for {epochs} epochs on training and validation images, {seeds} seeds"

@@ -11,6 +11,7 @@ import yaml
 
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Config
+from cnnsweep.config.trust import Trusted
 from cnnsweep.data import loading, storage
 from cnnsweep.executors.base import run_all
 from cnnsweep.models.fine_tuning import total_epochs
@@ -40,12 +41,13 @@ class Trained:
     result: TrialResult
 
 
-def train_again(run_id: str, config: Config, overrides: Sequence[str], say: Say) -> Trained:
+def train_again(run_id: str, config: Config, overrides: Sequence[str], say: Say, trusted: Trusted) -> Trained:
     """Train a trial of a sweep again, by its MLflow run id: with the same seed, on the CPU to the last digit.
 
-    `config` is the one of the overrides: it says where the store is, and what is to be changed.
+    `config` is the one of the overrides: it says where the store is, and what is to be changed; `trusted` is the code
+    that the trial's own may name.
     """
-    trial = find_trial(run_id, config, overrides)
+    trial = find_trial(run_id, config, overrides, trusted)
     say(f"training {trial.name} of {trial.sweep} again")
     tags = {"cnnsweep.from": run_id, "cnnsweep.of_sweep": trial.sweep}
     return _train(trial.config, trial.load_data(), trial.seed, trial.values, tags, say)

@@ -196,7 +196,7 @@ def print_outcome(outcome: Outcome, report: Path | None, console: Console) -> No
         console.print()
         _print_best(state, ranked[0], console)
     if tested := state.tested():
-        _print_test(tested, console)
+        _print_test(tested, outcome.folder, console)
     console.print()
     if outcome.trouble:
         console.print(outcome.trouble, style="yellow", soft_wrap=True)
@@ -230,7 +230,7 @@ def _print_best(state: SweepState, best: TrialState, console: Console) -> None:
         console.print(f"  {key}: {plain(value)}", soft_wrap=True)
 
 
-def _print_test(final: BestTested, console: Console) -> None:
+def _print_test(final: BestTested, folder: Path, console: Console) -> None:
     accuracy = final.metrics["test_accuracy"]
     low, high = wilson(accuracy, final.images)
     console.print()
@@ -240,13 +240,13 @@ def _print_test(final: BestTested, console: Console) -> None:
         "evaluated once, by this network)",
         soft_wrap=True,
     )
-    console.print(f"model: {final.folder}/model.keras", soft_wrap=True)
+    console.print(f"model: {folder / final.folder}/model.keras", soft_wrap=True)
 
 
 def _print_commands(outcome: Outcome, report: Path | None, console: Console) -> None:
     tracking = outcome.config.tracking
     folder = "" if tracking.dir == "mlruns" else f" {shlex.quote(f'tracking.dir={tracking.dir}')}"
-    store = f" tracking=server tracking.uri={outcome.uri}" if tracking.uri else folder
+    store = f" tracking=server {shlex.quote(f'tracking.uri={outcome.uri}')}" if tracking.uri else folder
     resume = f"{program()} resume {outcome.id}{folder}"
     if outcome.waiting:
         console.print(f"send the rest to MLflow:  {resume}", soft_wrap=True)

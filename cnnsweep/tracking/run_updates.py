@@ -126,13 +126,13 @@ class RunUpdates:
             case events.WinnerChosen():
                 yield from self._winner_chosen(event, time)
             case events.BestTested():
-                artifacts, model = Path(event.folder, "artifacts"), Path(event.folder, "mlflow_model")
+                artifacts, model = (self._folder / event.folder / name for name in ("artifacts", "mlflow_model"))
                 tags = {"cnnsweep.best_trial": str(event.trial), "cnnsweep.best_epoch": str(event.epoch)}
                 tags["cnnsweep.final"] = str(time)
                 points = _points(event.metrics, time, 0)
                 yield RunUpdate(None, time, metrics=points, tags=tags, folders=[artifacts], model=model)
             case events.GalleryDrawn():  # with the folder around it, so that the pictures are in a folder in MLflow too
-                yield RunUpdate(event.trial, time, folders=[Path(event.folder).parent])
+                yield RunUpdate(event.trial, time, folders=[(self._folder / event.folder).parent])
             case events.SweepStopped():
                 yield from self._sweep_stopped(event, time)
             case events.SweepResumed():
