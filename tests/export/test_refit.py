@@ -37,6 +37,7 @@ def test_a_frozen_backbone_sees_each_image_once_for_all_seeds_and_epochs(
     build = transfer.build_backbone
     monkeypatch.setattr(transfer, "build_backbone", lambda *a: built.append(a) or build(*a))
     lines: list[str] = []
+    (tmp_path / "home").mkdir()
     stored = StoredTrial("run", "uri", config, 5, {}, "sweep", "001")
     measured = _train(stored, data, 3, 2, tmp_path / "home", tmp_path / "out", lines.append)
     images = len(data.x_train) + 2 * len(data.x_val)
