@@ -51,7 +51,7 @@ class Result:
     def model(self) -> Path | None:
         """The best network: `keras.models.load_model(result.model)`."""
         final = self.outcome.state.tested()
-        return None if final is None else Path(final.folder) / "model.keras"
+        return None if final is None else self.outcome.folder / final.folder / "model.keras"
 
     @property
     def trials(self) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnsweep.config.components import locate
 from cnnsweep.config.schema import DataConfig
-from cnnsweep.data.arrays import Array, Arrays, Dataset, count_classes, find_faults, find_scale, refuse
+from cnnsweep.data.arrays import Array, Arrays, Dataset, count_classes, find_faults, find_missing, find_scale, refuse
 from cnnsweep.data.storage import is_whole_file, open_saved, save, take
 from cnnsweep.errors import UserError
 
@@ -85,6 +85,8 @@ def _split(arrays: Arrays, config: DataConfig, seed: int) -> Dataset:
         source=arrays.source,
         digest=_digest(splits) if arrays.digest is None else _short_digest(arrays.digest, rows, parts),
         scale=find_scale(arrays),
+        decoding=arrays.decoding,
+        notes=(*arrays.notes, *find_missing(arrays)),
     )
 
 

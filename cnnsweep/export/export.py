@@ -15,14 +15,16 @@ import pandas as pd
 import yaml
 
 from cnnsweep.config.schema import Config
-from cnnsweep.data import storage
+from cnnsweep.config.trust import Trusted
+from cnnsweep.data import image_decoding, storage
 from cnnsweep.data.arrays import Dataset
+from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Event, run_all
-from cnnsweep.export.model_card import ModelCard, spread
+from cnnsweep.export.model_card import EXAMPLE, ModelCard, spread
 from cnnsweep.sweep.catalog import new_id
 from cnnsweep.sweep.session import log_to, make_executor
-from cnnsweep.tracking.credentials import redact
+from cnnsweep.tracking.credentials import redact, shown
 from cnnsweep.tracking.frames import Results, read_results
 from cnnsweep.tracking.reader import open_reader
 from cnnsweep.tracking.run_writer import SingleRun
@@ -33,7 +35,7 @@ from cnnsweep.training.train import train
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
 
 ALIAS = "champion"
-WRITTEN = ("config.yaml", "README.md", "example.py")
+WRITTEN = ("config.yaml", "README.md", "example.py", "image_decoding.py")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class Exported:
     """A network that is ready for use."""
 
     folder: Path
-    """With model.keras, labels.json, config.yaml, README.md (the model card), example.py and mlflow_model/."""
+    """With model.keras, labels.json, config.yaml, README.md (the model card), mlflow_model/, and, for a network that
+    takes images of 1 or 3 channels, example.py and image_decoding.py.
+    """
     card: ModelCard
     run: str
     version: str
@@ -56,7 +60,7 @@ class Exported:
             f"model: {self.folder / 'model.keras'}\n"
             f"card:  {self.folder / 'README.md'}\n"
             f"MLflow registry: {name}, version {self.version}, alias {ALIAS}; run {self.run}\n"
-            f"serve: MLFLOW_TRACKING_URI={redact(card.stored.uri)} mlflow models serve -m models:/{name}@{ALIAS} "
+            f"serve: MLFLOW_TRACKING_URI={shown(card.stored.uri)} mlflow models serve -m models:/{name}@{ALIAS} "
             "--env-manager local"
         )
 
@@ -68,17 +72,19 @@ def export(
     config: Config,
     overrides: Sequence[str],
     say: Callable[[str], None],
+    trusted: Trusted,
 ) -> Exported:
     """Train a trial's configuration on training plus validation images with several seeds, test, register, write.
 
     It is trained for as many epochs as the trial's best had: without validation images there is no early stopping.
-    `config` is the one of the overrides, which replace what the trial's own config says.
+    `config` is the one of the overrides, which replace what the trial's own config says; `trusted` is the code that the
+    trial's own may name.
     Raises UserError where there is no such sweep or trial, or its training fails.
     """
     results = read_results(open_reader(config.tracking), sweep)
     results.expect_finished()
     row = _row(results, trial)
-    stored = find_trial(str(row["run_id"]), config, overrides)
+    stored = find_trial(str(row["run_id"]), config, overrides, trusted)
     data, seeds, epochs = stored.load_data(), config.export.seeds, int(row["best_epoch"])
     say(
         f"training {stored.name} of {stored.sweep} for {epochs} epochs on training and validation images, {seeds} seeds"
@@ -153,7 +159,10 @@ def _write(folder: Path, card: ModelCard) -> None:
     text = yaml.safe_dump(redact(config), sort_keys=False, allow_unicode=True)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(card.text(), encoding="utf-8")
-    (folder / "example.py").write_text(card.example(), encoding="utf-8")
+    if not Decoding.plain(card.data.input_shape):
+        return
+    (folder / "example.py").write_text(EXAMPLE, encoding="utf-8")
+    shutil.copyfile(image_decoding.__file__, folder / "image_decoding.py")
 
 
 def _log(card: ModelCard, folder: Path) -> str:
@@ -174,7 +183,7 @@ def _log(card: ModelCard, folder: Path) -> str:
             "cnnsweep.final": str(run.began),
             "mlflow.parentRunId": card.results.sweep.run,
         },
-        texts={name: (folder / name).read_text(encoding="utf-8") for name in WRITTEN},
+        texts={name: (folder / name).read_text(encoding="utf-8") for name in WRITTEN if (folder / name).exists()},
         model=folder / "mlflow_model",
         status="FINISHED",
     )

@@ -23,6 +23,7 @@ from cnnsweep.plan.simulation import Simulation
 from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import Problem, make_problem
 from cnnsweep.sweep import session
+from cnnsweep.sweep.precision import settle
 from cnnsweep.training.cost_model import FILE, amounts_of, machine
 from cnnsweep.training.feature_cache import HEAD, PREPARE
 
@@ -76,6 +77,7 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
         if forecast:
             executor = session.make_executor(config, scratch / "log.txt")
             stack.callback(executor.close)
+            config = settle(config, executor, watcher.say)
         data = datasets.load(config.data, config.seed)
         watcher.say(data.describe())
         problem = make_problem(config, data.input_shape, data.classes)

@@ -27,7 +27,7 @@ from cnnsweep.sweep import loop
 from cnnsweep.sweep.limits import FULL_DISK, is_full_disk
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.training import checkpoint
-from cnnsweep.training.evaluate import FinalSpec, Gallery, draw_gallery, evaluate_best, gallery_folder
+from cnnsweep.training.evaluate import FinalSpec, draw_gallery, evaluate_best, gallery_folder
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec, trial_seed
 
 ENDED: tuple[Status, ...] = ("completed", "pruned", "failed")
@@ -130,7 +130,7 @@ def test(sweep: Sweep, best: TrialState) -> None:
     output = sweep.folder / "best"
     message = _run(sweep, evaluate_best, FinalSpec(spec, output))
     if message.kind == "result":
-        sweep.record(BestTested(trial=best.number, epoch=epoch, folder=str(output), **message.value))
+        sweep.record(BestTested(trial=best.number, epoch=epoch, folder=output.name, **message.value))
     elif is_full_disk(str(message.value), sweep.folder):
         sweep.interrupt(f"{FULL_DISK} ({message.value})")
     else:
@@ -158,9 +158,9 @@ def draw(sweep: Sweep, best: Sequence[TrialState]) -> None:
     specs = [FinalSpec(_spec(sweep, trial)) for trial in best]
     tasks = [(draw_gallery, spec) for spec in specs]
     for spec, message in zip(specs, run_all(sweep.executor, tasks, wait=sweep.wait), strict=True):
-        lost: Gallery = {"folder": str(gallery_folder(spec.trial)), "missing": {"pictures": str(message.value)}}
-        drawn = message.value if message.kind == "result" else lost
-        sweep.record(GalleryDrawn(trial=spec.trial.number, **drawn))
+        missing = message.value["missing"] if message.kind == "result" else {"pictures": str(message.value)}
+        folder = gallery_folder(spec.trial).relative_to(sweep.folder).as_posix()
+        sweep.record(GalleryDrawn(trial=spec.trial.number, folder=folder, missing=missing))
 
 
 def _stop(sweep: Sweep, status: Status) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from cnnsweep.config.components import program
 from cnnsweep.config.compose import compose
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Budget, Config
+from cnnsweep.config.trust import expect_trusted, trusted_by
 from cnnsweep.data import loading
 from cnnsweep.errors import UserError, unknown
 from cnnsweep.journal import journal
@@ -29,7 +31,8 @@ from cnnsweep.journal.state import SweepState, replay
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import catalog, session
 from cnnsweep.sweep.limits import spent
-from cnnsweep.tracking.credentials import redact
+from cnnsweep.tracking.credentials import redact, shown
+from cnnsweep.tracking.locations import with_store_at
 from cnnsweep.tracking.store import connect, open_store
 from cnnsweep.tracking.tracker import Tracker, read_progress
 
@@ -43,12 +46,13 @@ def resume(
     command: Sequence[str] = (),
     config_dir: str | None = None,
     failed: bool = False,
+    trust: bool = False,
 ) -> session.Outcome | None:
     """Go on with a sweep, the last unfinished one where none is named; None where it is finished, which is shown.
 
     With `failed`, trials that failed are trained again. Raises UserError before any training: where there is no such
-    sweep, an override is not one that may be changed, another process drives the sweep, the journal is damaged, the
-    data changed, or the MLflow run was deleted.
+    sweep, an override is not one that may be changed, another process drives the sweep, the journal is damaged or,
+    without `trust`, names code that no config of today names, the data changed, or the MLflow run was deleted.
     """
     folder, changes = _find(names, overrides, config_dir, failed)
     path = folder / journal.FILE
@@ -57,8 +61,9 @@ def resume(
         if mended := journal.mend(path):
             watcher.say(mended)
         events = journal.read(path)
-        opening = _opening(events, path)
-        config = _changed(events, changes, config_dir)
+        opening, config = _opening(events, path), _changed(events, changes, config_dir)
+        if not trust:
+            expect_trusted(f"the journal of {folder.name}", config.plain(), trusted_by(None, config_dir, overrides))
         if _is_finished(events, config, failed):
             _say_finished(events, config, folder, watcher)
             return None
@@ -72,9 +77,9 @@ def resume(
         parts.search.max_trials = config.budget.trials
         config = redact(config)
         watcher.say(f"resuming {folder.name}: {_progress(state, pending)}")
+        parts = replace(parts, problem=replace(parts.problem, config=config))
         budget, executor = config.budget.plain(), config.executor.plain()
         resumed = SweepResumed(budget=budget, executor=executor, **session.driver(command))
-        parts = replace(parts, problem=replace(parts.problem, config=config))
         return session.conduct(parts, state, pending, watcher, stack, resumed, events)
 
 
@@ -100,7 +105,7 @@ def _find(
     directory = compose(where, config_dir).tracking.dir
     root = Path(directory).absolute()
     larger = failed or any(o.startswith("budget") for o in overrides)
-    folder = catalog.find(root, names[0]) if names else catalog.last_unfinished(root, larger)
+    folder = catalog.find(root, names[0] if names else None, larger)
     return folder, [*(o for o in overrides if o not in where), f"tracking.dir={directory}"]
 
 
@@ -174,8 +179,10 @@ def _changed(events: Sequence[Event], changes: Sequence[str], config_dir: str | 
             config[group] = _override(config[group], ours)
     for change in changes:
         name, _, value = change.partition("=")
-        if name in ("tracking.dir", "tracking.uri"):
-            config["tracking"][name[9:]] = value
+        if name == "tracking.dir":
+            config = with_store_at(config, value)
+        elif name == "tracking.uri":
+            config["tracking"]["uri"] = value
     return Config.from_plain(config)
 
 
@@ -239,12 +246,12 @@ def _check_runs(config: Config, folder: Path, watcher: session.Watcher) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        watcher.say(f"the MLflow store {redact(uri)} does not know this sweep's run: everything is sent again")
+        watcher.say(f"the MLflow store {shown(uri)} does not know this sweep's run: everything is sent again")
         return
     if parent is not None and parent.info.lifecycle_stage == "deleted":
         raise UserError(
             f"the MLflow run of {folder.name} ({runs[None]}) was deleted: restore it "
-            f"(mlflow runs restore --run-id {runs[None]}, with MLFLOW_TRACKING_URI={redact(uri)}) and resume again"
+            f"(mlflow runs restore --run-id {runs[None]}, with MLFLOW_TRACKING_URI={shown(uri)}) and resume again"
         )
     wanted = f"tags.`cnnsweep.sweep` = '{folder.name}'"
     if parent and (gone := client.search_runs([parent.info.experiment_id], wanted, ViewType.DELETED_ONLY)):
@@ -264,7 +271,7 @@ def _say_finished(events: Sequence[Event], config: Config, folder: Path, watcher
     last = events[-1]
     assert isinstance(last, SweepStopped)
     trials = len({e.trial for e in events if isinstance(e, TrialStarted)})
-    where = "" if config.tracking.dir == "mlruns" else f" tracking.dir={config.tracking.dir}"
+    where = "" if config.tracking.dir == "mlruns" else f" {shlex.quote(f'tracking.dir={config.tracking.dir}')}"
     more = f"{program()} resume {folder.name} budget.trials={2 * trials}{where}"
     watcher.say(f"{folder.name} is finished ({last.status}: {last.reason}); to go on with it: {more}")
     if failures := last.summary.get("trials_failed"):

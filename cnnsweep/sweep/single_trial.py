@@ -11,11 +11,13 @@ import yaml
 
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Config
+from cnnsweep.config.trust import Trusted
 from cnnsweep.data import loading, storage
 from cnnsweep.executors.base import run_all
 from cnnsweep.models.fine_tuning import total_epochs
 from cnnsweep.search_space.problem import make_problem
 from cnnsweep.sweep.catalog import new_id
+from cnnsweep.sweep.precision import settle
 from cnnsweep.sweep.session import log_to, make_executor
 from cnnsweep.tracking.credentials import redact
 from cnnsweep.tracking.run_updates import MLFLOW_STATUS, text
@@ -39,12 +41,13 @@ class Trained:
     result: TrialResult
 
 
-def train_again(run_id: str, config: Config, overrides: Sequence[str], say: Say) -> Trained:
+def train_again(run_id: str, config: Config, overrides: Sequence[str], say: Say, trusted: Trusted) -> Trained:
     """Train a trial of a sweep again, by its MLflow run id: with the same seed, on the CPU to the last digit.
 
-    `config` is the one of the overrides: it says where the store is, and what is to be changed.
+    `config` is the one of the overrides: it says where the store is, and what is to be changed; `trusted` is the code
+    that the trial's own may name.
     """
-    trial = find_trial(run_id, config, overrides)
+    trial = find_trial(run_id, config, overrides, trusted)
     say(f"training {trial.name} of {trial.sweep} again")
     tags = {"cnnsweep.from": run_id, "cnnsweep.of_sweep": trial.sweep}
     return _train(trial.config, trial.load_data(), trial.seed, trial.values, tags, say)
@@ -68,6 +71,7 @@ def _train(
         stack.enter_context(log_to(folder / "log.txt"))
         executor = make_executor(config, folder / "log.txt")
         stack.callback(executor.close)
+        config = settle(config, executor, say)
         storage.save(data, folder / "data")
         spec = TrialSpec(1, {}, config, seed, folder / "trials" / "001", folder / "data", total_epochs(config.training))
         run = SingleRun(uri, config.tracking.experiment)

@@ -37,7 +37,7 @@ class Results:
     @cached_property
     def config(self) -> Mapping[str, Any]:
         """The config that is logged with the sweep, as plain data; empty where it is gone."""
-        return read_yaml(self.reader.uri, str(self.rows.runs.at[self.sweep.run, "artifact_uri"]))
+        return read_yaml(self.reader.uri, self.artifacts(self.sweep.run))
 
     @cached_property
     def space(self) -> Space | None:
@@ -149,6 +149,10 @@ class Results:
         reasons = trials["reason"].dropna()
         why = f"; the first reason: {reasons.iloc[0]}" if len(reasons) else ""
         raise UserError(f"sweep {self.sweep.id} has no finished trial ({counts or 'none was started'}{why})")
+
+    def artifacts(self, run: str) -> str:
+        """The location of the files of one of the runs."""
+        return str(self.rows.runs.at[run, "artifact_uri"])
 
     def parent(self, part: Literal["params", "tags", "metrics"], key: str) -> Any:
         """A param, tag or metric of the sweep's own run; None where it has none."""

@@ -48,7 +48,8 @@ def _git() -> dict[str, object]:
 
 def _output(*command: str) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
+        done = subprocess.run(command, capture_output=True, timeout=5, check=False)
+        return done.stdout.decode(errors="replace").strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
 

@@ -12,10 +12,13 @@ import pandas as pd
 from cnnsweep.config.compose import flat
 from cnnsweep.config.objective import METRICS, Objective
 from cnnsweep.config.schema import Config
+from cnnsweep.config.trust import Trusted, expect_trusted
 from cnnsweep.data import loading
 from cnnsweep.errors import UserError
 from cnnsweep.search_space.problem import Problem
+from cnnsweep.tracking.credentials import shown
 from cnnsweep.tracking.frames import read_results
+from cnnsweep.tracking.locations import with_store_at
 from cnnsweep.tracking.reader import open_reader, read_yaml
 from cnnsweep.tracking.run_updates import ABSENT, text
 from cnnsweep.tracking.store import connect, find_store
@@ -53,10 +56,11 @@ class StoredTrial:
         return data
 
 
-def find_trial(run_id: str, config: Config, overrides: Sequence[str] = ()) -> StoredTrial:
+def find_trial(run_id: str, config: Config, overrides: Sequence[str], trusted: Trusted) -> StoredTrial:
     """Find a trial's run in the store that a config names, with the overrides of this config put into the trial's own.
 
-    Raises UserError where there is no such run, it is no trial, or its config is gone.
+    Raises UserError where there is no such run, it is no trial, its config is gone, or it names code that is not
+    trusted.
     """
     from mlflow.exceptions import MlflowException
 
@@ -64,7 +68,7 @@ def find_trial(run_id: str, config: Config, overrides: Sequence[str] = ()) -> St
     try:
         run = connect(uri).get_run(run_id)
     except MlflowException as error:
-        raise UserError(f"there is no run '{run_id}' in the MLflow store {uri}") from error
+        raise UserError(f"there is no run '{run_id}' in the MLflow store {shown(uri)}") from error
     tags = run.data.tags
     if tags.get("cnnsweep.kind") not in ("trial", "train"):
         kind = tags.get("cnnsweep.kind", "no cnnsweep run")
@@ -74,9 +78,10 @@ def find_trial(run_id: str, config: Config, overrides: Sequence[str] = ()) -> St
         raise UserError(f"run '{run_id}' has no config.yaml among its artifacts ({run.info.artifact_uri})")
     seed, sweep, name = int(tags["cnnsweep.seed"]), tags.get("cnnsweep.sweep", ""), run.info.run_name or run_id
     merged = _merge(stored, config, overrides)
-    data = _facts(connect(uri), tags)
+    expect_trusted(f"the config of run '{run_id}'", merged, trusted)
+    data, checked = _facts(connect(uri), tags), Config.from_plain(merged)
     return StoredTrial(
-        run_id, uri, merged, seed, dict(run.data.params), sweep, name, data, _changes(stored, merged.plain())
+        run_id, uri, checked, seed, dict(run.data.params), sweep, name, data, _changes(stored, checked.plain())
     )
 
 
@@ -113,15 +118,17 @@ def read_earlier(config: Config, problem: Problem, objective: Objective) -> tupl
     return found, f"learning from {results.sweep.id}: {counts}"
 
 
-def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) -> Config:
-    """The stored description of a network in a config of today; the keys of the overrides are today's too.
+def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+    """The stored description of a network in a plain config of today; the keys of the overrides are today's too.
 
     >>> from cnnsweep.config.compose import compose
     >>> merged = _merge({"seed": 1, "name": "old"}, compose(["seed=2"]), ["seed=2"])
-    >>> merged.seed, merged.name
+    >>> merged["seed"], merged["name"]
     (2, 'old')
     """
     today = config.plain()
+    if {"tracking", "data", "model"} <= stored.keys():
+        stored = with_store_at(stored, config.tracking.dir)
     merged = {**today, "space": {}, **{key: stored[key] for key in KEPT if key in stored}}
     for group in ("data", "model"):  # what is cached lies in the store's folder of today
         if (cache := _cache(stored)) and merged[group].get("cache") == cache:
@@ -134,7 +141,7 @@ def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) 
                 source, target[part] = source[part], dict(target[part])
                 target = target[part]
             target[last] = source[last]
-    return Config.from_plain(merged)
+    return merged
 
 
 def _cache(config: Mapping[str, Any]) -> str | None:

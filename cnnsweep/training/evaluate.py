@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 
 from cnnsweep.data.arrays import Array, Dataset
+from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.data.storage import concatenate, open_saved
 from cnnsweep.models.fine_tuning import blocks
 from cnnsweep.training import checkpoint, pictures
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LABELS = "labels.json"
-"""Beside model.keras: the classes' names, the shape of an image, and the factor by which its values become 0..1."""
+"""Beside model.keras: the classes' names, the shape of an image, the factor by which its values become 0..1, and how
+image files are decoded.
+"""
 MISTAKES, CLASSES, BLOCKS = 18, 10, 5
 """At most so many are shown."""
 
@@ -80,7 +83,7 @@ def evaluate_best(spec: FinalSpec) -> Generator[None, bool, Final]:
 
 def _restore(trial: TrialSpec, name: str) -> tuple[keras.Model, Dataset]:
     data = open_saved(trial.data)
-    model = build_model(trial.config, data, trial.seed)
+    model = build_model(trial.config, data, trial.seed, for_training=False)
     checkpoint.load(trial.folder / name, model, with_optimizer=False)
     return model, data
 
@@ -130,7 +133,13 @@ def write_model(folder: Path, model: keras.Model, data: Dataset) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "model.keras")
-    labels = {"classes": list(data.class_names), "input_shape": list(data.input_shape), "scale": data.scale}
+    decoding = data.decoding or Decoding.plain(data.input_shape)
+    labels = {
+        "classes": list(data.class_names),
+        "input_shape": list(data.input_shape),
+        "scale": data.scale,
+        "decoding": decoding and dataclasses.asdict(decoding),
+    }
     (folder / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8")
     shutil.rmtree(folder / "mlflow_model", ignore_errors=True)
     (folder / "mlflow_model").mkdir()

@@ -19,6 +19,7 @@ from cnnsweep.geometry.network import measure
 from cnnsweep.models.fine_tuning import head_epochs, out_of_patience, unfreeze
 from cnnsweep.training import checkpoint
 from cnnsweep.training.pictures import save_curves
+from cnnsweep.training.precision import computing_in
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
             if epoch == head_epochs(training) + 1:
                 start_fine_tuning(model, training, data)
             metrics = run_epoch(model, data, spec, epoch)
-            if reason := _fault(metrics, objective, epoch):
+            if reason := _fault(metrics, objective, epoch, training.policy):
                 status = "failed"
                 break
             rows.append(metrics)
@@ -107,10 +108,13 @@ def _begin(
     return model, [], 0.0, note
 
 
-def _fault(metrics: Metrics, objective: Objective, epoch: int) -> str | None:
+def _fault(metrics: Metrics, objective: Objective, epoch: int, precision: str) -> str | None:
     bad = next((m for m in ("loss", objective.metric) if not math.isfinite(metrics[m])), None)
-    rate = metrics["learning_rate"]
-    return f"{bad} is {metrics[bad]} in epoch {epoch} (learning rate {rate:.3g})" if bad else None
+    if bad is None:
+        return None
+    hint = f"; {precision} overflows where float32 may not: try training.precision=float32"
+    reason = f"{bad} is {metrics[bad]} in epoch {epoch} (learning rate {metrics['learning_rate']:.3g})"
+    return reason + (hint if precision.startswith("mixed") else "")
 
 
 def _last_is_best(rows: Sequence[Metrics], objective: Objective) -> bool:
@@ -172,33 +176,35 @@ def _write_layer_table(spec: TrialSpec, model: keras.Model, data: Dataset) -> No
         model.summary(line_length=100, print_fn=lambda line, **_: lines.append(line))
         if spec.frozen_parameters:
             lines.append(f"Trained on the features of a frozen part of {spec.frozen_parameters:,} parameters.")
-    (folder / "model.txt").write_text("\n".join(lines) + "\n")
+    (folder / "model.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def build_model(config: Config, data: Dataset, seed: int, builder: str | None = None) -> keras.Model:
+def build_model(
+    config: Config, data: Dataset, seed: int, builder: str | None = None, for_training: bool = True
+) -> keras.Model:
     """Build and compile the network of a config, its optimizer ready to be restored.
 
-    `builder` names the function that builds it, in place of the model's own `_target_`.
+    `builder` names the function that builds it, in place of the model's own `_target_`. One `for_training` computes
+    with fused operations, where TensorFlow has them; one that is not can be saved, and is made of Keras' own layers.
     """
     import keras
 
     _make_deterministic(config.training.deterministic)
     keras.utils.set_random_seed(seed)
     build = locate("model._target_", builder or config.model.target)
-    model = build(
-        config.model.argument(),
-        data.input_shape,
-        data.classes,
-        scale=data.scale,
-        augment=_augmentation(config.data.augment, seed),
-        seed=seed,
-    )
-    _compile(model, config.training, data)
+    augment = _augmentation(config.data.augment, seed)  # in float32, whatever the network computes in
+    with computing_in(config.training.policy):
+        model = build(
+            config.model.argument(), data.input_shape, data.classes, scale=data.scale, augment=augment, seed=seed
+        )
+    _compile(model, config.training, data, for_training)
     return model
 
 
-def _compile(model: keras.Model, training: Training, data: Dataset) -> None:
+def _compile(model: keras.Model, training: Training, data: Dataset, for_training: bool = True) -> None:
     """Compile a model with a new optimizer, built on the trainable weights."""
+    import keras
+
     steps = _steps(training, data)
     model.compile(
         optimizer=_optimizer(training, steps),
@@ -206,6 +212,10 @@ def _compile(model: keras.Model, training: Training, data: Dataset) -> None:
         metrics=["accuracy"],
         steps_per_execution=_steps_per_execution(training.steps_per_execution, steps),
     )
+    if for_training and keras.backend.backend() == "tensorflow":
+        from cnnsweep.training.fused import fuse
+
+        fuse(model)
     model.optimizer.build(model.trainable_variables)
 
 

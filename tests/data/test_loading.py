@@ -182,7 +182,7 @@ NAN[3, 0, 0] = np.nan
         ({"y_train": Y * 0}, "memory: y_train: 1 class, at least 2 are needed"),
         ({"y_train": Y + 1}, "memory: y_train: no image of class 0"),
         ({"y_train": Y * 2_000_000_000}, "memory: y_train: no image of class 1 and of 1,999,999,998 more"),
-        ({"y_test": np.ones(6, int)}, "memory: y_test: no image of class 0"),
+        ({"y_test": np.ones(6, int)}, "memory: y_test: images of one class only (1)"),
         ({"class_names": ("cat", "dog", "owl")}, "memory: y_train: no image of class 2 (owl)"),
         ({"class_names": ("cat", "dog"), "y_train": Y * 2}, "memory: y_train: label 2, expected 0..1"),
         ({"x_val": X}, "memory: y_val: missing"),
