@@ -109,13 +109,7 @@ def plan(overrides: tuple[str, ...], config_dir: str | None, file: Path | None, 
     return 0
 
 
-@commands.command(
-    epilog=examples(
-        "resume",
-        "resume digits-20260101-120000 budget.trials=40 executor=cpu",
-        "resume digits-20260101-120000 --failed",
-    )
-)
+@commands.command(epilog=examples("resume", "resume digits budget.trials=40 executor=cpu", "resume digits --failed"))
 @WORDS
 @CONFIG_DIR
 @TRUST

@@ -98,13 +98,9 @@ class ModelConfig(Component):
     prepare: str | None = None
 
     def describe(self, values: Mapping[str, object]) -> str:
-        """The network in a few characters, for lists and legends: its searched values, or the family's name.
-
-        Where nothing of the model is searched, the other values tell trials apart.
-        """
+        """The network in a few characters: its searched values, else those of its training, or the family's name."""
         found = [v for name, v in values.items() if name.startswith("model.")] or list(values.values())
-        texts = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in found]
-        return " ".join(texts) or self.target.rpartition(".")[2]
+        return " ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in found) or self.target.split(".")[-1]
 
 
 class SearchConfig(Component):

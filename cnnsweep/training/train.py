@@ -54,9 +54,10 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
                 status = "failed"
                 break
             rows.append(metrics)
-            state = checkpoint.State(rows, round(spent + time.monotonic() - began, 3))
-            part = model.name if spec.builder else ""
-            checkpoint.save(spec.folder, model, state, _last_is_best(rows, objective), part)
+            seconds = round(spent + time.monotonic() - began, 3)
+            state = checkpoint.State(rows, seconds, _steps(training, data))
+            is_best, part = _last_is_best(rows, objective), model.name if spec.builder else ""
+            checkpoint.save(spec.folder, model, state, is_best, part)
         if not (yield EpochReport(spec.number, epoch, rows[epoch - 1], note)):
             status, reason = "pruned", stopped_after(epoch)
             break
@@ -76,9 +77,7 @@ def stopped_after(epoch: int) -> str:
     return f"stopped by the search after epoch {epoch}"
 
 
-def _begin(
-    spec: TrialSpec, data: Dataset, objective: Objective
-) -> tuple[keras.Model, list[Metrics], float, str | None]:
+def _begin(spec: TrialSpec, data: Dataset, goal: Objective) -> tuple[keras.Model, list[Metrics], float, str | None]:
     """Return the model, at its last epoch if there is one, the metrics of the epochs so far, and their seconds.
 
     Where nothing can be restored the trial begins again, as a note says, and, on the CPU, gives the same numbers.
@@ -87,8 +86,7 @@ def _begin(
     model = build_model(spec.config, data, spec.seed, spec.builder)
     if spec.initial_epoch:
         try:
-            done, head = len(checkpoint.read_state(last).epochs), head_epochs(training)
-            if done > head:
+            if len(checkpoint.read_state(last).epochs) > head_epochs(training):
                 start_fine_tuning(model, training, data)
             state = checkpoint.load(last, model)
         except ValueError as error:
@@ -97,11 +95,11 @@ def _begin(
             model = build_model(spec.config, data, spec.seed, spec.builder)  # it may have been loaded in part
         else:
             checkpoint.clear(spec.folder, ())
-            if _last_is_best(state.epochs, objective):  # the crash may have come between the two files
+            if _last_is_best(state.epochs, goal):  # the crash may have come between the two files
                 checkpoint.keep_best(spec.folder)
-            # After a smaller batch, an epoch has more steps: the schedule goes on from the same epoch.
-            phase = int(done - head if done > head else done)
-            model.optimizer.iterations.assign(phase * _steps(training, data))
+            if (steps := _steps(training, data)) != state.steps:  # of another batch size
+                taken = int(np.asarray(model.optimizer.iterations))
+                model.optimizer.iterations.assign(taken * steps // state.steps)  # where the schedule goes on
             return model, state.epochs, state.seconds, None
     checkpoint.clear(spec.folder)
     _write_layer_table(spec, model, data)
