@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +24,17 @@ Overrides (Hydra's grammar):
 Groups and their choices:
 """
 DEBUG = click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
+
+OVERRIDES = click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
+WORDS = click.argument("words", nargs=-1, metavar="[SWEEP] [OVERRIDE]...")
+CONFIG_DIR = click.option(
+    "--config-dir",
+    metavar="DIR",
+    help="Your own configs; they win over shipped ones of the same name (default: ./conf, where there is one).",
+)
+TRUST = click.option(
+    "--trust", is_flag=True, help="Run code of others that the stored config names, without a config of your own."
+)
 
 
 def examples(*lines: str) -> str:
@@ -79,6 +91,25 @@ def is_override(word: str) -> bool:
     ['plan']
     """
     return not word or "=" in word or word[0] in "+~-"
+
+
+def split(command: str, words: Iterable[str], most: int | None = None) -> tuple[list[str], list[str]]:
+    """The names of sweeps, and the overrides, among a command's words."""
+    names: list[str] = []
+    overrides: list[str] = []
+    for word in words:
+        (overrides if is_override(word) else names).append(word)
+    if most is not None and len(names) > most:
+        raise UserError(f"{command} takes one sweep, not {', '.join(names)}")
+    return list(dict.fromkeys(names)), overrides
+
+
+def message(error: UserError | click.ClickException) -> str:
+    """The text of an error, with the nearest match for an option."""
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        options = [name for option in error.ctx.command.get_params(error.ctx) for name in option.opts if name[0] == "-"]
+        return str(unknown("option", error.option_name, options))
+    return error.format_message() if isinstance(error, click.ClickException) else str(error)
 
 
 def _choices(group: str) -> list[str]:
