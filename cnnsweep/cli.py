@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,8 @@ import click
 
 from cnnsweep import __version__
 from cnnsweep.config.components import program
-from cnnsweep.errors import UserError, unknown
-from cnnsweep.terminal.commands import Commands, examples, is_override
+from cnnsweep.errors import UserError
+from cnnsweep.terminal.commands import Commands, examples, message, split
 from cnnsweep.terminal.output import outlive_terminal, protect
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None,
     SWEEP is an id or a name (its last unfinished sweep); by default the last unfinished sweep. It goes on with the
     config that it was started with, except for budget.*, executor.* and tracking.uri.
     """
-    names, overrides = _split("resume", words, most=1)
+    names, overrides = split("resume", words, most=1)
     from cnnsweep.sweep.resume import resume as go_on
     from cnnsweep.terminal.screen import Screen
 
@@ -163,7 +163,7 @@ def ui(words: tuple[str, ...], config_dir: str | None, port: int | None, host: s
     SWEEP is an id or a name (its latest sweep), or 'all'; by default the latest sweep. Overrides of tracking say where
     the store is.
     """
-    names, overrides = _split("ui", words, most=1)
+    names, overrides = split("ui", words, most=1)
     tracking = _compose(overrides, config_dir).tracking
     from cnnsweep.ui import server
 
@@ -182,7 +182,7 @@ def report(words: tuple[str, ...], config_dir: str | None, out: Path | None) -> 
     SWEEP is an id or a name (its latest sweep); by default the latest sweep. Overrides of tracking say where the store
     is. The report is written beside the sweep's journal unless --out names a folder.
     """
-    names, overrides = _split("report", words)
+    names, overrides = split("report", words)
     tracking = _compose(overrides, config_dir).tracking
     from cnnsweep.report import report as reports
 
@@ -206,7 +206,7 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
 
     SWEEP is an id or a name (its latest sweep); by default the latest sweep.
     """
-    names, overrides = _split("export", words, most=1)
+    names, overrides = split("export", words, most=1)
     config = _compose(overrides, config_dir)
     from cnnsweep.export import export as exporting
 
@@ -270,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, click.ClickException) as error:
         if "--debug" in arguments:
             raise
-        print(f"cnnsweep: {_message(error)}", file=sys.stderr)
+        print(f"cnnsweep: {message(error)}", file=sys.stderr)
         return 2
     except click.Abort:
         print("interrupted", file=sys.stderr)
@@ -287,24 +287,6 @@ def _trusted(trust: bool, config: Config, config_dir: str | None) -> Trusted:
     from cnnsweep.config.trust import trusted_by
 
     return None if trust else trusted_by(config, config_dir)
-
-
-def _message(error: UserError | click.ClickException) -> str:
-    if isinstance(error, click.NoSuchOption) and error.ctx:
-        options = [name for option in error.ctx.command.get_params(error.ctx) for name in option.opts if name[0] == "-"]
-        return str(unknown("option", error.option_name, options))
-    return error.format_message() if isinstance(error, click.ClickException) else str(error)
-
-
-def _split(command: str, words: Iterable[str], most: int | None = None) -> tuple[list[str], list[str]]:
-    """The names of sweeps, and the overrides, among a command's words."""
-    names: list[str] = []
-    overrides: list[str] = []
-    for word in words:
-        (overrides if is_override(word) else names).append(word)
-    if most is not None and len(names) > most:
-        raise UserError(f"{command} takes one sweep, not {', '.join(names)}")
-    return list(dict.fromkeys(names)), overrides
 
 
 def _conclude(outcome: Outcome, screen: Screen) -> int:

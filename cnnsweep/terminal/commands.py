@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -79,6 +80,25 @@ def is_override(word: str) -> bool:
     ['plan']
     """
     return not word or "=" in word or word[0] in "+~-"
+
+
+def split(command: str, words: Iterable[str], most: int | None = None) -> tuple[list[str], list[str]]:
+    """The names of sweeps, and the overrides, among a command's words."""
+    names: list[str] = []
+    overrides: list[str] = []
+    for word in words:
+        (overrides if is_override(word) else names).append(word)
+    if most is not None and len(names) > most:
+        raise UserError(f"{command} takes one sweep, not {', '.join(names)}")
+    return list(dict.fromkeys(names)), overrides
+
+
+def message(error: UserError | click.ClickException) -> str:
+    """An error as it is printed."""
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        options = [name for option in error.ctx.command.get_params(error.ctx) for name in option.opts if name[0] == "-"]
+        return str(unknown("option", error.option_name, options))
+    return error.format_message() if isinstance(error, click.ClickException) else str(error)
 
 
 def _choices(group: str) -> list[str]:
