@@ -76,9 +76,7 @@ def resume(
         parts.search.max_trials, config = config.budget.trials, redact(config)
         watcher.say(f"resuming {folder.name}: {_progress(state, pending)}")
         parts = replace(parts, problem=replace(parts.problem, config=config))
-        budget, executor = config.budget.plain(), config.executor.plain()
-        resumed = SweepResumed(budget=budget, executor=executor, **session.driver(command))
-        return session.conduct(parts, state, pending, watcher, stack, resumed, events)
+        return session.conduct(parts, state, pending, watcher, stack, _resumed(config, command), events)
 
 
 def _find(
@@ -112,6 +110,11 @@ def _opening(events: Sequence[Event], path: Path) -> SweepStarted:
     if not isinstance(opening, SweepStarted) or "data" not in opening.provenance:
         raise journal.damaged(path, 1, "it has no provenance of the data")
     return opening
+
+
+def _resumed(config: Config, command: Sequence[str]) -> SweepResumed:
+    budget, executor = config.budget.plain(), config.executor.plain()
+    return SweepResumed(budget=budget, executor=executor, **session.driver(command))
 
 
 def rebuild(search: Oracle, state: SweepState, events: Sequence[Event], path: Path) -> dict[int, bool]:
