@@ -31,6 +31,8 @@ def search(sweep: Sweep) -> None:
             message = sweep.wait()
         if message is not None:
             _handle(sweep, message)
+        for worker in sweep.running.keys() & sweep.executor.notes.keys():
+            sweep.begun[sweep.running[worker]] = sweep.now()
 
 
 def _fill_workers(sweep: Sweep) -> None:
@@ -75,7 +77,7 @@ def _submit(
         seconds=sum(epoch.get("epoch_seconds", 0.0) for epoch in trial.curve) if trial else 0.0,
     )  # fmt: skip
     sweep.executor.submit(worker, sweep.job, spec)
-    sweep.running[worker] = number
+    sweep.running[worker], sweep.begun[number] = number, sweep.now()
     if sweep.forecaster:
         sweep.forecaster.start(number, spec.values)
     started = TrialStarted(
@@ -128,7 +130,8 @@ def end(sweep: Sweep, worker: str, result: TrialResult) -> None:
         status, reason = "pruned", left
     if status != "interrupted":
         sweep.search.end(trial.proposal, trial.succeeded(status, sweep.state.objective))
-    timing = sweep.forecaster.end(trial.number, sweep.now() - trial.started) if sweep.forecaster else {}
+    seconds = sweep.now() - sweep.begun.pop(trial.number, trial.started)
+    timing = sweep.forecaster.end(trial.number, seconds) if sweep.forecaster else {}
     summary = {**sweep.costs(trial.values), **result.summary, **timing}
     sweep.record(TrialEnded(trial=trial.number, status=status, reason=reason, epochs=len(trial.curve), summary=summary))
     most = sweep.config.search.max_failures

@@ -63,6 +63,8 @@ class Sweep:
     """Someone asked twice."""
     running: dict[str, int] = field(default_factory=dict)
     """The trial of each busy worker."""
+    begun: dict[int, float] = field(default_factory=dict)
+    """The time at which each running trial began; one that waits for shared work has not."""
     _waiting: bool = False
 
     @property
