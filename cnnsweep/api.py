@@ -44,14 +44,14 @@ class Result:
     @property
     def test_accuracy(self) -> float | None:
         """Of the best trial's network, on images that the search never saw."""
-        final = self.outcome.state.final
+        final = self.outcome.state.tested()
         return None if final is None else float(final.metrics["test_accuracy"])
 
     @property
     def model(self) -> Path | None:
         """The best network: `keras.models.load_model(result.model)`."""
-        final = self.outcome.state.final
-        return None if final is None else Path(final.folder) / "model.keras"
+        final = self.outcome.state.tested()
+        return None if final is None else self.outcome.folder / final.folder / "model.keras"
 
     @property
     def trials(self) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,9 +15,11 @@ from cnnsweep import __version__
 from cnnsweep.config.components import program
 from cnnsweep.errors import UserError, unknown
 from cnnsweep.terminal.commands import Commands, examples, is_override
+from cnnsweep.terminal.output import outlive_terminal, protect
 
 if TYPE_CHECKING:
     from cnnsweep.config.schema import Config
+    from cnnsweep.config.trust import Trusted
     from cnnsweep.sweep.session import Outcome
     from cnnsweep.terminal.screen import Screen
 
@@ -47,7 +50,10 @@ WORDS = click.argument("words", nargs=-1, metavar="[SWEEP] [OVERRIDE]...")
 CONFIG_DIR = click.option(
     "--config-dir",
     metavar="DIR",
-    help="Your own configs, found beside the shipped ones (default: ./conf, where there is one).",
+    help="Your own configs; they win over shipped ones of the same name (default: ./conf, where there is one).",
+)
+TRUST = click.option(
+    "--trust", is_flag=True, help="Run code of others that the stored config names, without a config of your own."
 )
 
 
@@ -71,11 +77,14 @@ def run(typed: Sequence[str], overrides: tuple[str, ...], config_dir: str | None
     if cfg:
         from omegaconf import OmegaConf
 
-        click.echo(OmegaConf.to_yaml(config.plain()), nl=False)
+        from cnnsweep.tracking.credentials import redact
+
+        click.echo(OmegaConf.to_yaml(redact(config.plain())), nl=False)
         return 0
     from cnnsweep.sweep import session
     from cnnsweep.terminal.screen import Screen
 
+    outlive_terminal()
     screen = Screen()
     return _conclude(session.start(config, screen, typed), screen)
 
@@ -100,22 +109,31 @@ def plan(overrides: tuple[str, ...], config_dir: str | None, file: Path | None, 
     return 0
 
 
-@commands.command(epilog=examples("resume", "resume digits-20260101-120000 budget.trials=40 executor=cpu"))
+@commands.command(
+    epilog=examples(
+        "resume",
+        "resume digits-20260101-120000 budget.trials=40 executor=cpu",
+        "resume digits-20260101-120000 --failed",
+    )
+)
 @WORDS
 @CONFIG_DIR
+@TRUST
+@click.option("--failed", is_flag=True, help="Train the trials that failed again.")
 @click.pass_obj
-def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None) -> int:
+def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None, trust: bool, failed: bool) -> int:
     """Continue a sweep that was interrupted, or that a larger budget extends.
 
-    SWEEP is its id; by default the last unfinished sweep. It goes on with the config that it was started with, except
-    for budget.*, executor.* and tracking.uri.
+    SWEEP is an id or a name (its last unfinished sweep); by default the last unfinished sweep. It goes on with the
+    config that it was started with, except for budget.*, executor.* and tracking.uri.
     """
     names, overrides = _split("resume", words, most=1)
     from cnnsweep.sweep.resume import resume as go_on
     from cnnsweep.terminal.screen import Screen
 
+    outlive_terminal()
     screen = Screen()
-    outcome = go_on(names, overrides, screen, typed, config_dir)
+    outcome = go_on(names, overrides, screen, typed, config_dir, failed, trust)
     return _conclude(outcome, screen) if outcome else 0
 
 
@@ -136,7 +154,7 @@ def list_(overrides: tuple[str, ...], config_dir: str | None) -> int:
 @commands.command(epilog=examples("ui", "ui fashion --port 8080", "ui tracking=server tracking.uri=http://host:5000"))
 @WORDS
 @CONFIG_DIR
-@click.option("--port", type=int, help="The port to listen on (default: 5000, or any free one).")
+@click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on (default: 5000, or any free one).")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 def ui(words: tuple[str, ...], config_dir: str | None, port: int | None, host: str, no_browser: bool) -> int:
@@ -180,7 +198,8 @@ def report(words: tuple[str, ...], config_dir: str | None, out: Path | None) -> 
 @CONFIG_DIR
 @click.option("--trial", type=int, metavar="N", help="The trial's number (default: the best).")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The folder to write to.")
-def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, out: Path | None) -> int:
+@TRUST
+def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, out: Path | None, trust: bool) -> int:
     """Retrain the best network on all training data and register it.
 
     It is trained with several seeds (export.seeds), tested once, and registered in MLflow under the sweep's name.
@@ -191,9 +210,11 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
     config = _compose(overrides, config_dir)
     from cnnsweep.export import export as exporting
 
-    made = exporting.export(next(iter(names), None), trial, out, config, overrides, click.echo)
+    outlive_terminal()
+    trusted = _trusted(trust, config, config_dir)
+    made = exporting.export(next(iter(names), None), trial, out, config, overrides, click.echo, trusted)
     click.echo(made.describe())
-    click.echo(f"try:   {program()} predict {made.folder} IMAGE.png")
+    click.echo(f"try:   {program()} predict {shlex.quote(str(made.folder))} IMAGE.png")
     return 0
 
 
@@ -203,7 +224,8 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
 def predict(model: Path, images: tuple[Path, ...]) -> int:
     """Classify image files with an exported network.
 
-    MODEL is a folder that `export` wrote, or a .keras file; an IMAGE is a PNG, JPEG, BMP … of the model's size.
+    MODEL is a folder that `export` wrote, or a .keras file; an IMAGE is a JPEG, PNG, TIFF, WebP … of any
+    size; it is decoded and resized as the training images were.
     """
     from cnnsweep.export.predict import classify
 
@@ -216,7 +238,8 @@ def predict(model: Path, images: tuple[Path, ...]) -> int:
 @OVERRIDES
 @CONFIG_DIR
 @click.option("--from", "run_id", metavar="RUN_ID", help="The MLflow run of a trial to train again with the same seed.")
-def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None) -> int:
+@TRUST
+def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None, trust: bool) -> int:
     """Train one configuration as a run of its own.
 
     The exit code is 1 where it fails.
@@ -224,8 +247,9 @@ def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None
     config = _compose(overrides if run_id else [*overrides, "space=none"], config_dir)
     from cnnsweep.sweep import single_trial
 
+    outlive_terminal()
     if run_id:
-        trained = single_trial.train_again(run_id, config, overrides, click.echo)
+        trained = single_trial.train_again(run_id, config, overrides, click.echo, _trusted(trust, config, config_dir))
     else:
         trained = single_trial.train_once(config, click.echo)
     result = trained.result
@@ -237,8 +261,10 @@ def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; `argv` is without the program's name."""
     arguments = [*(sys.argv[1:] if argv is None else argv)]
+    if argv is None:
+        protect()
     name = "cnnsweep" if Path(sys.argv[0]).name == "cnnsweep" else "python -m cnnsweep"
-    typed = [name, *(argument for argument in arguments if argument != "--debug")]
+    typed = [*name.split(), *(argument for argument in arguments if argument != "--debug")]
     try:
         return commands.main(arguments, name, standalone_mode=False, obj=typed) or 0
     except (UserError, click.ClickException) as error:
@@ -255,6 +281,12 @@ def _compose(overrides: Sequence[str], config_dir: str | None) -> Config:
     from cnnsweep.config.compose import compose  # takes a third of a second
 
     return compose(overrides, config_dir)
+
+
+def _trusted(trust: bool, config: Config, config_dir: str | None) -> Trusted:
+    from cnnsweep.config.trust import trusted_by
+
+    return None if trust else trusted_by(config, config_dir)
 
 
 def _message(error: UserError | click.ClickException) -> str:

@@ -85,6 +85,8 @@ class EpochReport:
     """Counted from 1 over the trial's whole life."""
     metrics: Mapping[str, float]
     """loss, accuracy, val_loss, val_accuracy, epoch_seconds, learning_rate."""
+    note: str | None = None
+    """A line for the screen, such as that the trial had to begin again."""
 
 
 @dataclass(frozen=True)

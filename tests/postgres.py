@@ -11,7 +11,7 @@ from pathlib import Path
 
 import real_sweeps as real
 
-PASSWORD = "s3cr3tpg"
+PASSWORD = "s3/cr3tpg"
 
 
 def programs() -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -156,6 +157,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def contents(folder: Path) -> dict[str, tuple[int, str]]:
+    """Times and contents of all files below a folder; empty where there is none."""
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(p): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in found}
 
 
 def listens(port: int) -> bool:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import re
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from rich.console import Console
 
 from cnnsweep import __version__, cli
+from cnnsweep.config.compose import compose
+from cnnsweep.terminal import screen
 
 Run = Callable[..., tuple[int, str, str]]
 COMPOSING = ("run", "plan", "resume", "list", "ui", "report", "export", "train")
@@ -72,6 +78,13 @@ def test_the_version(run: Run) -> None:
         ([""], "cannot read ''"),
         (["seed=1", ""], "cannot read ''"),
         (["ui", ""], "cannot read ''"),
+        (["train", "--from", ""], "cannot read '' after --from: it is empty"),
+        (["train", "--from="], "cannot read '--from='"),
+        (["report", "--out", ""], "cannot read '' after --out"),
+        (["plan", "--json", " "], "cannot read ' ' after --json"),
+        (["predict", "", "image.png"], "cannot read ''"),
+        (["--config-dir", ""], "cannot read '' after --config-dir"),
+        (["ui", "--port", "99999"], "99999 is not in the range"),
         (["rusume"], "unknown command 'rusume', did you mean 'resume'?"),
         (["--confg-dir", "x"], "unknown option '--confg-dir', did you mean '--config-dir'?"),
         (["plan", "--no-forcast"], "unknown option '--no-forcast', did you mean '--no-forecast'?"),
@@ -127,6 +140,20 @@ def test_overrides_pass_to_hydra_as_they_are(run: Run, before: list[str]) -> Non
     assert config["space"]["model"]["filters"]["values"] == [1, 2]
     assert config["tracking"]["tags"] == {"note": "two words"}
     assert config["tracking"]["experiment"] == "a b"
+
+
+@pytest.mark.parametrize("folder", ["mlruns", "a b", "[x]?;'é'", "~x"])
+def test_printed_commands_can_be_pasted_into_a_shell(run: Run, folder: str) -> None:
+    line = run("resume", f"tracking.dir={folder}")[2]
+    assert f"there are no sweeps in {Path(folder).absolute()}" in line
+    outcome = SimpleNamespace(
+        id="x", uri="sqlite:///x", waiting=1, status="interrupted", config=compose([f"tracking.dir={folder}"])
+    )
+    printed = io.StringIO()
+    screen._print_commands(outcome, None, Console(file=printed, width=300, markup=False))  # type: ignore[arg-type]
+    for line in printed.getvalue().splitlines():
+        words = shlex.split(line.partition(":  ")[2])
+        assert words[-2:] == (["x", f"tracking.dir={folder}"] if folder != "mlruns" else [words[-2], "x"])
 
 
 def test_null_and_negative_numbers(run: Run) -> None:

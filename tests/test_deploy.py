@@ -61,6 +61,11 @@ class TestCompose:
         assert example["POSTGRES_PASSWORD"] == ""
         assert "/deploy/.env" in (ROOT / ".gitignore").read_text().split()
 
+    def test_the_example_s_hosts_are_its_origins(self) -> None:
+        example = (DEPLOY / "env.example").read_text()
+        values = dict(re.findall(r"^MLFLOW_ALLOWED_(\w+)=(.*)", example, re.MULTILINE))
+        assert values["ORIGINS"].split(",") == [f"http://{host}" for host in values["HOSTS"].split(",")]
+
     def test_volumes_that_are_used_are_declared(self) -> None:
         used = {mount.split(":")[0] for service in self.services.values() for mount in service["volumes"]}
         assert used == set(self.compose_file["volumes"])
@@ -202,8 +207,8 @@ def test_the_slurm_job_stops_its_driver_at_the_time_limit_and_goes_on_when_it_is
     done = subprocess.run(line, env=job, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (second,) = [note.split()[3:] for note in notes.read_text().splitlines() if note.startswith("python -m")][1:]
-    assert second[:2] == ["resume", "budget.trials=9"]
-    assert {a.partition("=")[0] for a in second[2:]} == {
+    assert second[:3] == ["resume", "--trust", "budget.trials=9"]
+    assert {a.partition("=")[0] for a in second[3:]} == {
         "executor.address",
         "executor.grace_seconds",
         "tracking.dir",

@@ -32,7 +32,17 @@ def test_a_title_describes_the_network(configure, model, expected):
     assert title(configure({}, model=model), {}) == expected
 
 
-def test_another_model_family_is_described_by_its_searched_values(configure):
-    config = configure({}).replace(model=CustomModel(target="mine.build"))
-    assert title(config, {"model.depth": 3, "training.epochs": 2}) == "007 · 3"
-    assert title(config, {}) == "007 · build"
+@pytest.mark.parametrize("own", [{}, {"filters": 8}, {"backbone": "mine"}, {"blocks": 2, "filters": [8, 8]}])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"model.depth": 3, "training.epochs": 2}, "007 · 3"),
+        ({"model.filters": 8}, "007 · 8"),
+        ({"model.backbone": "mine", "model.rate": 0.12345}, "007 · mine 0.123"),
+        ({"training.learning_rate": 0.01}, "007 · 0.01"),
+        ({}, "007 · build"),
+    ],
+)
+def test_another_model_family_is_described_by_its_searched_values(configure, own, values, expected):
+    config = configure({}).replace(model=CustomModel(target="mine.build", **own))
+    assert title(config, values) == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -56,4 +57,4 @@ def program() -> str:
         os.path.dirname(sys.executable)
     )
     path = os.path.relpath(sys.executable)
-    return f"{'python' if known else sys.executable if path.startswith('..') else path} -m cnnsweep"
+    return f"{'python' if known else shlex.quote(sys.executable if path.startswith('..') else path)} -m cnnsweep"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,24 +13,30 @@ from cnnsweep.config.schema import Config
 from cnnsweep.config.validation import short
 from cnnsweep.errors import UserError, nearest, unknown
 
+PATHS = ("tracking.dir", "tracking.uri", "data.dir", "data.file")
+"""Keys whose values are taken as they are: Hydra's grammar knows few of the signs that a path may have."""
+
 
 def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Config:
     """Return the checked config.
 
-    Hydra composes the shipped configs with those of `config_dir` (default: ./conf, where there is one) and the
-    overrides. An override of a searched key (`model.filters=32`) fixes it, unless `space.model.filters` is
-    overridden too. Raises `UserError`.
+    Hydra composes the shipped configs with those of `config_dir` (default: ./conf, where there is one), which win where
+    both have one of the same name, and the overrides. An override of a searched key (`model.filters=32`) fixes it,
+    unless `space.model.filters` is overridden too. Raises `UserError`.
     """
     for override in overrides:
         _check_form(override)
     own = Path(config_dir) if config_dir is not None else Path.cwd() / "conf"
     if config_dir is not None and not own.is_dir():
         raise UserError(f"--config-dir: there is no directory '{config_dir}'")
-    search_path = [own] if own.is_dir() and own.resolve() != shipped().resolve() else []
-    composed = _compose([_prepare(o) for o in overrides], search_path)
-    for fixed in _fixed_by(overrides):
-        _drop(composed["space"], fixed.split("."))
-    return Config.from_plain(composed)
+    own = own.resolve() if own.is_dir() else shipped()
+    try:
+        composed = _compose([_prepare(o) for o in overrides], own)
+        for fixed in _fixed_by(overrides):
+            _drop(composed["space"], fixed.split("."))
+        return Config.from_plain(composed)
+    except UserError as error:
+        raise _name_replaced(error, own) from error
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -50,6 +57,8 @@ def _check_form(override: str) -> None:
     """Hydra's own settings are not the user's here, and what has no key has no meaning that an error could name."""
     if not re.match(r"(\+{1,2}|~)?[^\s=+~]", override) or "\0" in override:
         raise _unreadable(override)
+    if not override.isascii() and override.encode(errors="replace").decode() != override:
+        raise UserError(f"cannot read {override!a}: it is no text in this locale; set LC_ALL=C.UTF-8, or rename it")
     if re.match(r"[+~]*hydra\b", override):
         raise UserError(f"unknown key '{_key(override)}' (hydra's own settings have no effect here; see --config-dir)")
 
@@ -65,6 +74,12 @@ def _unreadable(override: str) -> UserError:
 
 
 def _prepare(override: str) -> str:
+    key, _, value = override.partition("=")
+    if key.lstrip("+") in PATHS and not re.match(r"""\s*(['"]|null\s*$|\?{3}$|$)""", value):
+        # Any path is to do; in Hydra's quotes backslashes are doubled before a quote and at the end, and nowhere else.
+        path = os.path.expanduser(value)  # the shell leaves a ~ after = as it is
+        escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), path)
+        return f"{key}='{escaped}'"
     # What a space or the tags do not hold yet may be added without Hydra's "+".
     return f"++{override}" if override.startswith(("space.", "tracking.tags")) else override
 
@@ -83,21 +98,25 @@ def _drop(tree: Any, path: Sequence[str]) -> None:
         tree.pop(path[-1], None)
 
 
-def _compose(overrides: list[str], search_path: list[Path]) -> dict[str, Any]:
+def _compose(overrides: list[str], own: Path) -> dict[str, Any]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
-    extra = [f"hydra.searchpath=[{','.join(f'file://{p.resolve()}' for p in search_path)}]"] if search_path else []
     try:
         with initialize_config_dir(str(shipped()), version_base="1.3", job_name="cnnsweep"):
-            composed = hydra_compose("config", overrides=[*extra, *overrides])
+            # Not as an override of hydra.searchpath, whose grammar not every path fits, and which comes last.
+            loader = GlobalHydra.instance().config_loader()
+            loader.get_search_path().prepend("own", f"file://{own}", anchor="main")
+            loader.repository.initialize_sources(loader.get_search_path())  # type: ignore[attr-defined]
+            composed = hydra_compose("config", overrides=overrides)
         return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
     except Exception as error:  # of many kinds (parser, loader, file system), and all come from what was given
-        raise _explain(error, overrides) from error
+        raise _explain(error, overrides, own) from error
 
 
-def _explain(error: Exception, overrides: Sequence[str]) -> UserError:
+def _explain(error: Exception, overrides: Sequence[str], own: Path) -> UserError:
     from hydra.errors import MissingConfigException, OverrideParseException
     from yaml import MarkedYAMLError
 
@@ -117,7 +136,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> UserError:
         options = [o for o in error.options or () if not o.startswith("_")]
         return unknown(group or "config", choice, options) if options else UserError(text.splitlines()[0])
     if match := re.match(r"Could not override '([^']+)'", text):
-        return _unknown_key(match[1])
+        return _unknown_key(match[1], [o for o in overrides if _key(o) in GROUPS], own)
     culprit = next((short(o) for o in overrides if _key(o) in text or len(overrides) == 1), None)
     first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
     place = getattr(error, "full_key", None)  # None also where OmegaConf does not know it
@@ -125,16 +144,30 @@ def _explain(error: Exception, overrides: Sequence[str]) -> UserError:
     return UserError(f"cannot compose the config{where}: {short(first, 300)}")
 
 
+def _name_replaced(error: UserError, own: Path) -> UserError:
+    """The error, with the user's own configs that replace shipped ones: one of them may be meant for something else."""
+    replaced = [p for p in sorted(own.rglob("*.yaml")) if (shipped() / p.relative_to(own)).is_file()]
+    if not replaced or own.samefile(shipped()):
+        return error
+    shown = f"{', '.join(map(str, replaced[:3]))}{' …' if len(replaced) > 3 else ''}"
+    return UserError(f"{error}\nused in place of the shipped configs of the same names: {shown}")
+
+
 def _is_group(name: str) -> UserError:
     return UserError(f"'{name}' is a group: choose one of its configs ({name}=NAME) or set its keys ({name}.KEY=VALUE)")
 
 
-def _unknown_key(name: str) -> UserError:
+def _unknown_key(name: str, choices: list[str], own: Path) -> UserError:
+    """The error for a key that the configs do not have which were chosen."""
     if name == "sweep":
         return UserError("'sweep' is a preset to add: +sweep=NAME, with a plus")
     if name in GROUPS:
         return _is_group(name)
-    base = _compose([], [])
-    allowed = [*(k for k, _ in flat(base) if not k.endswith("_target_")), *GROUPS]
+    keys = [key for key, _ in flat(_compose(choices, own)) if not key.endswith("_target_")]
+    group, _, rest = name.partition(".")
+    if chosen := [choice for choice in choices if _key(choice) == group]:
+        known = [key.partition(".")[2] for key in keys if key.startswith(f"{group}.")]
+        return unknown(f"key of {chosen[-1]}", rest, known, shown=known)
+    allowed = [*keys, *GROUPS]
     close = nearest(name, allowed) or nearest(name.split(".")[-1], [k.split(".")[-1] for k in allowed])
     return UserError(f"unknown key '{name}'{close or '; python -m cnnsweep --cfg shows all keys'}")

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from cnnsweep.config import objective
 from cnnsweep.config.components import config_type
-from cnnsweep.config.validation import Float, Int, Quantity, short, validate
+from cnnsweep.config.validation import Float, Int, Quantity, short, tags, validate
 from cnnsweep.errors import UserError
 
 
@@ -98,8 +98,11 @@ class ModelConfig(Component):
     prepare: str | None = None
 
     def describe(self, values: Mapping[str, object]) -> str:
-        """The network in a few characters, for lists and legends: its searched values, or the family's name."""
-        found = [v for name, v in values.items() if name.startswith("model.")]
+        """The network in a few characters, for lists and legends: its searched values, or the family's name.
+
+        Where nothing of the model is searched, the other values tell trials apart.
+        """
+        found = [v for name, v in values.items() if name.startswith("model.")] or list(values.values())
         texts = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in found]
         return " ".join(texts) or self.target.rpartition(".")[2]
 
@@ -158,10 +161,16 @@ class Training(Section):
     patience: Int | None = Field(ge=1)
     steps_per_execution: Annotated[int | str, BeforeValidator(_check_steps)]
     deterministic: Annotated[bool | str, BeforeValidator(_check_deterministic)]
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
     retry_smaller_batch: bool
     unfreeze: str | int | float | None
     unfreeze_epochs: Int = Field(ge=1)
     unfreeze_learning_rate: Float = Field(gt=0)
+
+    @property
+    def policy(self) -> str:
+        """Keras' dtype policy; `auto` is float32 until a sweep has settled it for its device."""
+        return "float32" if self.precision == "auto" else self.precision
 
 
 class Limits(Section):
@@ -178,7 +187,7 @@ class Tracking(Section):
     uri: str | None
     dir: str
     experiment: str
-    tags: dict[str, Any]
+    tags: Annotated[dict[str, Any], AfterValidator(tags)]
     gallery: Int = Field(ge=0)
     report: bool
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar, get_args
@@ -17,6 +18,7 @@ KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", 
 BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 OUT_OF_BOUNDS = ("finite_number", "greater_than", "greater_than_equal", "less_than", "less_than_equal")
 Model = TypeVar("Model", bound=BaseModel)
+KEY_RULE = "letters, digits, spaces and _ - . : / alone, no empty part, 250 at most"
 
 
 def no_bool(value: object) -> object:
@@ -107,6 +109,25 @@ def validate(name: str, model: type[Model], values: object) -> Model:
         return model.model_validate(values)
     except ValidationError as error:
         raise _explain(name, model, error.errors(include_url=False)[0]) from error
+
+
+def is_key(name: str) -> bool:
+    """Whether MLflow takes a param or a tag of this name; `KEY_RULE` says the rule.
+
+    >>> [is_key(name) for name in ("model.größe", "a/b", "a//b", "owner@lab", "")]
+    [True, True, False, False, False]
+    """
+    return bool(re.fullmatch(r"(?!/|\.\.|\.$)[/\w.\- :]{1,250}", name)) and posixpath.normpath(name) == name
+
+
+def tags(values: dict[str, Any]) -> dict[str, Any]:
+    """Tags whose names MLflow takes. Raises `ValueError`."""
+    for name in map(str, values):
+        if not is_key(name):
+            raise ValueError(f"'{short(name)}' cannot be a tag's name ({KEY_RULE})")
+        if name.startswith("cnnsweep."):
+            raise ValueError(f"'{name}' cannot be a tag's name: those with cnnsweep. are the program's own")
+    return values
 
 
 def short(value: object, most: int = 120) -> str:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnsweep.errors import UserError
 
+if TYPE_CHECKING:
+    from cnnsweep.data.image_decoding import Decoding
+
 Array = NDArray[Any]
 
 LISTED = 200  # faults in one error; the others are counted
+NAMED = 5  # classes in one line
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,10 @@ class Arrays:
     """The file of "x_train", "y_train" …, for messages, where each has its own."""
     digest: str | None = None
     """A digest of the content, if the loader knows one; None: it is computed."""
+    decoding: Decoding | None = None
+    """How image files became x; None: x was no image files."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of the data, a line each."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -74,6 +82,10 @@ class Dataset:
     """16 hex digits over the content of all splits: the same images in the same splits, the same digest."""
     scale: float
     """Multiply x by it to get 0..1."""
+    decoding: Decoding | None = None
+    """How image files became x; None: x was no image files."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of the data when it is loaded; not stored."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -85,12 +97,20 @@ class Dataset:
     def classes(self) -> int:
         return len(self.class_names)
 
+    def facts(self) -> dict[str, object]:
+        """Plain values that are stored with a run: where the data came from, and their content in short."""
+        sizes = {"train": len(self.x_train), "validation": len(self.x_val), "test": len(self.x_test)}
+        shape = {"shape": list(self.input_shape), "classes": self.classes}
+        return {"name": self.name, "digest": self.digest, "source": self.source, **sizes, **shape}
+
     def describe(self) -> str:
-        """One line for the screen and the log."""
+        """One line for the screen and the log, and one for each note."""
         counts = [f"{len(x):,}" for x in (self.x_train, self.x_val, self.x_test)]
         size = "×".join(str(side) for side in self.input_shape)
         images = f"{counts[0]} training, {counts[1]} validation, {counts[2]} test images"
-        return f"{self.name}: {images}, {size}, {self.classes} classes, from {self.source}"
+        some = ", ".join(self.class_names[:NAMED]) + (" …" if self.classes > NAMED else "")
+        first = f"{self.name}: {images}, {size}, {self.classes} classes ({some}), from {self.source}"
+        return "\n  ".join([first, *self.notes])
 
 
 def refuse(faults: list[str], advice: str = "") -> NoReturn:
@@ -108,6 +128,11 @@ def find_faults(arrays: Arrays) -> list[str]:
     faults = [fault for split in arrays.splits for fault in _split_faults(arrays, split)]
     # Comparisons between splits mean something only for arrays that are sound themselves.
     return faults or [*_mismatches(arrays), *_class_faults(arrays)]
+
+
+def find_missing(arrays: Arrays) -> list[str]:
+    """A line for each split of sound arrays that has no image of some class: nothing is measured of these."""
+    return [f"{arrays.place(f'y_{split}')}: {text}" for split in arrays.splits[1:] if (text := _missing(arrays, split))]
 
 
 def count_classes(arrays: Arrays) -> int:
@@ -197,11 +222,21 @@ def _class_faults(arrays: Arrays) -> Iterator[str]:
         place, found = arrays.place(f"y_{split}"), np.unique(getattr(arrays, f"y_{split}"))
         if found[-1] >= classes:
             yield f"{place}: label {found[-1]}, expected 0..{classes - 1} ({classes} classes)"
-        # Searched, not counted up to: a label such as 2,000,000,000 would make a list of that length.
-        kept = int((found < classes).sum())
-        if kept < classes:
-            gaps = np.flatnonzero(found[:kept] != np.arange(kept))
-            missing = int(gaps[0]) if len(gaps) else kept
-            name = f" ({arrays.class_names[missing]})" if arrays.class_names else ""
-            others = f" and of {classes - kept - 1:,} more" if classes - kept > 1 else ""
-            yield f"{place}: no image of class {missing}{name}{others}"
+        if split == "train" and (text := _missing(arrays, split)):
+            yield f"{place}: {text}"
+        elif split != "train" and len(found) == 1:
+            yield f"{place}: images of one class only ({found[0]})"
+
+
+def _missing(arrays: Arrays, split: str) -> str | None:
+    """The classes of which a split has no image."""
+    classes, found = count_classes(arrays), np.unique(getattr(arrays, f"y_{split}"))
+    # Searched, not counted up to: a label such as 2,000,000,000 would make a list of that length.
+    kept = int((found < classes).sum())
+    if kept == classes:
+        return None
+    gaps = np.flatnonzero(found[:kept] != np.arange(kept))
+    missing = int(gaps[0]) if len(gaps) else kept
+    name = f" ({arrays.class_names[missing]})" if arrays.class_names else ""
+    others = f" and of {classes - kept - 1:,} more" if classes - kept > 1 else ""
+    return f"no image of class {missing}{name}{others}"

@@ -10,19 +10,23 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
 from cnnsweep.data.arrays import Array
+from cnnsweep.data.folder_tree import show
 from cnnsweep.data.storage import Writer, new_folder
 from cnnsweep.errors import UserError
 
-FORMAT = 2  # raised when the files or the decoding change
+if TYPE_CHECKING:
+    from cnnsweep.data.image_decoding import Decoding
+
+FORMAT = 3  # raised when the files or the decoding change
 PORTION = 8  # files that a thread takes at a time
 AHEAD = 4  # portions a thread that may wait in memory to be written
 R = TypeVar("R")
@@ -45,17 +49,19 @@ class ImageFiles:
     folders: Mapping[str, Path]
     """The folder of each split."""
     faults: tuple[str, ...]
-    """Empty classes and classes that are not in every split; `splits` does not have them."""
+    """Classes and splits that cannot be used; `splits` does not have them."""
+    notes: tuple[str, ...]
+    """What else is not used, and what was taken for what."""
 
     def stat_key(self) -> list[tuple[object, ...]]:
         """Changes with every change of a file that the file system knows of."""
-        stats = ((s, f, f.path.stat()) for s, files in self.splits.items() for f in files)
+        stats = ((s, f, _stat(f.path)) for s, files in self.splits.items() for f in files)
         return [(s, self.relative(f.path), f.label, t.st_size, t.st_mtime_ns, t.st_ctime_ns) for s, f, t in stats]
 
     def sizes(self) -> list[int]:
         """The number of files, and of bytes in them."""
         files = [file for split in self.splits.values() for file in split]
-        return [len(files), sum(file.path.stat().st_size for file in files)]
+        return [len(files), sum(_stat(file.path).st_size for file in files)]
 
     def content_key(self, decoding: Decoding, hashes: Mapping[str, list[str]]) -> str:
         """Equal for the same files' contents, classes and decoding; `hashes` are those of each split's files."""
@@ -67,41 +73,56 @@ class ImageFiles:
     def relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
+    def without(self, classes: Collection[str], splits: Collection[str], reasons: Sequence[str]) -> ImageFiles:
+        """Leave out classes and splits; the reasons are added to the faults."""
+        kept = [name for name in self.classes if name not in classes]
+        labels = {self.classes.index(name): label for label, name in enumerate(kept)}
+        files = {
+            split: [ImageFile(f.path, labels[f.label]) for f in found if f.label in labels]
+            for split, found in self.splits.items()
+            if split not in splits
+        }
+        return replace(self, classes=tuple(kept), splits=files, faults=(*self.faults, *reasons))
+
 
 @dataclass(frozen=True)
-class Decoding:
-    """Settings of the decoding; see `decode`."""
+class Decoded:
+    """The folder with the decoded images: for each split SPLIT.npy, uint8 (images, height, width, channels), and
+    SPLIT-labels.npy. Its name is a digest of the content.
+    """
 
-    size: tuple[int, int]
-    """(height, width)"""
-    color: str
-    resize: str
+    folder: Path
+    skipped: list[str]
+    """A line for each file that could not be decoded."""
+    decoding: Decoding
+    """With the range of values, where there are grey images of more than 8 bits."""
+    deep_colours: int
+    """Images of more than 8 bits a colour, of which the upper 8 are read."""
 
 
-def open_decoded(cache: Path, images: ImageFiles, decoding: Decoding) -> tuple[Path, list[str]]:
-    """Return the folder with the decoded images, and a line for each file that could not be decoded.
+def open_decoded(cache: Path, images: ImageFiles, decoding: Decoding) -> Decoded:
+    """Decode the images, or find them decoded.
 
-    For each split the folder holds SPLIT.npy, uint8 (images, height, width, channels), and SPLIT-labels.npy; its
-    name is a digest of the content. Memory stays bounded, however many images there are. Raises UserError where
-    the cache cannot be written.
+    Memory stays bounded, however many images there are. Raises UserError where the cache cannot be written.
     """
     root = cache.expanduser().absolute() / "images"
     try:
         (root / "index").mkdir(parents=True, exist_ok=True)
         known = root / "index" / _hash([FORMAT, str(images.root.resolve()), images.stat_key(), astuple(decoding)])
-        if known.exists() and (root / known.read_text() / "manifest.json").exists():
-            folder = root / known.read_text()
+        if known.exists() and (root / known.read_text(encoding="utf-8") / "manifest.json").exists():
+            folder = root / known.read_text(encoding="utf-8")
         else:
             folder = _find(root, images, decoding) or _build(root, images, decoding)
             _write(known, folder.name)
-        return folder, json.loads((folder / "manifest.json").read_text())["skipped"]
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"data.cache '{cache}' cannot be used: {error}") from error
+    return Decoded(folder, manifest["skipped"], decoding.of(manifest["decoding"]), manifest["deep_colours"])
 
 
 def _find(root: Path, images: ImageFiles, decoding: Decoding) -> Path | None:
     """Look for the same content under other names or times; files are only read where their sizes fit."""
-    sizes = [json.loads(manifest.read_text())["sizes"] for manifest in root.glob("*/manifest.json")]
+    sizes = [json.loads(manifest.read_text(encoding="utf-8"))["sizes"] for manifest in root.glob("*/manifest.json")]
     if images.sizes() not in sizes:
         return None
     hashes = {split: list(_in_order(_hash_file, files, f"reading {split}")) for split, files in images.splits.items()}
@@ -111,11 +132,20 @@ def _find(root: Path, images: ImageFiles, decoding: Decoding) -> Path | None:
 
 def _build(root: Path, images: ImageFiles, decoding: Decoding) -> Path:
     """Decode into a new folder, which appears under its name when it is complete."""
-    with new_folder(root / "images") as new:
+    from cnnsweep.data import image_decoding
+
+    with new_folder(root / "images") as new, image_decoding.any_size():
+        full, deep_colours = _find_values(images, decoding)
         skipped: list[str] = []
-        hashes = {split: _decode_split(new, split, images, decoding, skipped) for split in images.splits}
-        manifest = {"skipped": skipped, "classes": images.classes, "sizes": images.sizes()}
-        (new / "manifest.json").write_text(json.dumps(manifest))
+        hashes = {split: _decode_split(new, split, images, full, skipped) for split in images.splits}
+        manifest = {
+            "skipped": skipped,
+            "classes": images.classes,
+            "sizes": images.sizes(),
+            "decoding": asdict(full),
+            "deep_colours": deep_colours,
+        }
+        (new / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         folder = root / images.content_key(decoding, hashes)
         try:
             os.rename(new, folder)
@@ -125,6 +155,28 @@ def _build(root: Path, images: ImageFiles, decoding: Decoding) -> Path:
     return folder
 
 
+def _find_values(images: ImageFiles, decoding: Decoding) -> tuple[Decoding, int]:
+    """Add the range of values of the training images of more than 8 bits; count those that have colours."""
+    from cnnsweep.data import image_decoding
+
+    def look(file: ImageFile) -> tuple[float, float] | str | None:
+        try:
+            with file.path.open("rb") as opened:
+                start = opened.read(image_decoding.START)
+                if not image_decoding.may_be_deep(start):
+                    return None
+                return image_decoding.deep_values(start + opened.read(), decoding.max_megapixels)
+        except OSError:
+            return None
+
+    found = [deep for deep in _in_order(look, images.splits["train"], "reading train") if deep]
+    grey = [values for values in found if not isinstance(values, str)]
+    if grey:
+        low, high = min(low for low, _ in grey), max(high for _, high in grey)
+        decoding = replace(decoding, values=image_decoding.value_range(low, high))
+    return decoding, len(found) - len(grey)
+
+
 def _decode_split(new: Path, split: str, images: ImageFiles, decoding: Decoding, skipped: list[str]) -> list[str]:
     """Write one split's images and labels; returns the hash of each file."""
     from cnnsweep.data import image_decoding
@@ -132,7 +184,7 @@ def _decode_split(new: Path, split: str, images: ImageFiles, decoding: Decoding,
     def read(file: ImageFile) -> tuple[str, Array | str]:
         try:
             raw = file.path.read_bytes()
-            return hashlib.sha256(raw).hexdigest(), image_decoding.decode(raw, *astuple(decoding))
+            return hashlib.sha256(raw).hexdigest(), image_decoding.decode(raw, decoding)
         except image_decoding.BadImageError as error:
             return hashlib.sha256(raw).hexdigest(), str(error)
         except OSError as error:
@@ -144,7 +196,7 @@ def _decode_split(new: Path, split: str, images: ImageFiles, decoding: Decoding,
         for file, (content, pixels) in zip(files, _in_order(read, files, f"decoding {split}"), strict=True):
             hashes.append(content)
             if isinstance(pixels, str):
-                skipped.append(f"{images.relative(file.path)}: {pixels}")
+                skipped.append(f"{show(images.relative(file.path))}: {pixels}")
             else:
                 writer.append(pixels[np.newaxis])
                 labels.append(file.label)
@@ -182,10 +234,17 @@ def _in_order(function: Callable[[ImageFile], R], files: list[ImageFile], text: 
 
 def _write(path: Path, text: str) -> None:
     partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     with contextlib.suppress(FileNotFoundError):
         os.replace(partial, path)
 
 
 def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError:
+        return path.lstat()

@@ -1,4 +1,7 @@
-"""Decoding of one image file to pixels, of any format, mode, size and orientation.
+"""Decoding of one image file to pixels, of any format, mode, depth, size and orientation.
+
+Training, `predict` and the example of an exported network all decode with it; `export` puts a copy of this file beside
+the network, so it imports nothing of the package.
 
 A JPEG that needs no resizing is decoded by libjpeg, at one of the eighths of its size that it offers, straight to an
 array: the inverse transform takes the place of the filter, at about half the work and nearer to an ideal filter.
@@ -7,65 +10,195 @@ Pillow decodes all others.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from simplejpeg import decode_jpeg, decode_jpeg_header
 
-from cnnsweep.data.arrays import Array
-
-FORMATS = ("JPEG", "PNG", "BMP", "GIF")
+Array = NDArray[Any]
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+"""Of the names that image files mostly have; any other may hold an image too."""
 MODES = {"rgb": "RGB", "grey": "L"}
 JPEG_SPACES = ("YCbCr", "Gray")
 JPEG_COLORS = {"rgb": "RGB", "grey": "GRAY"}
 EXIF = b"Exif\0\0"
 ORIENTATION = 0x0112
+PNG, PNG_DEPTH, PNG_COLOURED = b"\x89PNG\r\n\x1a\n", 24, 25
+"""The signature of a PNG; the bytes with the bits of a channel, and with 0 for grey."""
+DEEP_STARTS = (b"II", b"MM", b"P2", b"P5", b"P6", b"P3", b"Pf")
+"""Of TIFF and PPM files, which may have more than 8 bits."""
+START = 26
+"""Bytes of a file that say whether it may have more than 8 bits."""
+BITS_PER_SAMPLE = 258
+USUAL_DEPTHS = (1, 8, 12, 16, 32)
+"""Of one image alone, whose own values say little."""
+MOST_MEGAPIXELS = 180.0
+"""Of an image file for a network that was not trained on files; about Pillow's own limit."""
 Size = tuple[int, int]
 """(height, width)"""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Settings of the decoding."""
+
+    size: Size
+    """(height, width)"""
+    color: str
+    """ "rgb" or "grey" """
+    resize: str
+    """"crop" keeps the proportions and cuts the longer side, "pad" fills with black, "stretch" distorts."""
+    max_megapixels: float
+    """An image file of more is refused."""
+    values: tuple[float, float] | None = None
+    """The values of grey images of more than 8 bits that become 0 and 255; None: by each image's own depth."""
+
+    @classmethod
+    def plain(cls, shape: Sequence[int | None]) -> Decoding | None:
+        """The settings for images of a shape that were no files; None for shapes that are not those of images."""
+        match [*shape]:
+            case [int(height), int(width), (1 | 3) as channels]:
+                return cls((height, width), "rgb" if channels == 3 else "grey", "crop", MOST_MEGAPIXELS)
+        return None
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Decoding:
+        """Settings that were stored as JSON."""
+        values = stored["values"]
+        return cls(**{**stored, "size": tuple(stored["size"]), "values": None if values is None else tuple(values)})
 
 
 class BadImageError(ValueError):
     """The file is no image or is broken; the text says which, without the file's name."""
 
 
-def decode(raw: bytes, size: Size, color: str, resize: str) -> Array:
+def read(path: str | os.PathLike[str], decoding: Decoding) -> Array:
+    """Decode a file, on one thread; see `decode`. Raises BadImageError, and OSError where the file cannot be read."""
+    with any_size():
+        return decode(Path(path).read_bytes(), decoding)
+
+
+@contextlib.contextmanager
+def any_size() -> Iterator[None]:
+    """Lift Pillow's own limit of an image's size, for `max_megapixels` to take its place."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def decode(raw: bytes, decoding: Decoding) -> Array:
     """Return uint8 (height, width, 3 for "rgb" or 1 for "grey").
 
-    Transparent pixels become white; of a GIF the first frame is taken; a camera's orientation is applied.
-    `resize`: "crop" keeps the proportions and cuts the longer side, "pad" fills with black, "stretch" distorts.
+    Transparent pixels become white; of an animation the first frame is taken; a camera's orientation is applied.
     Raises BadImageError.
     """
     if not raw:
         raise BadImageError("is empty")
     try:
-        pixels = _decode_jpeg(raw, size, color, resize)
+        pixels = _decode_jpeg(raw, decoding)
         if pixels is None:
             with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
-                pixels = np.asarray(_fit(_upright(image, size, MODES[color]), size, resize))
+                _check_size(image.size, decoding.max_megapixels)
+                pixels = np.asarray(_fit(_upright(image, decoding), decoding.size, decoding.resize))
     except UnidentifiedImageError:
         raise BadImageError(f"is no image ({', '.join(FORMATS[:-1])} or {FORMATS[-1]})") from None
+    except BadImageError:
+        raise
     except Exception as error:  # decoders of broken files raise errors of many types
         raise BadImageError(f"cannot be decoded ({error})") from error
     return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
 
 
-def _upright(image: Image.Image, size: Size, mode: str) -> Image.Image:
+def _check_size(size: tuple[int, int], most: float) -> None:
+    megapixels = size[0] * size[1] / 1e6
+    if megapixels > most:
+        pixels = f"{megapixels:,.1f} megapixels ({size[0]:,}×{size[1]:,})"
+        raise BadImageError(f"has {pixels}, more than data.max_megapixels={most:g}")
+
+
+def _upright(image: Image.Image, decoding: Decoding) -> Image.Image:
+    mode = MODES[decoding.color]
     # A JPEG can be decoded at a half, a quarter or an eighth of its size, for as much less time.
-    image.draft(mode, (max(size), max(size)))
+    image.draft(mode, (max(decoding.size), max(decoding.size)))
+    image.load()
     # Asked first, because exif_transpose copies an image that is upright as well.
     turned = ImageOps.exif_transpose(image) if _is_turned(image) else image
-    if turned.mode.startswith("I"):  # 16 bits a pixel
-        turned = Image.fromarray((np.asarray(turned).astype(np.uint32) >> 8).astype(np.uint8))
-    if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
+    if _is_deep(turned):
+        turned = _eight_bits(turned, decoding.values)
+    if turned.has_transparency_data:
         colours = turned.convert("RGBA")
         turned = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
     return turned if turned.mode == mode else turned.convert(mode)
 
 
 def _is_turned(image: Image.Image) -> bool:
-    """Whether a camera says that the image does not lie as it is stored."""
-    return "exif" in image.info and image.getexif().get(ORIENTATION, 1) != 1
+    """Whether a camera says that the image does not lie as it is stored; not, where what it says is broken."""
+    try:
+        return "exif" in image.info and image.getexif().get(ORIENTATION, 1) != 1
+    except Exception:  # of many types
+        return False
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a pixel is one number of more than 8 bits."""
+    return image.mode.startswith(("I", "F"))
+
+
+def _eight_bits(image: Image.Image, values: tuple[float, float] | None) -> Image.Image:
+    pixels = np.asarray(image).astype(np.float32)
+    low, high = values or value_range(*_extremes(pixels), USUAL_DEPTHS)
+    return Image.fromarray(np.clip(np.rint((pixels - low) * (255 / (high - low))), 0, 255).astype(np.uint8))
+
+
+def _extremes(pixels: Array) -> tuple[float, float]:
+    low, high = float(pixels.min()), float(pixels.max())
+    if not math.isfinite(high - low):
+        raise BadImageError("holds values that are no numbers")
+    return low, high
+
+
+def value_range(low: float, high: float, depths: Iterable[int] = range(1, 33)) -> tuple[float, float]:
+    """The values that become black and white, in images whose values go from `low` to `high`.
+
+    Without negative values these are 0 and the largest number of so many bits: a camera of 12 bits has 4,095.
+
+    >>> value_range(3, 700), value_range(0, 700, depths=(8, 12, 16)), value_range(0, 0.7), value_range(-1024, 3071)
+    ((0.0, 1023.0), (0.0, 4095.0), (0.0, 1.0), (-1024.0, 3071.0))
+    """
+    if low < 0:
+        return float(low), float(max(high, low + 1))
+    return 0.0, next((2.0**depth - 1 for depth in depths if high <= 2**depth - 1), float(high))
+
+
+def may_be_deep(start: bytes) -> bool:
+    """Whether an image file, of which these are the first `START` bytes, may have more than 8 bits a channel."""
+    return start[PNG_DEPTH : PNG_DEPTH + 1] == b"\x10" if start.startswith(PNG) else start.startswith(DEEP_STARTS)
+
+
+def deep_values(raw: bytes, max_megapixels: float) -> tuple[float, float] | str | None:
+    """The lowest and highest value of a grey image of more than 8 bits; "rgb" for one with colours; None for others."""
+    try:
+        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+            _check_size(image.size, max_megapixels)
+            if _is_deep(image):
+                return _extremes(np.asarray(image))
+            bits = image.getexif().get(BITS_PER_SAMPLE, (8,)) if image.format == "TIFF" else (8,)
+            coloured = raw.startswith(PNG) and raw[PNG_DEPTH] == 16
+            return "rgb" if coloured or max(bits if isinstance(bits, tuple) else (bits,)) > 8 else None
+    except Exception:  # broken or too large, which decoding it says
+        return None
 
 
 def _fit(image: Image.Image, size: Size, resize: str) -> Image.Image:
@@ -77,19 +210,20 @@ def _fit(image: Image.Image, size: Size, resize: str) -> Image.Image:
     return ImageOps.pad(image, wanted, method) if resize == "pad" else image.resize(wanted, method)
 
 
-def _decode_jpeg(raw: bytes, size: Size, color: str, resize: str) -> Array | None:
+def _decode_jpeg(raw: bytes, decoding: Decoding) -> Array | None:
     """Decode by libjpeg, or return None where Pillow has to decode: files that fit at no number of eighths, turned
-    ones, other formats and colour spaces, and broken or enormous ones, for which Pillow has the error.
+    ones, other formats and colour spaces, and broken or enormous ones, for which the error comes from there.
     """
+    size, resize = decoding.size, decoding.resize
     if not raw.startswith(b"\xff\xd8"):
         return None
     try:
         height, width, space, _ = decode_jpeg_header(raw)
         reduced = _reduced_size((height, width), size, resize)
-        enormous = Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS
+        enormous = height * width > decoding.max_megapixels * 1e6
         if reduced is None or space not in JPEG_SPACES or enormous or _is_jpeg_turned(raw):
             return None
-        pixels = decode_jpeg(raw, JPEG_COLORS[color], min_height=reduced[0], min_width=reduced[1])
+        pixels = decode_jpeg(raw, JPEG_COLORS[decoding.color], min_height=reduced[0], min_width=reduced[1])
     except ValueError:
         return None
     return _pad(pixels, size) if resize == "pad" else _crop(pixels, size)

@@ -6,17 +6,17 @@ A loader is any function from the composed `data` config to `Arrays`, named by `
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from cnnsweep.config.components import locate
 from cnnsweep.config.schema import DataConfig
-from cnnsweep.data.arrays import Array, Arrays, Dataset, count_classes, find_faults, find_scale, refuse
+from cnnsweep.data.arrays import Array, Arrays, Dataset, count_classes, find_faults, find_missing, find_scale, refuse
 from cnnsweep.data.storage import is_whole_file, open_saved, save, take
 from cnnsweep.errors import UserError
 
-__all__ = ["Arrays", "Dataset", "load", "open_saved", "save"]
+__all__ = ["Arrays", "Dataset", "load", "open_saved", "refuse_other", "save"]
 
 LIMIT, VALIDATION, TEST = 1, 2, 3
 """Random streams: for choosing the images that are used, those for validation, and those for the test."""
@@ -44,6 +44,24 @@ def load(config: DataConfig, seed: int) -> Dataset:
     return _split(arrays, config, seed)
 
 
+def refuse_other(data: Dataset, stored: Mapping[str, object], owner: str, changes: Sequence[str] = ()) -> None:
+    """Raise UserError where these are not the data whose `Dataset.facts` are stored with the runs of `owner`.
+
+    The same images in other splits are other data too: what was trained on would be tested on. `changes` are those of
+    the config since then, for the message.
+    """
+    if data.digest == stored["digest"]:
+        return
+    words = {"train": "training images", "validation": "validation images", "test": "test images"}
+    facts = {name: (str(stored[name]), str(value)) for name, value in data.facts().items() if name in stored}
+    changed = [f"{words.get(n, n)} {was} → {now}" for n, (was, now) in facts.items() if was != now and n != "source"]
+    difference = ", ".join([*changed, *changes])
+    raise UserError(
+        f"the data have changed since {owner} ({difference}; {data.source}): results cannot be compared, and images "
+        "that were trained on could be tested on. Put the old files and settings back, or start a new sweep"
+    )
+
+
 def _split(arrays: Arrays, config: DataConfig, seed: int) -> Dataset:
     names = arrays.class_names or tuple(str(label) for label in range(count_classes(arrays)))
     y, rows = _labels(arrays.y_train), np.arange(len(arrays.y_train))
@@ -67,6 +85,8 @@ def _split(arrays: Arrays, config: DataConfig, seed: int) -> Dataset:
         source=arrays.source,
         digest=_digest(splits) if arrays.digest is None else _short_digest(arrays.digest, rows, parts),
         scale=find_scale(arrays),
+        decoding=arrays.decoding,
+        notes=(*arrays.notes, *find_missing(arrays)),
     )
 
 

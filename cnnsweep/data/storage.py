@@ -9,8 +9,9 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ from cnnsweep.errors import UserError
 
 if TYPE_CHECKING:
     import keras
+
+    from cnnsweep.data.image_decoding import Decoding
 
 ARRAYS = ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test")
 DESCRIPTION = ("name", "class_names", "source", "digest", "scale")
@@ -58,6 +61,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 def write_description(dataset: Dataset, folder: Path) -> None:
     """Write dataset.json, all of a data set but its arrays."""
     description = {key: getattr(dataset, key) for key in DESCRIPTION}
+    description["decoding"] = dataset.decoding and asdict(dataset.decoding)
     (folder / "dataset.json").write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
@@ -69,10 +73,17 @@ def open_saved(folder: Path) -> Dataset:
     try:
         description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         description["class_names"] = tuple(description["class_names"])
+        description["decoding"] = _decoding(description["decoding"])
         description |= {key: open_map(folder / f"{key}.npy") for key in ARRAYS}
         return Dataset(**description)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} holds no complete data set: {error}") from error
+
+
+def _decoding(stored: dict[str, object] | None) -> Decoding | None:
+    from cnnsweep.data.image_decoding import Decoding
+
+    return None if stored is None else Decoding.of(stored)
 
 
 def _holds(folder: Path, dataset: Dataset) -> bool:
@@ -80,7 +91,7 @@ def _holds(folder: Path, dataset: Dataset) -> bool:
         saved = open_saved(folder)
     except UserError:
         return False
-    return all(getattr(saved, key) == getattr(dataset, key) for key in DESCRIPTION)
+    return all(getattr(saved, key) == getattr(dataset, key) for key in (*DESCRIPTION, "decoding"))
 
 
 def _replace(folder: Path, new: Path, dataset: Dataset) -> None:
@@ -149,11 +160,26 @@ def take(array: Array, rows: Array) -> Array:
     if not path.exists():
         partial = path.with_suffix(f".{os.getpid()}")
         with Writer(partial, (len(rows), *array.shape[1:]), array.dtype) as writer:
-            each = max(1, PIECE // max(1, array[:1].nbytes))
+            each = _rows_in_piece(array)
             for start in range(0, len(rows), each):
                 writer.append(array[rows[start : start + each]])
         os.replace(partial, path)
     return open_map(path)
+
+
+def concatenate(arrays: Sequence[Array], path: Path) -> Array:
+    """Write arrays one after the other to a new file, piece by piece, and map it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Writer(path, (sum(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype) as writer:
+        for array in arrays:
+            each = _rows_in_piece(array)
+            for start in range(0, len(array), each):
+                writer.append(array[start : start + each])
+    return open_map(path)
+
+
+def _rows_in_piece(array: Array) -> int:
+    return max(1, PIECE // max(1, array[:1].nbytes))
 
 
 def save_array(array: Array, path: Path) -> None:

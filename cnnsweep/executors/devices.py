@@ -97,10 +97,10 @@ def cores() -> int:
 def _cgroup_quota(root: Path) -> float | None:
     try:
         if (root / "cpu.max").exists():
-            quota, period = (root / "cpu.max").read_text().split()
+            quota, period = (root / "cpu.max").read_text(encoding="utf-8").split()
         else:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
-            period = (root / "cpu/cpu.cfs_period_us").read_text()
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text(encoding="utf-8")
+            period = (root / "cpu/cpu.cfs_period_us").read_text(encoding="utf-8")
         return int(quota) / int(period) if int(quota) > 0 else None
     except (OSError, ValueError):  # no cgroup file here, or "max": no limit
         return None

@@ -40,8 +40,7 @@ class InlineExecutor(Executor):
     def __init__(self, backend: str = "tensorflow", log: Path | None = None, threads: int = 1) -> None:
         if "keras" in sys.modules and (loaded := sys.modules["keras"].backend.backend()) != backend:
             raise UserError(f"backend={backend}, but Keras is loaded in this process with {loaded}")
-        os.environ["KERAS_BACKEND"] = backend
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.update(keras_settings.environment(backend))
         self._log = log
         self._threads: int | None = threads if backend == "tensorflow" else None
         self._steps: Steps | None = None

@@ -13,6 +13,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -26,6 +27,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from cnnsweep.executors.base import Job
+from cnnsweep.executors.sockets import make_socket_folder
 from cnnsweep.training import keras_settings
 
 _SET_PARENT_DEATH_SIGNAL = 1
@@ -38,6 +40,8 @@ _HINTS = {
 }
 SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """The environment of workers that share a GPU: its memory is taken as it is needed."""
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+"""What a terminal would obey: colours, as Keras has them in its errors, and other control characters."""
 _SERVER = "CNNSWEEP_FORK_SERVER"
 """Set for a fork server alone: the arguments of `_prepare_fork_server`, as JSON."""
 _environment_lock = threading.Lock()
@@ -82,10 +86,12 @@ def in_one_line(error: BaseException) -> str:
 
     >>> in_one_line(ValueError("no such file\\nmore"))
     'ValueError: no such file'
+    >>> in_one_line(ValueError("\\x1b[1mbold\\x1b[0m"))
+    'ValueError: bold'
     >>> in_one_line(MemoryError())
     'MemoryError'
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in _ESCAPES.sub("", str(error)).splitlines() if line.strip()]
     skipped = ("Graph execution error", "Detected at node", "<stack traces", "File ")
     informative = [line for line in lines if not line.startswith(skipped)] or lines
     memory = [line for line in informative if any(word in line for word in _OUT_OF_MEMORY)]
@@ -96,7 +102,7 @@ def kernel_kills() -> int:
     """Return how many processes the kernel has killed to free memory, in this container or on this machine."""
     for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
         with contextlib.suppress(OSError, ValueError):
-            counts = dict(line.split() for line in Path(path).read_text().splitlines())
+            counts = dict(line.split() for line in Path(path).read_text(encoding="utf-8").splitlines())
             if "oom_kill" in counts:
                 return int(counts["oom_kill"])
     return 0
@@ -129,13 +135,13 @@ def ensure_fork_server(backend: str, log: str, modules: Sequence[str]) -> None:
         before = dict(os.environ)
         changes = {
             _SERVER: json.dumps({"log": log, "modules": [*modules], "driver": driver}),
-            "KERAS_BACKEND": backend,
-            "TF_CPP_MIN_LOG_LEVEL": before.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+            **keras_settings.environment(backend),
             "OPENBLAS_NUM_THREADS": "1",  # more would not survive a fork
             "PYTHONPATH": os.pathsep.join([*checkout, *filter(None, [before.get("PYTHONPATH")])]),
         }
         os.environ.update(changes)
         forkserver.set_forkserver_preload([__name__])
+        make_socket_folder()
         try:
             forkserver.ensure_running()
         finally:
@@ -164,6 +170,7 @@ def _become_background(log: str) -> None:
     """Leave signals and the terminal to the driver: all output goes to the log, or nowhere."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a cluster signals the whole group; the driver decides
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError:
@@ -208,8 +215,7 @@ def _configure(setup: Setup) -> str | None:
 
 
 def _environment(setup: Setup) -> dict[str, str]:
-    settings = {"KERAS_BACKEND": setup.backend, "CUDA_VISIBLE_DEVICES": setup.gpu}
-    settings["TF_CPP_MIN_LOG_LEVEL"] = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")
+    settings = keras_settings.environment(setup.backend) | {"CUDA_VISIBLE_DEVICES": setup.gpu}
     if not setup.gpu:
         settings["JAX_PLATFORMS"] = "cpu"
     elif setup.shares_gpu:

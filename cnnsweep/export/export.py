@@ -9,29 +9,33 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
 
 from cnnsweep.config.schema import Config
-from cnnsweep.data import loading, storage
+from cnnsweep.config.trust import Trusted
+from cnnsweep.data import image_decoding, storage
 from cnnsweep.data.arrays import Dataset
+from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.errors import UserError
-from cnnsweep.executors.base import run_all
-from cnnsweep.export.model_card import ModelCard, spread
+from cnnsweep.executors.base import Event, run_all
+from cnnsweep.export.model_card import EXAMPLE, ModelCard, spread
 from cnnsweep.sweep.catalog import new_id
 from cnnsweep.sweep.session import log_to, make_executor
-from cnnsweep.tracking.credentials import redact
+from cnnsweep.tracking.credentials import redact, shown
 from cnnsweep.tracking.frames import Results, read_results
 from cnnsweep.tracking.reader import open_reader
 from cnnsweep.tracking.run_writer import SingleRun
 from cnnsweep.tracking.store import connect
 from cnnsweep.tracking.stored_trials import StoredTrial, find_trial
-from cnnsweep.training.evaluate import FinalSpec, Refit, refit, with_validation
-from cnnsweep.trial import EpochReport, TrialSpec, trial_seed
+from cnnsweep.training.evaluate import FinalSpec, Refit, evaluate_last, with_validation
+from cnnsweep.training.train import train
+from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
 
 ALIAS = "champion"
-WRITTEN = ("config.yaml", "README.md", "example.py")
+WRITTEN = ("config.yaml", "README.md", "example.py", "image_decoding.py")
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ class Exported:
     """A network that is ready for use."""
 
     folder: Path
-    """With model.keras, labels.json, config.yaml, README.md (the model card), example.py and mlflow_model/."""
+    """With model.keras, labels.json, config.yaml, README.md (the model card), mlflow_model/, and, for a network that
+    takes images of 1 or 3 channels, example.py and image_decoding.py.
+    """
     card: ModelCard
     run: str
     version: str
@@ -54,7 +60,7 @@ class Exported:
             f"model: {self.folder / 'model.keras'}\n"
             f"card:  {self.folder / 'README.md'}\n"
             f"MLflow registry: {name}, version {self.version}, alias {ALIAS}; run {self.run}\n"
-            f"serve: MLFLOW_TRACKING_URI={redact(card.stored.uri)} mlflow models serve -m models:/{name}@{ALIAS} "
+            f"serve: MLFLOW_TRACKING_URI={shown(card.stored.uri)} mlflow models serve -m models:/{name}@{ALIAS} "
             "--env-manager local"
         )
 
@@ -66,18 +72,20 @@ def export(
     config: Config,
     overrides: Sequence[str],
     say: Callable[[str], None],
+    trusted: Trusted,
 ) -> Exported:
     """Train a trial's configuration on training plus validation images with several seeds, test, register, write.
 
     It is trained for as many epochs as the trial's best had: without validation images there is no early stopping.
-    `config` is the one of the overrides, which replace what the trial's own config says.
+    `config` is the one of the overrides, which replace what the trial's own config says; `trusted` is the code that the
+    trial's own may name.
     Raises UserError where there is no such sweep or trial, or its training fails.
     """
     results = read_results(open_reader(config.tracking), sweep)
     results.expect_finished()
     row = _row(results, trial)
-    stored = find_trial(str(row["run_id"]), config, overrides)
-    seeds, epochs = config.export.seeds, int(row["best_epoch"])
+    stored = find_trial(str(row["run_id"]), config, overrides, trusted)
+    data, seeds, epochs = stored.load_data(), config.export.seeds, int(row["best_epoch"])
     say(
         f"training {stored.name} of {stored.sweep} for {epochs} epochs on training and validation images, {seeds} seeds"
     )
@@ -88,7 +96,7 @@ def export(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out: '{folder}' cannot be written ({error.strerror})") from error
-    card = ModelCard(results, row, stored, *_train(stored, epochs, seeds, home, folder, say))
+    card = ModelCard(results, row, stored, data, _train(stored, data, epochs, seeds, home, folder, say))
     _write(folder, card)
     run = _log(card, folder)
     return Exported(folder, card, run, _register(run, card))
@@ -109,8 +117,8 @@ def _row(results: Results, trial: int | None) -> pd.Series:
 
 
 def _train(
-    stored: StoredTrial, epochs: int, seeds: int, home: Path, folder: Path, say: Callable[[str], None]
-) -> tuple[Dataset, list[Refit]]:
+    stored: StoredTrial, data: Dataset, epochs: int, seeds: int, home: Path, folder: Path, say: Callable[[str], None]
+) -> list[Refit]:
     """Train and test one network a seed; the first seed's model is written to `folder`."""
 
     def on_report(index: int, report: EpochReport) -> bool:
@@ -121,22 +129,29 @@ def _train(
     config = stored.config.replace(training=stored.config.training.replace(patience=None))
     log = home / "log.txt"
     with log_to(log), contextlib.closing(make_executor(stored.config, log)) as executor:
-        data = loading.load(stored.config.data, stored.config.seed)
-        storage.save(with_validation(data), home / "data")
-        specs = []
+        executor.say = say
+        storage.save(with_validation(data, home / "joined"), home / "data")
+        trials = []
         for index in range(seeds):
             # The first is the trial's own; which model is kept is settled before any is tested.
             seed = stored.seed if index == 0 else trial_seed(stored.seed, index)
             scratch = home / "trials" / f"{index + 1:03d}"
-            trial = TrialSpec(index + 1, {}, config, seed, scratch, home / "data", epochs)
-            specs.append(FinalSpec(trial, folder if index == 0 else None))
-        ends = run_all(executor, [(refit, spec) for spec in specs], on_report)
-    for end in ends:
-        if end.kind != "result":
-            raise UserError(f"the training failed: {end.value} (log: {log})")
-    for name in ("data", "trials"):
+            trials.append(TrialSpec(index + 1, {}, config, seed, scratch, home / "data", epochs))
+        _results(run_all(executor, [(train, trial) for trial in trials], on_report), log)
+        finals = [FinalSpec(trial, folder if trial.number == 1 else None) for trial in trials]
+        measured = _results(run_all(executor, [(evaluate_last, final) for final in finals]), log)
+    for name in ("joined", "data", "trials"):
         shutil.rmtree(home / name, ignore_errors=True)
-    return data, [end.value for end in ends]
+    return measured
+
+
+def _results(ends: Sequence[Event], log: Path) -> list[Any]:
+    """The results of jobs. Raises UserError for the first that has none, or whose training failed."""
+    for end in ends:
+        failed = isinstance(end.value, TrialResult) and end.value.status == "failed"
+        if failed or end.kind != "result":
+            raise UserError(f"the training failed: {end.value.reason if failed else end.value} (log: {log})")
+    return [end.value for end in ends]
 
 
 def _write(folder: Path, card: ModelCard) -> None:
@@ -144,7 +159,10 @@ def _write(folder: Path, card: ModelCard) -> None:
     text = yaml.safe_dump(redact(config), sort_keys=False, allow_unicode=True)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(card.text(), encoding="utf-8")
-    (folder / "example.py").write_text(card.example(), encoding="utf-8")
+    if not Decoding.plain(card.data.input_shape):
+        return
+    (folder / "example.py").write_text(EXAMPLE, encoding="utf-8")
+    shutil.copyfile(image_decoding.__file__, folder / "image_decoding.py")
 
 
 def _log(card: ModelCard, folder: Path) -> str:
@@ -165,7 +183,7 @@ def _log(card: ModelCard, folder: Path) -> str:
             "cnnsweep.final": str(run.began),
             "mlflow.parentRunId": card.results.sweep.run,
         },
-        texts={name: (folder / name).read_text(encoding="utf-8") for name in WRITTEN},
+        texts={name: (folder / name).read_text(encoding="utf-8") for name in WRITTEN if (folder / name).exists()},
         model=folder / "mlflow_model",
         status="FINISHED",
     )

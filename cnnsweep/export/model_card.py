@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cnnsweep.data.arrays import Dataset
+from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.statistics import wilson
 from cnnsweep.tracking.frames import Results
 from cnnsweep.tracking.stored_trials import StoredTrial
@@ -52,11 +53,33 @@ which the trial was best. Its validation figure is the best of many and therefor
 ## Use
 
 The input is pixels as they are in the data ({pixels}), the output is probabilities of the classes in `labels.json`;
-scaling is part of the model. `example.py` shows it in five lines, and
+scaling is part of the model.
+{files}
+The network knows no other classes: it assigns one of them to any other image too.
+"""
 
+FILES = """
+Image files become pixels by `image_decoding.py`, with the settings `decoding` of `labels.json`, as those of the
+training data did; this needs NumPy, Pillow and simplejpeg, not cnnsweep. Each of
+
+    python example.py IMAGE.png
     python -m cnnsweep predict FOLDER IMAGE.png
 
-prints the classes. The network knows no other classes: it assigns one of them to any other image too.
+prints the class.
+"""
+EXAMPLE = """# Needs keras and its backend, numpy, pillow and simplejpeg: python example.py IMAGE.png
+import json, sys
+from pathlib import Path
+import keras, numpy as np
+from image_decoding import Decoding, read
+
+here = Path(__file__).parent
+labels = json.loads((here / "labels.json").read_text(encoding="utf-8"))
+model, decoding = keras.models.load_model(here / "model.keras"), Decoding.of(labels["decoding"])
+for path in sys.argv[1:]:
+    pixels = read(path, decoding).astype("float32") / (255 * labels["scale"])
+    probabilities = model.predict(pixels[np.newaxis], verbose=0)[0]
+    print(f"{path}: {labels['classes'][probabilities.argmax()]} {probabilities.max():.4f}")
 """
 
 
@@ -111,23 +134,11 @@ class ModelCard:
             tried=", ".join(f"{count:,} {status}" for status, count in statuses.items()),
             adds="unknown" if pd.isna(row["mmacs"]) else f"{row['mmacs']:,.2f} million",
             by=f" by {search} search" if search else "",
+            files=FILES if Decoding.plain(data.input_shape) else "",
             pixels="0 to 1" if data.scale == 1 else f"0 to {1 / data.scale:g}",
             settings="\n".join(f"| `{key}` | {value} |" for key, value in self.stored.values.items()),
             classes="\n".join(self._by_class()),
         )
-
-    def example(self) -> str:
-        """Five lines that load the model and classify `image.png`."""
-        height, width, channels = self.data.input_shape
-        mode, more = ("L", "[None, ..., None]") if channels == 1 else ("RGB", "[None]")
-        factor = 1 / (255 * self.data.scale)
-        scaled = "" if abs(factor - 1) < 1e-9 else f" * {factor:.10g}"
-        return f"""import json, keras, numpy as np
-from PIL import Image
-model, labels = keras.models.load_model("model.keras"), json.load(open("labels.json", encoding="utf-8"))["classes"]
-image = np.asarray(Image.open("image.png").convert("{mode}").resize(({width}, {height})), "float32"){more}{scaled}
-print(labels[int(model.predict(image, verbose=0).argmax())])
-"""
 
     def _by_class(self) -> list[str]:
         first, lines = self.measured[0], []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnsweep.data.image_decoding import BadImageError, Decoding, read
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.sweep.session import framework_noise_to
 from cnnsweep.training import keras_settings
@@ -26,9 +27,10 @@ class Labels:
     """The content of a model's labels.json."""
 
     classes: tuple[str, ...]
-    input_shape: tuple[int, ...]
     scale: float
     """Multiplying pixels of the training data by this gives 0 to 1."""
+    decoding: Decoding
+    """How an image file becomes pixels."""
 
 
 def classify(where: Path, paths: Sequence[Path]) -> list[list[tuple[str, float]]]:
@@ -38,12 +40,12 @@ def classify(where: Path, paths: Sequence[Path]) -> list[list[tuple[str, float]]
     """
     labels = read_labels(where)
     # Before the seconds that loading the model takes, where the size is known.
-    images = None if labels is None else [read_image(path, labels.input_shape, labels.scale) for path in paths]
+    images = None if labels is None else read_images(paths, labels)
     with framework_noise_to(Path(os.devnull)):
         model = load(where)
         if images is None:
-            images = [read_image(path, model.input_shape[1:], 1 / 255) for path in paths]
-        probabilities = np.asarray(model.predict(np.stack(images), verbose=0))
+            images = read_images(paths, Labels((), 1 / 255, _plain(model.input_shape[1:])))
+        probabilities = np.asarray(model.predict(images, verbose=0))
     names = labels.classes if labels else [str(i) for i in range(probabilities.shape[1])]
     return [[(names[i], float(row[i])) for i in np.argsort(-row)[:TOP]] for row in probabilities]
 
@@ -88,40 +90,38 @@ def read_labels(where: Path) -> Labels | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Labels(tuple(content["classes"]), tuple(content["input_shape"]), float(content["scale"]))
+        decoding = Decoding.of(content["decoding"]) if content["decoding"] else _plain(content["input_shape"])
+        return Labels(tuple(content["classes"]), float(content["scale"]), decoding)
+    except UserError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{path}' cannot be read: {error}") from error
 
 
-def read_image(path: Path, shape: Sequence[int], scale: float) -> np.ndarray:
-    """Read an image file as the model takes it: float32 (height, width, channels), in the range of the training data.
+def read_images(paths: Sequence[Path], labels: Labels) -> np.ndarray:
+    """Decode image files as those of the training data: float32 (images, height, width, channels), in their range.
 
-    Grey and colour are converted as needed. Raises UserError where it is no image or of another size.
+    Raises UserError for a file that is no image.
     """
-    from PIL import Image, UnidentifiedImageError
+    return np.stack([_read(path, labels.decoding) for path in paths]).astype("float32") / (255 * labels.scale)
 
-    if len(shape) != 3:
-        raise UserError(f"the model takes inputs of the shape {tuple(shape)}, not images")
-    height, width, channels = shape
+
+def _plain(shape: Sequence[int | None]) -> Decoding:
+    decoding = Decoding.plain(shape)
+    if decoding is None:
+        raise UserError(f"the model takes inputs of the shape {tuple(shape)}, not images with 1 or 3 channels")
+    return decoding
+
+
+def _read(path: Path, decoding: Decoding) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            size = image.size
-            flat = image.convert("RGBA") if size == (width, height) else None
-    except UnidentifiedImageError:
-        raise UserError(f"'{path}' is no image that can be read (PNG, JPEG, BMP, GIF, TIFF, WebP)") from None
+        return read(path, decoding)
+    except BadImageError as error:
+        raise UserError(f"'{path}' {error}") from error
     except FileNotFoundError:
         raise UserError(f"there is no image '{path}'{_nearest_file(path)}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"'{path}' cannot be read as an image: {error}") from error
-    if flat is None:
-        raise UserError(
-            f"'{path}' has {size[0]}×{size[1]} pixels (width×height); the model takes {width}×{height}: "
-            "crop or resize it as the training images were"
-        )
-    black = Image.new("RGBA", flat.size, (0, 0, 0, 255))
-    pixels = Image.alpha_composite(black, flat).convert("L" if channels == 1 else "RGB")
-    array = np.asarray(pixels, "float32")
-    return (array if channels == 3 else array[..., None]) / (255 * scale)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read ({error.strerror})") from error
 
 
 def _nearest_file(path: Path) -> str:

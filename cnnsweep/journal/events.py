@@ -123,7 +123,7 @@ class BestTested(Event):
     trial: int
     epoch: int | None
     folder: str
-    """Of the model."""
+    """Of the model, below the sweep's."""
     metrics: Mapping[str, float]
     images: int
 
@@ -135,6 +135,7 @@ class GalleryDrawn(Event):
     name = "gallery"
     trial: int
     folder: str
+    """Of the pictures, below the sweep's."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """Why a picture could not be drawn, by its name."""
 

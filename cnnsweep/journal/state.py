@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnsweep.config.objective import Objective, front
+from cnnsweep.config.schema import Budget
 from cnnsweep.journal.events import (
     BestTested,
     EpochEnded,
@@ -52,6 +53,11 @@ class TrialState:
     """The objective's best value of each further training with another seed; None where it failed."""
     retried: bool = False
     """It ran out of memory once and was started again with a smaller batch."""
+
+    @property
+    def done(self) -> int:
+        """The epoch from which it would go on: where it failed, from the start."""
+        return 0 if self.status == "failed" else len(self.curve)
 
     def best(self, objective: Objective) -> float | None:
         """The objective's best value over all epochs."""
@@ -178,6 +184,27 @@ class SweepState:
         finalists = sorted((n for n in means if n in self.ranking), key=lambda n: (means[n], n))
         others = [n for n in self.ranking.first() if n not in means]
         return [self.trials[number] for number in [*finalists, *others][:count]]
+
+    def tested(self) -> BestTested | None:
+        """The final evaluation, where it is that of the best trial as it is now."""
+        best = self.ranked(1)
+        if not best or self.final is None:
+            return None
+        mark = (best[0].number, best[0].best_epoch(self.objective))
+        return self.final if (self.final.trial, self.final.epoch) == mark else None
+
+    def finalists(self, budget: Budget) -> list[TrialState]:
+        """The trials to train again with other seeds, the best by their own training first; none without replicates."""
+        if not budget.replicates:
+            return []
+        ranked = (self.trials[number] for number in self.ranking.first())
+        ended = [trial for trial in ranked if trial.status in ("completed", "pruned")]
+        return ended[: budget.finalists or 1]
+
+    def missing_replicates(self, budget: Budget) -> list[tuple[TrialState, int]]:
+        """The finalists' trainings that are still to be done, with the number of each."""
+        numbers = range(1, (budget.replicates or 0) + 1)
+        return [(t, number) for t in self.finalists(budget) for number in numbers if number not in t.replicates]
 
     def spread(self, trial: TrialState) -> Mapping[str, float] | None:
         """Mean, standard deviation and count of a finalist's replicates."""

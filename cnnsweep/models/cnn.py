@@ -177,7 +177,7 @@ def _keras_layer(layer: Layer, seed: int) -> keras.layers.Layer:
     start = initializers.GlorotUniform(seed)
     match layer.kind:
         case "rescaling":
-            return kl.Rescaling(s["scale"], name=name)
+            return kl.Rescaling(s["scale"], name=name, dtype="float32")
         case "conv":
             sizes = s["filters"], s["kernel_size"], s["stride"], s["padding"]
             common = {"dilation_rate": s["dilation"], "use_bias": s["use_bias"], "kernel_initializer": start}

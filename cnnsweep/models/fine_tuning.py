@@ -69,8 +69,10 @@ def unfreeze(model: keras.Model, setting: Setting) -> None:
 
 def chosen_layers(backbone: keras.Model, setting: Setting) -> list[keras.layers.Layer]:
     """The layers with weights that `training.unfreeze` names, without batch normalisation."""
+    from keras.layers import BatchNormalization
+
     candidates = backbone.layers[_first(backbone.layers, setting) :]
-    chosen = [la for la in candidates if la.weights and type(la).__name__ != "BatchNormalization"]
+    chosen = [layer for layer in candidates if layer.weights and not isinstance(layer, BatchNormalization)]
     if not chosen:
         raise UserError(f"training.unfreeze: '{setting}' holds no layer to train")
     return chosen

@@ -139,11 +139,11 @@ def backbone_maps(model: TransferConfig, images: keras.KerasTensor, scale: float
         raise UserError(f"model=transfer takes grey or colour images, not {channels} channels")
     size = input_size(model, (*shape, channels))
     if abs(255 * scale - 1) > 1e-6:
-        images = layers.Rescaling(255 * scale, name="to_255")(images)
+        images = layers.Rescaling(255 * scale, name="to_255", dtype="float32")(images)
     if size != tuple(shape):
-        images = layers.Resizing(*size, name="resize")(images)
+        images = layers.Resizing(*size, name="resize", dtype="float32")(images)
     if channels == 1:
-        images = layers.Concatenate(name="grey_to_rgb")([images, images, images])
+        images = layers.Concatenate(name="grey_to_rgb", dtype="float32")([images, images, images])
     for layer in preprocessing(model.backbone):
         images = layer(images)
     backbone = build_backbone(model, size)
@@ -200,7 +200,7 @@ def preprocessing(name: str) -> list[keras.layers.Layer]:
         raise UserError(f"model.backbone: the preprocessing of {name} mixes channels, which a layer here cannot do")
     if not np.allclose(matrix, np.eye(3), atol=1e-6) or offset.any():
         scale, shift = (np.asarray(v, float).round(12).tolist() for v in (matrix.diagonal(), offset))
-        made.append(layers.Rescaling(scale, shift, name="preprocessing"))
+        made.append(layers.Rescaling(scale, shift, name="preprocessing", dtype="float32"))
     return made
 
 

@@ -23,8 +23,9 @@ from cnnsweep.plan.simulation import Simulation
 from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import Problem, make_problem
 from cnnsweep.sweep import session
+from cnnsweep.sweep.precision import settle
 from cnnsweep.training.cost_model import FILE, amounts_of, machine
-from cnnsweep.training.feature_cache import HEAD
+from cnnsweep.training.feature_cache import HEAD, PREPARE
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,14 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
         if forecast:
             executor = session.make_executor(config, scratch / "log.txt")
             stack.callback(executor.close)
+            config = settle(config, executor, watcher.say)
         data = datasets.load(config.data, config.seed)
         watcher.say(data.describe())
         problem = make_problem(config, data.input_shape, data.classes)
         space = vars(describe_space(problem))
         with session.framework_noise_to(scratch / "log.txt"):
             search = build(config, problem, Objective.of(config.objective))
-            frozen = feature_forecast.forecast(config, data) if "backbone" in config.model.plain() else None
+            frozen = feature_forecast.forecast(config, data) if config.model.prepare == PREPARE else None
         features = Features(frozen.describe(), frozen.bytes / 1e6) if frozen else None
         measured = Calibration()
         if executor is not None:

@@ -25,8 +25,9 @@ from cnnsweep.report import text
 from cnnsweep.report.analysis import Comparison, Importance, compare, importance
 from cnnsweep.report.axes import axis
 from cnnsweep.tracking.frames import Results, read_results
+from cnnsweep.tracking.locations import artifacts_at, local_folder
 from cnnsweep.tracking.reader import open_reader
-from cnnsweep.tracking.store import connect, local_folder
+from cnnsweep.tracking.store import connect
 
 PAGE, TABLE, SUMMARY = "report.html", "trials.csv", "report.md"
 TOP = 20
@@ -67,7 +68,11 @@ def make(tracking: Tracking, names: Sequence[str] = (), folder: Path | None = No
     path = write(list(found.values()), folder or _folder(tracking, list(found)))
     if len(found) > 1:
         return path, False
-    connect(reader.uri).log_artifacts(next(iter(found.values())).sweep.run, str(path.parent), "report")
+    (results,) = found.values()
+    try:
+        artifacts_at(reader.uri, results.artifacts(results.sweep.run)).log_artifacts(str(path.parent), "report")
+    except OSError:  # a store that is only to be read
+        return path, False
     return path, True
 
 
@@ -205,7 +210,7 @@ def _galleries(results: Results) -> list[Gallery]:
     count = int((results.config.get("tracking") or {}).get("gallery", 3))
     found = []
     for _, trial in results.ranked().head(count).iterrows():
-        artifacts = local_folder(str(results.rows.runs.at[trial["run_id"], "artifact_uri"]))
+        artifacts = local_folder(results.reader.uri, results.artifacts(trial["run_id"]))
         with tempfile.TemporaryDirectory() as made:
             try:
                 if artifacts is None:

@@ -76,11 +76,9 @@ def sweep_seconds(results: Results) -> float:
 
 
 def tested(results: Results) -> tuple[float, float, float, int] | None:
-    """Test accuracy, its 95% interval and the number of images; None before the final evaluation."""
-    accuracy, images = results.parent("metrics", "test_accuracy"), _data(results, "test")
-    if accuracy is None or not images:
-        return None
-    return float(accuracy), *wilson(float(accuracy), int(images)), int(images)
+    """Test accuracy of the best, its 95% interval and the number of images; None where it was not evaluated."""
+    accuracy, images = results.test_accuracy, _data(results, "test")
+    return (accuracy, *wilson(accuracy, int(images)), int(images)) if accuracy is not None and images else None
 
 
 def spread(row: pd.Series, metric: str) -> str:

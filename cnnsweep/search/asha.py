@@ -99,8 +99,10 @@ class AshaOracle(Oracle):
             for ranking in (rung.completed, rung.waiting):
                 ranking.put(id_, float("inf") if value is None else value)
 
-    def _target(self, id_: str) -> int:
-        return self.proposals[id_].epochs or self.full_epochs
+    def reopen(self, id_: str) -> None:
+        super().reopen(id_)
+        if self.promotes:
+            self._rungs[self._target(id_)].ended -= 1
 
     def _promotion(self, id_: str, last: bool = False) -> Proposal | None:
         """Promote the best of a rung; with `last`, where nothing new can be drawn, an idle rung rounds up."""

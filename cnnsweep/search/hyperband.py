@@ -53,7 +53,7 @@ class HyperbandOracle(Oracle):
         super().__init__(task, sampler=sampler_named(sampler), startup=startup)
         brackets = range(self.engine._get_num_brackets())
         self.rungs = sorted({self._epochs(b, r) for b in brackets for r in range(self.engine._get_num_rounds(b))})
-        self._brackets = [self._next_bracket()]
+        self._brackets, self._over = [self._next_bracket()], list[_Bracket]()
 
     def make_engine(self) -> HyperbandEngine:
         from cnnsweep.search.keras_tuner_engine import HyperbandEngine
@@ -63,6 +63,7 @@ class HyperbandOracle(Oracle):
 
     def next(self, id_: str) -> Proposal | Literal["wait", "done"]:
         """Promote where a rung has a winner, else start a new configuration, in this bracket or the next."""
+        self._over += [b for b in self._brackets if self._is_over(b)]
         self._brackets = [b for b in self._brackets if not self._is_over(b)]
         for bracket in self._brackets:
             if found := self._promote(id_, bracket) or self._start(id_, bracket):
@@ -73,6 +74,12 @@ class HyperbandOracle(Oracle):
             if found := self._start(id_, self._brackets[-1]):
                 return found
         return "wait" if self.running else "done"
+
+    def reopen(self, id_: str) -> None:
+        """Its bracket has a place more in the rungs above."""
+        super().reopen(id_)
+        self._brackets = [*self._over, *self._brackets]
+        self._over = []
 
     def promotable(self) -> set[str]:
         """Those of the brackets that are not over, except where they are in the last rung or promoted already."""

@@ -12,6 +12,7 @@ import numpy as np
 from cnnsweep.config.components import configured_by
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import SearchConfig
+from cnnsweep.models.fine_tuning import total_epochs
 from cnnsweep.search.observations import Curves, History, Observation, Sampler, Untried
 from cnnsweep.search_space.problem import Problem
 from cnnsweep.search_space.space import Values
@@ -120,7 +121,7 @@ class Oracle:
 
     def next_rung(self, id_: str, epoch: int) -> int:  # noqa: ARG002
         """The epoch at which a trial is next compared with others, or ends."""
-        return self.proposals[id_].epochs or self.full_epochs
+        return self._target(id_)
 
     def promotable(self) -> set[str]:
         """The ids of proposals that may yet be continued, so that their checkpoints are needed."""
@@ -159,6 +160,12 @@ class Oracle:
         trial = self.engine.trials[id_]
         trial.status = "COMPLETED" if succeeded and trial.metrics.exists(self.objective.metric) else "FAILED"
         self.engine.end_trial(trial)
+
+    def reopen(self, id_: str) -> None:
+        """Take back the end of a trial that failed: it is trained again."""
+        trial = self.engine.trials[id_]
+        trial.status = "RUNNING"
+        self.engine.ongoing_trials[f"again {id_}"] = trial
 
     def prepare(self) -> None:
         """Make the next proposal of a slow search while workers are busy; it is no trial before it is asked for."""
@@ -268,6 +275,11 @@ class Oracle:
         self.proposals[id_] = found
         self.untried.remove(dict(found.values))
         return {"status": "RUNNING", "values": dict(found.values)}
+
+    def _target(self, id_: str) -> int:
+        """The epochs of a proposal: those that it says, else all of its own configuration."""
+        found = self.proposals[id_]
+        return found.epochs or total_epochs(self.problem.config.with_values(found.values).training)
 
     def _running(self) -> set[str]:
         return {self.origin(id_) for id_ in self.running}

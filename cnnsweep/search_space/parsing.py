@@ -8,6 +8,7 @@ from typing import Any
 
 from cnnsweep.config.compose import flat
 from cnnsweep.config.schema import Config, check_value
+from cnnsweep.config.validation import KEY_RULE, is_key
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.search_space.space import Parameter, Space, Value
 
@@ -108,6 +109,8 @@ def _entries(tree: object, prefix: str = "") -> Iterator[tuple[str, Entry]]:
 
 
 def _parameter(name: str, entry: Entry) -> Parameter:
+    if not is_key(name):
+        raise UserError(f"space.{name}: MLflow takes no param with this name ({KEY_RULE})")
     for key in entry:
         if key not in ENTRY_KEYS:
             one_of = ", ".join(ENTRY_KEYS)

@@ -51,6 +51,11 @@ class Parameter:
         return self._steps if self.choices is None else self.choices
 
     @cached_property
+    def _ranked(self) -> tuple[Value, ...] | None:
+        """All its values, numbers from the least to the largest."""
+        return self.grid if self.grid is None or self.categorical else tuple(sorted(self.grid))
+
+    @cached_property
     def _steps(self) -> tuple[float, ...] | None:
         if self.integer:
             return tuple(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
@@ -72,16 +77,16 @@ class Parameter:
                 return value
             above = min(bisect(self._steps, value), len(self._steps) - 1)
             return min(self._steps[max(0, above - 1) : above + 1], key=lambda v: abs(math.log(v / value)))
-        if self.grid is None:
+        if self._ranked is None:
             return self.low + quantile * (self.high - self.low)
-        return self.grid[min(int(quantile * len(self.grid)), len(self.grid) - 1)]
+        return self._ranked[min(int(quantile * len(self._ranked)), len(self._ranked) - 1)]
 
     def quantile(self, value: Any) -> float:
         """The inverse of `at`, in [0, 1]; the middle of its interval for a value of a grid."""
         if self.log:
             return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
-        if self.grid is not None:
-            return (self.grid.index(value) + 0.5) / len(self.grid)
+        if self._ranked is not None:
+            return (self._ranked.index(value) + 0.5) / len(self._ranked)
         return float((value - self.low) / (self.high - self.low))
 
     def allows(self, value: object) -> bool:

@@ -98,13 +98,15 @@ class Row:
     trials: dict[int, str] = field(default_factory=dict)
     """The status of each, by number."""
     values: dict[int, float] = field(default_factory=dict)
-    """The best value of each that did not fail."""
+    """The best value of each."""
     events: int = 0
+    name: str = ""
+    """The sweep's name, which its id begins with."""
 
     @property
     def best(self) -> float | None:
         """The best value of all trials."""
-        values = list(self.values.values())
+        values = [value for trial, value in self.values.items() if self.trials.get(trial) != "failed"]
         index = self.objective.best(values)
         return None if index is None else values[index]
 
@@ -122,6 +124,7 @@ class Row:
         """Take in an event."""
         match event:
             case SweepStarted():
+                self.name = event.sweep
                 self.objective = Objective.of(event.config["objective"])
             case TrialStarted():
                 self.trials[event.trial] = "running"
@@ -129,8 +132,6 @@ class Row:
                 self.add(event.trial, event.metrics[self.objective.metric])
             case TrialEnded():
                 self.trials[event.trial] = event.status
-                if event.status == "failed":
-                    self.values.pop(event.trial, None)
             case SweepStopped():
                 self.stop = event.status
             case SweepResumed():
@@ -189,26 +190,40 @@ def folders(root: Path) -> list[Path]:
         raise UserError(f"tracking.dir: '{root}' cannot be read ({error.strerror})") from error
 
 
-def find(root: Path, id_: str) -> Path:
-    """The folder of a sweep; `id_` comes from the command line and must not lead anywhere else."""
+def find(root: Path, wanted: str | None, larger: bool) -> Path:
+    """The folder of the sweep with this id; else of those with this name, or of all, the one to go on with.
+
+    `wanted` comes from the command line and must not lead anywhere else. With a larger budget a finished sweep may go
+    on too.
+    """
     ids = [folder.name for folder in folders(root)]
-    if id_ not in ids:
-        if not ids:
-            raise UserError(f"unknown sweep '{id_}': there is none in {root / 'sweeps'} (tracking.dir=DIR: elsewhere)")
-        raise unknown("sweep", id_, ids[-10:])
-    return root / "sweeps" / id_
+    if wanted in ids:
+        return root / "sweeps" / wanted
+    if not ids:
+        what = "nothing to resume" if wanted is None else f"unknown sweep '{wanted}'"
+        raise UserError(f"{what}: there are no sweeps in {root / 'sweeps'} (tracking.dir=DIR: elsewhere)")
+    rows = _rows(root)
+    if wanted is None:
+        return _to_resume(rows, larger)
+    if found := [row for row in rows if row[1].name == wanted]:
+        return _to_resume(found, larger)
+    raise unknown("sweep", wanted, {*ids[-10:], *(row.name for _, row, _ in rows[:10])})
 
 
-def last_unfinished(root: Path, larger: bool) -> Path:
-    """The sweep that ran last among those to go on with; with a larger budget, finished ones too."""
+def _rows(root: Path) -> list[tuple[Path, Row, str]]:
+    """The sweeps that can be read, each with its state, the latest first."""
     rows: list[tuple[Path, Row, str]] = []
     for folder in folders(root):
-        with contextlib.suppress(UserError):  # a damaged one has to be named
+        with contextlib.suppress(UserError):  # a damaged one has to be named by its id
             row = read(folder)
             rows.append((folder, row, state(folder, row)))
+    return sorted(rows, key=lambda found: found[1].last, reverse=True)
+
+
+def _to_resume(rows: list[tuple[Path, Row, str]], larger: bool) -> Path:
+    """The sweep that ran last among those to go on with."""
     if not rows:
-        raise UserError(f"nothing to resume: there are no sweeps in {root / 'sweeps'} (tracking.dir=DIR: elsewhere)")
-    rows.sort(key=lambda found: found[1].last, reverse=True)
+        raise UserError("nothing to resume: no journal can be read; name a sweep by its id")
     idle = [(folder, row, status) for folder, row, status in rows if status != "running"]
     if not idle:
         raise UserError(f"nothing to resume: {rows[0][0].name} is still running")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -9,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cnnsweep.executors.base import Event as Message
-from cnnsweep.executors.base import run_all
+from cnnsweep.executors.base import Job, run_all
 from cnnsweep.journal.events import (
     BestTested,
     Event,
@@ -25,7 +27,7 @@ from cnnsweep.sweep import loop
 from cnnsweep.sweep.limits import FULL_DISK, is_full_disk
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.training import checkpoint
-from cnnsweep.training.evaluate import FinalSpec, Gallery, draw_gallery, evaluate_best, gallery_folder
+from cnnsweep.training.evaluate import FinalSpec, draw_gallery, evaluate_best, gallery_folder
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec, trial_seed
 
 ENDED: tuple[Status, ...] = ("completed", "pruned", "failed")
@@ -36,11 +38,9 @@ SHARE = 10
 def finish(sweep: Sweep) -> None:
     """Train the finalists again, evaluate the best trial on the test set, once, and record the sweep's end."""
     replicate(sweep)
-    ranked, tested = sweep.state.ranked(), sweep.state.final
-    if ranked and not sweep.interrupted:
-        epoch = ranked[0].best_epoch(sweep.state.objective)
-        if tested is None or (tested.trial, tested.epoch) != (ranked[0].number, epoch):
-            test(sweep, ranked[0], epoch)
+    ranked = sweep.state.ranked()
+    if ranked and not sweep.interrupted and not sweep.state.tested():
+        test(sweep, ranked[0])
     if not sweep.interrupted:
         draw(sweep, ranked[: sweep.config.tracking.gallery])
     _stop(sweep, "interrupted" if sweep.interrupted else "completed" if ranked else "failed")
@@ -59,8 +59,7 @@ def replicate(sweep: Sweep) -> None:
     budget, state = sweep.config.budget, sweep.state
     if not budget.replicates or sweep.interrupted:
         return
-    finalists = [t for t in state.ranked() if t.status in ("completed", "pruned")][: budget.finalists or 1]
-    missing = [(t, k) for t in finalists for k in range(1, budget.replicates + 1) if k not in t.replicates]
+    missing = state.missing_replicates(budget)
     specs = [_replicate_spec(sweep, trial, number) for trial, number in missing]
     values: list[list[float]] = [[] for _ in specs]
 
@@ -81,7 +80,7 @@ def replicate(sweep: Sweep) -> None:
 
     tasks = [(sweep.job, spec) for spec in specs]
     run_all(sweep.executor, tasks, on_report, sweep.wait, on_end, lambda: not sweep.interrupted)
-    if not sweep.interrupted and (winner := choose_winner(finalists, state)):
+    if not sweep.interrupted and (winner := choose_winner(state.finalists(budget), state)):
         sweep.record(winner)
 
 
@@ -115,18 +114,43 @@ def choose_winner(finalists: Sequence[TrialState], state: SweepState) -> WinnerC
     return WinnerChosen(trial=best, results=results)
 
 
-def test(sweep: Sweep, best: TrialState, epoch: int | None) -> None:
-    """Evaluate the network that the best trial had after its best epoch on the test set, and save it."""
+def test(sweep: Sweep, best: TrialState) -> None:
+    """Evaluate the network that the best trial had after its best epoch on the test set, and save it.
+
+    Without that network's checkpoint (it was not among the best before) the trial is trained again, up to that epoch.
+    """
+    spec, epoch = _spec(sweep, best), best.best_epoch(sweep.state.objective)
+    try:
+        checkpoint.read_state(spec.folder / checkpoint.BEST)
+    except ValueError:
+        sweep.say(f"trial {best.number} is trained again up to epoch {epoch}: its checkpoint was not kept")
+        _restore(sweep, replace(spec, folder=spec.folder / "again", epochs=epoch or 0))
+    if sweep.interrupted:
+        return
     output = sweep.folder / "best"
-    sweep.executor.submit(sweep.executor.workers[0], evaluate_best, FinalSpec(_spec(sweep, best), output))
-    while (message := sweep.wait()) is None:
-        pass
+    message = _run(sweep, evaluate_best, FinalSpec(spec, output))
     if message.kind == "result":
-        sweep.record(BestTested(trial=best.number, epoch=epoch, folder=str(output), **message.value))
+        sweep.record(BestTested(trial=best.number, epoch=epoch, folder=output.name, **message.value))
     elif is_full_disk(str(message.value), sweep.folder):
         sweep.interrupt(f"{FULL_DISK} ({message.value})")
     else:
         sweep.stopping = f"{sweep.stopping}; the best model could not be evaluated: {message.value}"
+
+
+def _restore(sweep: Sweep, spec: TrialSpec) -> None:
+    """Train a trial again in a folder within its own, and move its best checkpoint to where it belongs."""
+    end = _run(sweep, sweep.job, spec)
+    if end.kind == "lost":
+        sweep.say(f"trial {spec.number} could not be trained again: {end.value}")
+    with contextlib.suppress(FileNotFoundError):  # then its evaluation fails, which is said
+        os.replace(spec.folder / checkpoint.BEST, spec.folder.parent / checkpoint.BEST)
+    shutil.rmtree(spec.folder, ignore_errors=True)
+
+
+def _run(sweep: Sweep, job: Job, argument: object) -> Message:
+    """Run one job to its end."""
+    (message,) = run_all(sweep.executor, [(job, argument)], lambda *_: not sweep.interrupted, sweep.wait)
+    return message
 
 
 def draw(sweep: Sweep, best: Sequence[TrialState]) -> None:
@@ -134,9 +158,9 @@ def draw(sweep: Sweep, best: Sequence[TrialState]) -> None:
     specs = [FinalSpec(_spec(sweep, trial)) for trial in best]
     tasks = [(draw_gallery, spec) for spec in specs]
     for spec, message in zip(specs, run_all(sweep.executor, tasks, wait=sweep.wait), strict=True):
-        lost: Gallery = {"folder": str(gallery_folder(spec.trial)), "missing": {"pictures": str(message.value)}}
-        drawn = message.value if message.kind == "result" else lost
-        sweep.record(GalleryDrawn(trial=spec.trial.number, **drawn))
+        missing = message.value["missing"] if message.kind == "result" else {"pictures": str(message.value)}
+        folder = gallery_folder(spec.trial).relative_to(sweep.folder).as_posix()
+        sweep.record(GalleryDrawn(trial=spec.trial.number, folder=folder, missing=missing))
 
 
 def _stop(sweep: Sweep, status: Status) -> None:

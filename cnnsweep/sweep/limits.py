@@ -10,6 +10,7 @@ from pathlib import Path
 from cnnsweep.config.schema import Budget, Config, Training
 from cnnsweep.journal.journal import FULL
 from cnnsweep.journal.state import SweepState, TrialState
+from cnnsweep.models.fine_tuning import total_epochs
 from cnnsweep.search.oracle import Proposal
 from cnnsweep.training.cost_model import TrialForecaster
 
@@ -69,7 +70,8 @@ def too_long(
     if not config.budget.minutes or forecaster is None or not state.ended or proposal.continues:
         return None
     left = seconds_left(config.budget, state, now)
-    seconds = forecaster.seconds(proposal.values, proposal.epochs or config.training.epochs)
+    epochs = proposal.epochs or total_epochs(config.with_values(proposal.values).training)
+    seconds = forecaster.seconds(proposal.values, epochs)
     if seconds is None or seconds <= left:
         return None
     return (

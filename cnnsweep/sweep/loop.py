@@ -31,8 +31,6 @@ def search(sweep: Sweep) -> None:
             message = sweep.wait()
         if message is not None:
             _handle(sweep, message)
-        for worker in sweep.running.keys() & sweep.executor.notes.keys():
-            sweep.begun[sweep.running[worker]] = sweep.now()
 
 
 def _fill_workers(sweep: Sweep) -> None:
@@ -54,11 +52,15 @@ def _fill_workers(sweep: Sweep) -> None:
 
 def _resume(sweep: Sweep, worker: str, trial: TrialState, keep_on: bool) -> None:
     """Go on with a trial that an earlier run of the sweep did not finish, or record the end that it had reached."""
-    done = len(trial.curve)
+    done = trial.done
     if done > trial.since and (sweep.halt or not keep_on):
         sweep.running[worker] = trial.number
+        if not keep_on:
+            sweep.pruned.add(trial.number)
         end(sweep, worker, TrialResult(trial.number, "pruned", stopped_after(done), done))
-    elif not sweep.interrupted:
+    elif not sweep.interrupted and not (sweep.halt and trial.status == "failed"):
+        if trial.status == "failed":
+            sweep.search.reopen(trial.proposal)
         _submit(sweep, worker, Proposal(trial.proposal, trial.values, trial.target), trial)
 
 
@@ -68,13 +70,13 @@ def _submit(
     """Start a proposal as a new trial, as the trial that it continues, or the same trial again."""
     trials, config = sweep.state.trials, sweep.config.with_values(proposal.values)
     trial = same or (trials[sweep.state.by_proposal[proposal.continues]] if proposal.continues else None)
-    number, done = (trial.number, len(trial.curve)) if trial else (len(trials) + 1, 0)
+    number, done = (trial.number, trial.done) if trial else (len(trials) + 1, 0)
     spec = TrialSpec(
         number, dict(proposal.values), config, trial_seed(config.seed, number),
         folder=sweep.trial_folder(number), data=sweep.folder / "data",
         epochs=proposal.epochs or total_epochs(config.training),
         initial_epoch=done, since=same.since if same else done,
-        seconds=sum(epoch.get("epoch_seconds", 0.0) for epoch in trial.curve) if trial else 0.0,
+        seconds=sum(epoch.get("epoch_seconds", 0.0) for epoch in trial.curve[:done]) if trial else 0.0,
     )  # fmt: skip
     sweep.executor.submit(worker, sweep.job, spec)
     sweep.running[worker], sweep.begun[number] = number, sweep.now()
@@ -105,11 +107,15 @@ def _handle(sweep: Sweep, message: Message) -> None:
 
 def _report(sweep: Sweep, trial: TrialState, report: EpochReport) -> bool:
     """Record an epoch; the answer is whether the trial is to keep on."""
+    if report.note:
+        sweep.say(report.note)
     keep_on = True
     if report.epoch > len(trial.curve):  # else it is repeated, by a trial that had to begin again
         keep_on = sweep.search.report(trial.proposal, report.epoch, report.metrics)
         sweep.record(EpochEnded(trial=trial.number, epoch=report.epoch, metrics=dict(report.metrics)))
         _check_budget(sweep)
+        if not keep_on:
+            sweep.pruned.add(trial.number)
     if sweep.forecaster and "epoch_seconds" in report.metrics:
         sweep.forecaster.epoch(trial.number, report.metrics["epoch_seconds"])
     if not (sweep.halt and keep_on) or sweep.interrupted:
@@ -124,14 +130,13 @@ def end(sweep: Sweep, worker: str, result: TrialResult) -> None:
     if status == "failed" and limits.is_full_disk(reason, sweep.folder):
         sweep.interrupt(f"{limits.FULL_DISK} ({reason})")
         status = "interrupted"
-    elif status == "pruned" and sweep.halt:
+    elif status == "pruned" and sweep.halt and trial.number not in sweep.pruned:
         status, reason = ("interrupted" if sweep.interrupted else "completed"), sweep.stopping
     elif status == "completed" and len(trial.curve) == trial.target and (left := sweep.search.left_at(trial.target)):
         status, reason = "pruned", left
     if status != "interrupted":
         sweep.search.end(trial.proposal, trial.succeeded(status, sweep.state.objective))
-    seconds = sweep.now() - sweep.begun.pop(trial.number, trial.started)
-    timing = sweep.forecaster.end(trial.number, seconds) if sweep.forecaster else {}
+    timing = sweep.forecaster.end(trial.number, sweep.seconds_of(trial)) if sweep.forecaster else {}
     summary = {**sweep.costs(trial.values), **result.summary, **timing}
     sweep.record(TrialEnded(trial=trial.number, status=status, reason=reason, epochs=len(trial.curve), summary=summary))
     most = sweep.config.search.max_failures

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from cnnsweep.config.components import program
 from cnnsweep.config.compose import compose
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Budget, Config
+from cnnsweep.config.trust import expect_trusted, trusted_by
 from cnnsweep.data import loading
 from cnnsweep.errors import UserError, unknown
 from cnnsweep.journal import journal
@@ -28,7 +31,8 @@ from cnnsweep.journal.state import SweepState, replay
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import catalog, session
 from cnnsweep.sweep.limits import spent
-from cnnsweep.tracking.credentials import redact
+from cnnsweep.tracking.credentials import redact, shown
+from cnnsweep.tracking.locations import with_store_at
 from cnnsweep.tracking.store import connect, open_store
 from cnnsweep.tracking.tracker import Tracker, read_progress
 
@@ -41,24 +45,26 @@ def resume(
     watcher: session.Watcher,
     command: Sequence[str] = (),
     config_dir: str | None = None,
+    failed: bool = False,
+    trust: bool = False,
 ) -> session.Outcome | None:
     """Go on with a sweep, the last unfinished one where none is named; None where it is finished, which is shown.
 
-    Raises UserError before any training: where there is no such sweep, an override is not one that may be changed,
-    another process drives the sweep, the journal is damaged, the data changed, or the MLflow run was deleted.
+    With `failed`, trials that failed are trained again. Raises UserError before any training: where there is no such
+    sweep, an override is not one that may be changed, another process drives the sweep, the journal is damaged or,
+    without `trust`, names code that no config of today names, the data changed, or the MLflow run was deleted.
     """
-    folder, changes = _find(names, overrides, config_dir)
+    folder, changes = _find(names, overrides, config_dir, failed)
     path = folder / journal.FILE
     with contextlib.ExitStack() as stack:
         stack.enter_context(catalog.hold(folder))
         if mended := journal.mend(path):
             watcher.say(mended)
         events = journal.read(path)
-        opening = events[0]
-        if not isinstance(opening, SweepStarted) or "data" not in opening.provenance:
-            raise journal.damaged(path, 1, "it has no provenance of the data")
-        config = _changed(events, changes, config_dir)
-        if _is_finished(events, config):
+        opening, config = _opening(events, path), _changed(events, changes, config_dir)
+        if not trust:
+            expect_trusted(f"the journal of {folder.name}", config.plain(), trusted_by(None, config_dir, overrides))
+        if _is_finished(events, config, failed):
             _say_finished(events, config, folder, watcher)
             return None
         _check_runs(config, folder, watcher)
@@ -67,16 +73,19 @@ def resume(
         parts = session.assemble(started_with, folder, watcher, stack, data, opening.earlier)
         state = SweepState(parts.search.objective)
         pending = rebuild(parts.search, state, events, path)
+        pending |= {trial.number: True for trial in state.with_status("failed") if failed}
         parts.search.max_trials = config.budget.trials
         config = redact(config)
         watcher.say(f"resuming {folder.name}: {_progress(state, pending)}")
+        parts = replace(parts, problem=replace(parts.problem, config=config))
         budget, executor = config.budget.plain(), config.executor.plain()
         resumed = SweepResumed(budget=budget, executor=executor, **session.driver(command))
-        parts = replace(parts, problem=replace(parts.problem, config=config))
         return session.conduct(parts, state, pending, watcher, stack, resumed, events)
 
 
-def _find(names: Sequence[str], overrides: Sequence[str], config_dir: str | None) -> tuple[Path, list[str]]:
+def _find(
+    names: Sequence[str], overrides: Sequence[str], config_dir: str | None, failed: bool
+) -> tuple[Path, list[str]]:
     """The sweep's folder, and the overrides with the tracking.dir as the last of them."""
     for override in overrides:
         name = override.split("=")[0]
@@ -87,12 +96,24 @@ def _find(names: Sequence[str], overrides: Sequence[str], config_dir: str | None
             )
         if name.startswith("budget.") and name[7:] not in (known := list(Budget.model_fields)):
             raise unknown("key", name, [f"budget.{n}" for n in known])
+        if name.startswith("budget.") and re.match(r"\s*[+-]", override.partition("=")[2]):
+            raise UserError(
+                f"resume: cannot use '{override}': a budget is a total, what is done already included; give it without "
+                "a sign"
+            )
     where = [o for o in overrides if o.startswith("tracking.dir=")]
     directory = compose(where, config_dir).tracking.dir
     root = Path(directory).absolute()
-    larger = any(o.startswith("budget") for o in overrides)
-    folder = catalog.find(root, names[0]) if names else catalog.last_unfinished(root, larger)
+    larger = failed or any(o.startswith("budget") for o in overrides)
+    folder = catalog.find(root, names[0] if names else None, larger)
     return folder, [*(o for o in overrides if o not in where), f"tracking.dir={directory}"]
+
+
+def _opening(events: Sequence[Event], path: Path) -> SweepStarted:
+    opening = events[0]
+    if not isinstance(opening, SweepStarted) or "data" not in opening.provenance:
+        raise journal.damaged(path, 1, "it has no provenance of the data")
+    return opening
 
 
 def rebuild(search: Oracle, state: SweepState, events: Sequence[Event], path: Path) -> dict[int, bool]:
@@ -109,6 +130,9 @@ def rebuild(search: Oracle, state: SweepState, events: Sequence[Event], path: Pa
                 case TrialStarted() if event.proposal not in proposals:
                     _repeat(search, state, event)
                     proposals.add(event.proposal)
+                    pending[event.trial] = True
+                case TrialStarted() if state.trials[event.trial].status == "failed":
+                    search.reopen(event.proposal)
                     pending[event.trial] = True
                 case EpochEnded():
                     proposal = state.trials[event.trial].proposal
@@ -155,22 +179,29 @@ def _changed(events: Sequence[Event], changes: Sequence[str], config_dir: str | 
             config[group] = _override(config[group], ours)
     for change in changes:
         name, _, value = change.partition("=")
-        if name in ("tracking.dir", "tracking.uri"):
-            config["tracking"][name[9:]] = value
+        if name == "tracking.dir":
+            config = with_store_at(config, value)
+        elif name == "tracking.uri":
+            config["tracking"]["uri"] = value
     return Config.from_plain(config)
 
 
-def _is_finished(events: Sequence[Event], config: Config) -> bool:
-    """Whether there is nothing to go on with: it ended by itself, and the budget is no larger."""
+def _is_finished(events: Sequence[Event], config: Config, failed: bool = False) -> bool:
+    """Whether there is nothing to go on with: it ended by itself, and the budget asks for no more.
+
+    `failed`: trials that failed are to be trained again.
+    """
     last = events[-1]
     if not isinstance(last, SweepStopped) or last.status == "interrupted":
+        return False
+    if failed and last.summary.get("trials_failed"):
         return False
     runs = [event for event in events if isinstance(event, (SweepStarted, SweepResumed))]
     budget = runs[-1].budget if isinstance(runs[-1], SweepResumed) else runs[-1].config["budget"]
     if budget == config.budget.plain():
         return last.status == "completed"
     state = replay(events, Objective.of(config.objective))
-    return spent(config.budget, state, state.last) is not None
+    return spent(config.budget, state, state.last) is not None and not state.missing_replicates(config.budget)
 
 
 def _override(group: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -196,16 +227,7 @@ def _same_data(opening: SweepStarted, config: Config, folder: Path) -> loading.D
             if data.digest == was["digest"]:
                 return data
         raise
-    if data.digest != was["digest"]:
-        sizes = [
-            (was[k], len(x)) for k, x in (("train", data.x_train), ("validation", data.x_val), ("test", data.x_test))
-        ]
-        counts = ", ".join(f"{a:,} → {b:,}" for a, b in sizes)
-        raise UserError(
-            f"the data have changed since {folder.name} began (digest {was['digest']} → {data.digest}; training, "
-            f"validation and test images: {counts}; {data.source}): its trials cannot be compared with new ones. "
-            "Put the old files back, or start a new sweep"
-        )
+    loading.refuse_other(data, was, f"{folder.name} began")
     return data
 
 
@@ -224,12 +246,12 @@ def _check_runs(config: Config, folder: Path, watcher: session.Watcher) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        watcher.say(f"the MLflow store {redact(uri)} does not know this sweep's run: everything is sent again")
+        watcher.say(f"the MLflow store {shown(uri)} does not know this sweep's run: everything is sent again")
         return
     if parent is not None and parent.info.lifecycle_stage == "deleted":
         raise UserError(
             f"the MLflow run of {folder.name} ({runs[None]}) was deleted: restore it "
-            f"(mlflow runs restore --run-id {runs[None]}, with MLFLOW_TRACKING_URI={redact(uri)}) and resume again"
+            f"(mlflow runs restore --run-id {runs[None]}, with MLFLOW_TRACKING_URI={shown(uri)}) and resume again"
         )
     wanted = f"tags.`cnnsweep.sweep` = '{folder.name}'"
     if parent and (gone := client.search_runs([parent.info.experiment_id], wanted, ViewType.DELETED_ONLY)):
@@ -249,9 +271,12 @@ def _say_finished(events: Sequence[Event], config: Config, folder: Path, watcher
     last = events[-1]
     assert isinstance(last, SweepStopped)
     trials = len({e.trial for e in events if isinstance(e, TrialStarted)})
-    where = "" if config.tracking.dir == "mlruns" else f" tracking.dir={config.tracking.dir}"
+    where = "" if config.tracking.dir == "mlruns" else f" {shlex.quote(f'tracking.dir={config.tracking.dir}')}"
     more = f"{program()} resume {folder.name} budget.trials={2 * trials}{where}"
     watcher.say(f"{folder.name} is finished ({last.status}: {last.reason}); to go on with it: {more}")
+    if failures := last.summary.get("trials_failed"):
+        again = f"{program()} resume {folder.name} --failed{where}"
+        watcher.say(f"{failures:.0f} of its trials failed; to train them again: {again}")
 
 
 def _progress(state: SweepState, pending: Mapping[int, bool]) -> str:

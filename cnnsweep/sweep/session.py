@@ -9,13 +9,13 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cnnsweep.config.components import locate
 from cnnsweep.config.objective import Objective
-from cnnsweep.config.schema import Config
+from cnnsweep.config.schema import Config, Tracking
 from cnnsweep.data import loading
 from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Executor, ExecutorGoneError, Job
@@ -28,8 +28,9 @@ from cnnsweep.search.oracle import Oracle
 from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import Problem, make_problem
 from cnnsweep.sweep import catalog, finish, loop
+from cnnsweep.sweep.precision import settle
 from cnnsweep.sweep.sweep import Sweep, interruptible
-from cnnsweep.tracking.credentials import redact
+from cnnsweep.tracking.credentials import redact, shown
 from cnnsweep.tracking.provenance import gather
 from cnnsweep.tracking.store import open_store
 from cnnsweep.tracking.tracker import Tracker
@@ -51,8 +52,9 @@ class Outcome:
     id: str
     folder: Path
     uri: str
-    """Of the MLflow store."""
-    config: Config
+    """Of the MLflow store, without credentials."""
+    config: Config = field(repr=False)
+    """Its `tracking` has the credentials that were given."""
     state: SweepState
     trouble: str | None = None
     """What could not be logged to MLflow or written to disk, if anything."""
@@ -89,6 +91,8 @@ class Parts:
     search: Oracle
     executor: SharedWorkExecutor
     uri: str
+    tracking: Tracking = field(repr=False)
+    """As it was given, with credentials."""
     earlier: Sequence[Mapping[str, Any]] = ()
     """Trials of the sweep that `search.learn_from` names."""
 
@@ -138,6 +142,7 @@ def assemble(
     stack.callback(executor.close)
     executor.say = watcher.say
     watcher.say(data.describe())
+    config = settle(config, executor, watcher.say)
     uri = open_store(config.tracking)
     tracking, config = config.tracking, redact(config)
     problem = make_problem(config, data.input_shape, data.classes)
@@ -158,7 +163,7 @@ def assemble(
     for note in search.notes:
         watcher.say(note)
     loading.save(data, folder / "data")
-    return Parts(folder, data, problem, search, executor, uri, earlier or ())
+    return Parts(folder, data, problem, search, executor, uri, tracking, earlier or ())
 
 
 def conduct(
@@ -182,7 +187,7 @@ def conduct(
     sweep = Sweep(folder, parts.problem, parts.search, executor, journal, state, [tracker, watcher], pending, job)
     kept = max(config.tracking.gallery, config.budget.finalists or 1)
     sweep.listeners.append(finish.Cleanup(folder, state, parts.search, kept))
-    sweep.forecaster = forecaster
+    sweep.forecaster, sweep.say = forecaster, watcher.say
     with watcher.watch(sweep, lambda: tracker.trouble), interruptible(sweep, config.executor.grace_seconds):
         trouble = _run(sweep, opening)
     with contextlib.suppress(OSError):
@@ -190,7 +195,8 @@ def conduct(
     hurried = sweep.interrupted or trouble or tracker.trouble
     if (waiting := tracker.flush(HURRIED_SECONDS if hurried else FLUSH_SECONDS)) or tracker.trouble:
         trouble.append(tracker.trouble or f"MLflow: {waiting} events are not sent yet")
-    outcome = Outcome(folder.name, folder, parts.uri, config, state, "\n".join(trouble) or None, waiting)
+    config = config.replace(tracking=parts.tracking)
+    outcome = Outcome(folder.name, folder, shown(parts.uri), config, state, "\n".join(trouble) or None, waiting)
     if outcome.status == "completed":
         executor.close()
         shutil.rmtree(folder / "data", ignore_errors=True)  # `resume` makes it again
@@ -248,7 +254,7 @@ def _ignore(record: logging.LogRecord) -> None:
 @contextlib.contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Write cnnsweep's log records to a file."""
-    logger, handler = logging.getLogger("cnnsweep"), logging.FileHandler(path)
+    logger, handler = logging.getLogger("cnnsweep"), logging.FileHandler(path, encoding="utf-8", errors="replace")
     handler.handleError = _ignore  # type: ignore[method-assign]  # a full disk is reported elsewhere
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger.addHandler(handler)

@@ -11,16 +11,19 @@ import yaml
 
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Config
+from cnnsweep.config.trust import Trusted
 from cnnsweep.data import loading, storage
 from cnnsweep.executors.base import run_all
+from cnnsweep.models.fine_tuning import total_epochs
 from cnnsweep.search_space.problem import make_problem
 from cnnsweep.sweep.catalog import new_id
+from cnnsweep.sweep.precision import settle
 from cnnsweep.sweep.session import log_to, make_executor
 from cnnsweep.tracking.credentials import redact
 from cnnsweep.tracking.run_updates import MLFLOW_STATUS, text
 from cnnsweep.tracking.run_writer import SingleRun, now
 from cnnsweep.tracking.store import open_store
-from cnnsweep.tracking.stored_trials import find_trial
+from cnnsweep.tracking.stored_trials import DATA, find_trial
 from cnnsweep.training.train import train
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
 
@@ -38,36 +41,39 @@ class Trained:
     result: TrialResult
 
 
-def train_again(run_id: str, config: Config, overrides: Sequence[str], say: Say) -> Trained:
+def train_again(run_id: str, config: Config, overrides: Sequence[str], say: Say, trusted: Trusted) -> Trained:
     """Train a trial of a sweep again, by its MLflow run id: with the same seed, on the CPU to the last digit.
 
-    `config` is the one of the overrides: it says where the store is, and what is to be changed.
+    `config` is the one of the overrides: it says where the store is, and what is to be changed; `trusted` is the code
+    that the trial's own may name.
     """
-    trial = find_trial(run_id, config, overrides)
+    trial = find_trial(run_id, config, overrides, trusted)
     say(f"training {trial.name} of {trial.sweep} again")
     tags = {"cnnsweep.from": run_id, "cnnsweep.of_sweep": trial.sweep}
-    return _train(trial.config, trial.seed, trial.values, tags, say)
+    return _train(trial.config, trial.load_data(), trial.seed, trial.values, tags, say)
 
 
 def train_once(config: Config, say: Say) -> Trained:
     """Train the one configuration of a config without a space."""
     params = {f"model.{key}": text(value) for key, value in config.model.settings().items()}
     params |= {f"training.{key}": text(value) for key, value in config.training.plain().items()}
-    return _train(config, trial_seed(config.seed, 1), params, {}, say)
+    return _train(config, loading.load(config.data, config.seed), trial_seed(config.seed, 1), params, {}, say)
 
 
-def _train(config: Config, seed: int, params: Mapping[str, str], tags: Mapping[str, str], say: Say) -> Trained:
+def _train(
+    config: Config, data: loading.Dataset, seed: int, params: Mapping[str, str], tags: Mapping[str, str], say: Say
+) -> Trained:
     root = Path(config.tracking.dir).absolute()
     with contextlib.ExitStack() as stack:
-        data = loading.load(config.data, config.seed)
         network = make_problem(config, data.input_shape, data.classes).validate({}).network
         uri = open_store(config.tracking)
         folder = root / "trained" / new_id(config.tracking, config.name, "trained")
         stack.enter_context(log_to(folder / "log.txt"))
         executor = make_executor(config, folder / "log.txt")
         stack.callback(executor.close)
+        config = settle(config, executor, say)
         storage.save(data, folder / "data")
-        spec = TrialSpec(1, {}, config, seed, folder / "trials" / "001", folder / "data", config.training.epochs)
+        spec = TrialSpec(1, {}, config, seed, folder / "trials" / "001", folder / "data", total_epochs(config.training))
         run = SingleRun(uri, config.tracking.experiment)
         costs = {"parameters": float(network.parameters), "mmacs": float(network.mmacs)} if network else {}
         own = {"cnnsweep.kind": "train", "cnnsweep.status": "running", "cnnsweep.seed": str(seed)}
@@ -77,6 +83,7 @@ def _train(config: Config, seed: int, params: Mapping[str, str], tags: Mapping[s
             tags={
                 **{str(k): text(v) for k, v in config.tracking.tags.items()},
                 **tags,
+                **{f"{DATA}{key}": text(value) for key, value in redact(data.facts()).items()},
                 **own,
                 "cnnsweep.id": folder.name,
             },

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import click
 
 from cnnsweep.config import GROUPS, shipped
-from cnnsweep.errors import unknown
+from cnnsweep.errors import UserError, unknown
 
 OVERVIEW = """
 Overrides (Hydra's grammar):
@@ -33,6 +35,13 @@ class Command(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), DEBUG]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for before, argument in pairwise(["", *args]):
+            if not argument.strip() or re.fullmatch(r"--[a-z-]+=\s*", argument):
+                after = f" after {before}" if before.startswith("--") else ""
+                raise UserError(f"cannot read '{argument}'{after}: it is empty")
+        return super().parse_args(ctx, args)
 
 
 class Commands(click.Group):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Screen(Watcher):
     @contextlib.contextmanager
     def watch(self, sweep: Sweep, trouble: Callable[[], str | None]) -> Iterator[None]:
         self._sweep, self._trouble = sweep, trouble
-        if not self.console.is_terminal:
+        if not self.console.is_terminal or self.console.is_dumb_terminal:  # there nothing can be drawn again
             yield
             return
         with Live(get_renderable=self._view, console=self.console, refresh_per_second=4, transient=True) as live:
@@ -194,8 +195,8 @@ def print_outcome(outcome: Outcome, report: Path | None, console: Console) -> No
         console.print(leaderboard(state, 10))
         console.print()
         _print_best(state, ranked[0], console)
-    if state.final:
-        _print_test(state.final, console)
+    if tested := state.tested():
+        _print_test(tested, outcome.folder, console)
     console.print()
     if outcome.trouble:
         console.print(outcome.trouble, style="yellow", soft_wrap=True)
@@ -229,7 +230,7 @@ def _print_best(state: SweepState, best: TrialState, console: Console) -> None:
         console.print(f"  {key}: {plain(value)}", soft_wrap=True)
 
 
-def _print_test(final: BestTested, console: Console) -> None:
+def _print_test(final: BestTested, folder: Path, console: Console) -> None:
     accuracy = final.metrics["test_accuracy"]
     low, high = wilson(accuracy, final.images)
     console.print()
@@ -239,18 +240,20 @@ def _print_test(final: BestTested, console: Console) -> None:
         "evaluated once, by this network)",
         soft_wrap=True,
     )
-    console.print(f"model: {final.folder}/model.keras", soft_wrap=True)
+    console.print(f"model: {folder / final.folder}/model.keras", soft_wrap=True)
 
 
 def _print_commands(outcome: Outcome, report: Path | None, console: Console) -> None:
     tracking = outcome.config.tracking
-    folder = "" if tracking.dir == "mlruns" else f" tracking.dir={tracking.dir}"
-    store = f" tracking=server tracking.uri={outcome.uri}" if tracking.uri else folder
+    folder = "" if tracking.dir == "mlruns" else f" {shlex.quote(f'tracking.dir={tracking.dir}')}"
+    store = f" tracking=server {shlex.quote(f'tracking.uri={outcome.uri}')}" if tracking.uri else folder
     resume = f"{program()} resume {outcome.id}{folder}"
     if outcome.waiting:
         console.print(f"send the rest to MLflow:  {resume}", soft_wrap=True)
     if outcome.status == "interrupted":
         console.print(f"continue the sweep:  {resume}", style="bold", soft_wrap=True)
+    elif failures := outcome.state.counts["failed"]:
+        console.print(f"train the {failures} that failed again:  {resume} --failed", soft_wrap=True)
     if report:
         console.print(f"report:              {os.path.relpath(report)}", soft_wrap=True)
     console.print(f"compare the trials:  {program()} ui {outcome.id}{store}", soft_wrap=True)

@@ -29,6 +29,8 @@ def show(root: Path, console: Console | None = None) -> None:
         table.add_column(heading, justify="right" if heading in ("best", "age") else "left", no_wrap=True)
     for _, cells in rows:
         table.add_row(*cells, style=STYLES.get(cells[1].split()[0], ""))
+    # Ids are to be copied, so they are whole however narrow the terminal is.
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).maximum)
     console.print(table)
     if any(cells[1].startswith("interrupted") for _, cells in rows):
         console.print(f"\ncontinue one:  {program()} resume SWEEP", style="dim")

@@ -37,7 +37,7 @@ class Results:
     @cached_property
     def config(self) -> Mapping[str, Any]:
         """The config that is logged with the sweep, as plain data; empty where it is gone."""
-        return read_yaml(self.reader.uri, str(self.rows.runs.at[self.sweep.run, "artifact_uri"]))
+        return read_yaml(self.reader.uri, self.artifacts(self.sweep.run))
 
     @cached_property
     def space(self) -> Space | None:
@@ -120,6 +120,16 @@ class Results:
         rest = scored[~again].sort_values([best, "trial"], **order) if len(scored) else scored
         return pd.concat([scored[again].sort_values([mean, "trial"], **order), rest]) if again.any() else rest
 
+    @cached_property
+    def test_accuracy(self) -> float | None:
+        """Of the best trial's network after its best epoch; None where that was not evaluated, but an earlier best."""
+        value, ranked = self.parent("metrics", "test_accuracy"), self.ranked()
+        if value is None or ranked.empty:
+            return None
+        trial, epoch = (self.parent("tags", f"cnnsweep.best_{key}") for key in ("trial", "epoch"))
+        best = ranked.iloc[0]
+        return float(value) if (trial, epoch) == (str(best["trial"]), f"{best['best_epoch']:.0f}") else None
+
     def finalists(self) -> pd.DataFrame:
         """The trials that were trained again with other seeds, the best mean first."""
         ranked = self.ranked()
@@ -139,6 +149,10 @@ class Results:
         reasons = trials["reason"].dropna()
         why = f"; the first reason: {reasons.iloc[0]}" if len(reasons) else ""
         raise UserError(f"sweep {self.sweep.id} has no finished trial ({counts or 'none was started'}{why})")
+
+    def artifacts(self, run: str) -> str:
+        """The location of the files of one of the runs."""
+        return str(self.rows.runs.at[run, "artifact_uri"])
 
     def parent(self, part: Literal["params", "tags", "metrics"], key: str) -> Any:
         """A param, tag or metric of the sweep's own run; None where it has none."""

@@ -30,14 +30,7 @@ def gather(data: Dataset, workers: tuple[str, ...]) -> dict[str, dict[str, objec
             "gpus": [gpu.name for gpu in visible_gpus()],
             "workers": list(workers),
         },
-        "data": {
-            "name": data.name,
-            "digest": data.digest,
-            "source": data.source,
-            "train": len(data.x_train),
-            "validation": len(data.x_val),
-            "test": len(data.x_test),
-        },
+        "data": data.facts(),
     }
 
 
@@ -55,7 +48,8 @@ def _git() -> dict[str, object]:
 
 def _output(*command: str) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
+        done = subprocess.run(command, capture_output=True, timeout=5, check=False)
+        return done.stdout.decode(errors="replace").strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
 

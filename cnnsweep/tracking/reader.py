@@ -20,7 +20,9 @@ import yaml
 
 from cnnsweep.config.schema import Tracking
 from cnnsweep.errors import UserError, nearest
-from cnnsweep.tracking.store import artifacts_at, connect, find_store, is_server, local_folder
+from cnnsweep.tracking.credentials import brief, shown
+from cnnsweep.tracking.locations import artifacts_at, local_folder
+from cnnsweep.tracking.store import connect, find_store, is_server
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -81,7 +83,7 @@ def find_sweep(reader: Reader, wanted: str | None) -> SweepRun:
     """
     sweeps = reader.sweeps()
     if not sweeps:
-        raise UserError(f"there is no sweep in the MLflow store {reader.uri} yet")
+        raise UserError(f"there is no sweep in the MLflow store {shown(reader.uri)} yet")
     if wanted is None:
         return sweeps[-1]
     found = [s for s in sweeps if s.id == wanted] or [s for s in sweeps if s.name == wanted]
@@ -94,10 +96,10 @@ def find_sweep(reader: Reader, wanted: str | None) -> SweepRun:
 
 
 def read_yaml(uri: str, location: str) -> Mapping[str, Any]:
-    """Read the `config.yaml` among a run's files; empty where there is none."""
+    """Read the `config.yaml` among a run's files; empty where there is none. Raises UserError where it is no config."""
     from mlflow.exceptions import MlflowException
 
-    local, name = local_folder(location), "config.yaml"
+    local, name = local_folder(uri, location), "config.yaml"
     try:
         if local is not None:
             content = (local / name).read_text(encoding="utf-8")
@@ -106,7 +108,15 @@ def read_yaml(uri: str, location: str) -> Mapping[str, Any]:
                 content = Path(artifacts_at(uri, location).download_artifacts(name, folder)).read_text(encoding="utf-8")
     except (OSError, MlflowException):
         return {}
-    return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    try:
+        found = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    except yaml.YAMLError as error:  # or a tag that would have made an object of some class
+        raise UserError(
+            f"{name} in {location} is no plain YAML, and nothing of it was used: {brief(error, 300)}"
+        ) from error
+    if not isinstance(found, dict):
+        raise UserError(f"{name} in {location} is no config but a {type(found).__name__}")
+    return found
 
 
 class SqlReader:

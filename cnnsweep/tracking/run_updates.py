@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,12 +126,13 @@ class RunUpdates:
             case events.WinnerChosen():
                 yield from self._winner_chosen(event, time)
             case events.BestTested():
-                artifacts, model = Path(event.folder, "artifacts"), Path(event.folder, "mlflow_model")
-                tags = {"cnnsweep.best_trial": str(event.trial), "cnnsweep.final": str(time)}
+                artifacts, model = (self._folder / event.folder / name for name in ("artifacts", "mlflow_model"))
+                tags = {"cnnsweep.best_trial": str(event.trial), "cnnsweep.best_epoch": str(event.epoch)}
+                tags["cnnsweep.final"] = str(time)
                 points = _points(event.metrics, time, 0)
                 yield RunUpdate(None, time, metrics=points, tags=tags, folders=[artifacts], model=model)
             case events.GalleryDrawn():  # with the folder around it, so that the pictures are in a folder in MLflow too
-                yield RunUpdate(event.trial, time, folders=[Path(event.folder).parent])
+                yield RunUpdate(event.trial, time, folders=[(self._folder / event.folder).parent])
             case events.SweepStopped():
                 yield from self._sweep_stopped(event, time)
             case events.SweepResumed():
@@ -140,7 +143,7 @@ class RunUpdates:
         config = event.config
         self._sweep, self._objective = event.id, Objective.of(config["objective"])
         self._searched = tuple(p.name for p in parse_space(Config.from_plain(config)).parameters)
-        provenance, command = redact(event.provenance), redact(" ".join(event.command))
+        provenance, command = redact(event.provenance), shlex.join(redact(event.command))
         tags = self._marks(None, "sweep", "running")
         tags |= {f"cnnsweep.{key}": text(value) for key, value in flat(provenance) if value != {}}
         if commit := provenance.get("git", {}).get("commit"):
@@ -280,5 +283,5 @@ def _essentials(config: Mapping[str, object]) -> dict[str, object]:
             target = str(value)
             found[name.removesuffix("._target_")] = target.split(".")[-2] if target.startswith("cnnsweep.") else target
         else:
-            found[name] = value
+            found[re.sub(r"[^/\w.\- :]|//+", "_", name)[:250]] = value  # as MLflow takes them: a component may have any
     return found

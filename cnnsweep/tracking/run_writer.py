@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnsweep.errors import UserError
+from cnnsweep.tracking.locations import artifacts_at
 from cnnsweep.tracking.run_updates import RunUpdate
-from cnnsweep.tracking.store import artifacts_at, connect, find_experiment
+from cnnsweep.tracking.store import connect, find_experiment
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -149,7 +150,7 @@ class RunWriter:
         if model is None:
             model = self._client.create_logged_model(self._experiment, "model", run, tags, model_type="keras")
         if model.status != "READY":
-            self._client.log_model_artifacts(model.model_id, str(folder))
+            artifacts_at(self._uri, model.artifact_location).log_artifacts(str(folder))
             self._client.finalize_logged_model(model.model_id, "READY")
         self._client.log_outputs(run, [LoggedModelOutput(model.model_id, 0)])
         self._client.set_tag(run, "cnnsweep.model_uri", f"models:/{model.model_id}")

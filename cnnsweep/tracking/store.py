@@ -9,20 +9,17 @@ import re
 import tempfile
 import threading
 import urllib.parse
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.request import url2pathname
-
-from filelock import FileLock, Timeout
 
 from cnnsweep.config.schema import Tracking
 from cnnsweep.errors import UserError
-from cnnsweep.tracking.credentials import brief, redact, without_credentials
+from cnnsweep.tracking.credentials import brief, redact, shown, without_credentials
+from cnnsweep.tracking.locations import FOLDER, artifacts_at, local_folder, settle
+from cnnsweep.tracking.sqlite import alone, create_tables, database
 
 if TYPE_CHECKING:
-    from mlflow.store.artifact.artifact_repo import ArtifactRepository
     from mlflow.tracking import MlflowClient
     from requests import Response
     from sqlalchemy import Connection
@@ -37,8 +34,12 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-ANSWER_SECONDS, LOCK_SECONDS, ARTIFACT_SECONDS = 5, 120, 30
+ANSWER_SECONDS, ARTIFACT_SECONDS = 5, 30
 CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write http://USER:PASSWORD@HOST:PORT"
+DATABASE_CREDENTIALS = (
+    "no password is stored: write it into the address (tracking.uri=…), set MLFLOW_TRACKING_URI to that address, "
+    "or set PGUSER and PGPASSWORD"
+)
 DRIVER = 'for PostgreSQL: pip install "cnnsweep[server]", and write postgresql+psycopg2://USER:PASSWORD@HOST/NAME'
 TEST_FILE = "cnnsweep.txt"
 """A small file beside the runs' folders. It stays: not every store lets its users remove files."""
@@ -58,32 +59,18 @@ def open_store(tracking: Tracking) -> str:
     except OSError as error:
         raise UserError(f"tracking.dir: {folder} cannot be written ({error.strerror}); set another") from None
     if tracking.uri is None:
-        uri = f"sqlite:///{folder / 'mlflow.db'}"
-        with _alone(folder / ".mlflow.lock"):
-            _open_experiment(uri, tracking.experiment, (folder / "artifacts").as_uri())
+        uri = database(folder)
+        with alone(folder / ".mlflow.lock"):
+            settle(uri, _open_experiment(uri, tracking.experiment, (folder / FOLDER).as_uri()))
         return uri
     uri = without_credentials(tracking.uri)
     if is_server(uri):
         _expect_server(uri, tracking.experiment)
         expect_artifacts(uri, _open_experiment(uri, tracking.experiment))
     else:
-        _open_experiment(uri, tracking.experiment)
+        _open_experiment(uri, tracking.experiment, (folder / FOLDER).as_uri())
+        settle(uri)
     return uri
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock: two processes cannot both create the tables. Raises UserError where it cannot be had."""
-    try:
-        lock = FileLock(path, LOCK_SECONDS).acquire()
-    except Timeout:
-        advice = "end the process that holds it, or set another folder"
-        raise UserError(f"tracking.dir: {path} is still locked after {LOCK_SECONDS} s; {advice}") from None
-    except (OSError, NotImplementedError) as error:  # a folder, say, or a file system without locks
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"tracking.dir: {path} cannot be locked ({reason}); remove it, or set another folder") from None
-    with lock:
-        yield
 
 
 def find_store(tracking: Tracking) -> str:
@@ -96,11 +83,12 @@ def find_store(tracking: Tracking) -> str:
     if tracking.uri is None and not path.is_file():
         advice = "run a sweep first, or say where it is: tracking.dir=DIR, or tracking=server tracking.uri=URL"
         raise UserError(f"there is no MLflow store at {path}: {advice}")
-    uri = f"sqlite:///{path}" if tracking.uri is None else without_credentials(tracking.uri)
+    uri = database(path.parent) if tracking.uri is None else without_credentials(tracking.uri)
     if is_server(uri):
         _expect_server(uri, tracking.experiment)
     else:
         _check_schema(uri)
+        settle(uri)
     return uri
 
 
@@ -124,27 +112,10 @@ def find_experiment(client: MlflowClient, name: str) -> str:
     return str(found.experiment_id)
 
 
-def artifacts_at(uri: str, location: str) -> ArtifactRepository:
-    """Return the files at a location of the store with this URI."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    return get_artifact_repository(location, tracking_uri=uri)
-
-
-def local_folder(location: str) -> Path | None:
-    """Return the folder of a location that is on this machine.
-
-    >>> print(local_folder("file:///srv/a"), local_folder("mlflow-artifacts:/1/2"))
-    /srv/a None
-    """
-    parts = urllib.parse.urlsplit(location)
-    return Path(url2pathname(parts.path)) if parts.scheme in ("", "file") else None
-
-
 def expect_artifacts(uri: str, location: str) -> None:
     """Raise UserError unless files can be written where the experiment's runs keep theirs; writes one."""
     advice = "start the server with --artifacts-destination PLACE, then it passes the files on (for new experiments)"
-    local = local_folder(location)
+    local = local_folder(uri, location)
     if local and not local.is_dir() and urllib.parse.urlsplit(uri).hostname not in ("localhost", "127.0.0.1", "::1"):
         raise UserError(
             f"tracking.uri: {uri} wants the files of its runs in {local}, a folder that this machine does not have\n"
@@ -184,9 +155,11 @@ def _open_experiment(uri: str, name: str, artifacts: str | None = None) -> str:
     try:
         if not is_server(uri):
             _connection(uri).close()  # MLflow itself would try for 100 seconds
+        if artifacts:
+            create_tables(uri, artifacts)
         client = connect(uri)
         if client.get_experiment_by_name(name) is None:
-            folder = re.sub(r"[^\w.-]+", "_", name).strip(".") or "experiment"
+            folder = re.sub(r"[^\w.-]+", "_", name).strip(".")[:80] or "experiment"  # a file's name has 255 bytes
             try:
                 client.create_experiment(name, artifact_location=artifacts and f"{artifacts}/{folder}")
             except MlflowException:
@@ -194,9 +167,15 @@ def _open_experiment(uri: str, name: str, artifacts: str | None = None) -> str:
                     raise
         return str(client.get_experiment(find_experiment(client, name)).artifact_location)
     except (MlflowException, SQLAlchemyError, ImportError) as error:
-        advice = f"\n{DRIVER}" if isinstance(error, ImportError) else ""
-        reason = f"{brief(error, 300)}{advice}"
-        raise UserError(f"the MLflow store {redact(uri)} cannot be used: {reason}") from None
+        raise UserError(
+            f"the MLflow store {shown(uri)} cannot be used: {brief(error, 300)}{_advice(uri, error)}"
+        ) from None
+
+
+def _advice(uri: str, error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return f"\n{DRIVER}"
+    return f"\n{DATABASE_CREDENTIALS}" if uri.startswith("postgresql") and shown(uri) == uri else ""
 
 
 class _Demoted(logging.Handler):
@@ -238,11 +217,11 @@ def _check_schema(uri: str) -> None:
             found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
     except SQLAlchemyError as error:
         reason = brief(error.orig if isinstance(error, DBAPIError) and error.orig else error)
-        raise UserError(f"{redact(uri)} is no MLflow store ({reason})") from None
+        raise UserError(f"{shown(uri)} is no MLflow store ({reason}){_advice(uri, error)}") from None
     if found != (expected := _get_latest_schema_revision()):
         raise UserError(
-            f"the MLflow store {redact(uri)} has the schema {found}; MLflow {VERSION} reads {expected}. Install the "
-            f"MLflow that wrote it, or make a copy of it and bring it up to date: mlflow db upgrade {redact(uri)}"
+            f"the MLflow store {shown(uri)} has the schema {found}; MLflow {VERSION} reads {expected}. Install the "
+            f"MLflow that wrote it, or make a copy of it and bring it up to date: mlflow db upgrade {shown(uri)}"
         )
 
 
@@ -283,7 +262,10 @@ def _refusal(uri: str, answer: Response, message: object) -> str:
         return f"{uri} does not accept the user name and password (401)\n{CREDENTIALS}"
     if answer.status_code == 403 and "Host header" in answer.text:
         host = urllib.parse.urlsplit(uri).netloc
-        return f"{uri} does not know itself by that name (403)\nstart it with --allowed-hosts '{host}' among the others"
+        return (
+            f"{uri} does not know itself by that name (403)\n"
+            f"start it with --allowed-hosts '{host}' among the others (and --cors-allowed-origins '{uri}' for its page)"
+        )
     if answer.status_code == 403:
         return f"{uri} forbids this user to read experiments (403)\n{CREDENTIALS}"
     if message:

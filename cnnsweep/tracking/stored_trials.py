@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from cnnsweep.config.compose import flat
 from cnnsweep.config.objective import METRICS, Objective
 from cnnsweep.config.schema import Config
+from cnnsweep.config.trust import Trusted, expect_trusted
+from cnnsweep.data import loading
 from cnnsweep.errors import UserError
 from cnnsweep.search_space.problem import Problem
+from cnnsweep.tracking.credentials import shown
 from cnnsweep.tracking.frames import read_results
+from cnnsweep.tracking.locations import with_store_at
 from cnnsweep.tracking.reader import open_reader, read_yaml
+from cnnsweep.tracking.run_updates import ABSENT, text
 from cnnsweep.tracking.store import connect, find_store
 
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+DATA = "cnnsweep.data."
+"""Begins the names of the tags that describe the data."""
 KEPT = ("name", "seed", "backend", "objective", "data", "model", "training")
 """Keys that describe a network and its training; all others say where and how to run, and are today's."""
 
@@ -32,12 +43,24 @@ class StoredTrial:
     values: Mapping[str, str]
     sweep: str
     name: str
+    data: Mapping[str, str] = field(default_factory=dict)
+    """`Dataset.facts` of what it was trained on, as text; empty where they are not known."""
+    changes: Sequence[str] = ()
+    """Settings of the data that the overrides changed: "data.image_size 64 → 224"."""
+
+    def load_data(self) -> loading.Dataset:
+        """Load the data of the config. Raises UserError where they are not those that the trial was trained on."""
+        data = loading.load(self.config.data, self.config.seed)
+        if self.data:
+            loading.refuse_other(data, self.data, f"{self.name} of {self.sweep} was trained", self.changes)
+        return data
 
 
-def find_trial(run_id: str, config: Config, overrides: Sequence[str] = ()) -> StoredTrial:
+def find_trial(run_id: str, config: Config, overrides: Sequence[str], trusted: Trusted) -> StoredTrial:
     """Find a trial's run in the store that a config names, with the overrides of this config put into the trial's own.
 
-    Raises UserError where there is no such run, it is no trial, or its config is gone.
+    Raises UserError where there is no such run, it is no trial, its config is gone, or it names code that is not
+    trusted.
     """
     from mlflow.exceptions import MlflowException
 
@@ -45,7 +68,7 @@ def find_trial(run_id: str, config: Config, overrides: Sequence[str] = ()) -> St
     try:
         run = connect(uri).get_run(run_id)
     except MlflowException as error:
-        raise UserError(f"there is no run '{run_id}' in the MLflow store {uri}") from error
+        raise UserError(f"there is no run '{run_id}' in the MLflow store {shown(uri)}") from error
     tags = run.data.tags
     if tags.get("cnnsweep.kind") not in ("trial", "train"):
         kind = tags.get("cnnsweep.kind", "no cnnsweep run")
@@ -54,7 +77,12 @@ def find_trial(run_id: str, config: Config, overrides: Sequence[str] = ()) -> St
     if not stored:
         raise UserError(f"run '{run_id}' has no config.yaml among its artifacts ({run.info.artifact_uri})")
     seed, sweep, name = int(tags["cnnsweep.seed"]), tags.get("cnnsweep.sweep", ""), run.info.run_name or run_id
-    return StoredTrial(run_id, uri, _merge(stored, config, overrides), seed, dict(run.data.params), sweep, name)
+    merged = _merge(stored, config, overrides)
+    expect_trusted(f"the config of run '{run_id}'", merged, trusted)
+    data, checked = _facts(connect(uri), tags), Config.from_plain(merged)
+    return StoredTrial(
+        run_id, uri, checked, seed, dict(run.data.params), sweep, name, data, _changes(stored, checked.plain())
+    )
 
 
 def read_earlier(config: Config, problem: Problem, objective: Objective) -> tuple[list[dict[str, Any]], str]:
@@ -90,16 +118,21 @@ def read_earlier(config: Config, problem: Problem, objective: Objective) -> tupl
     return found, f"learning from {results.sweep.id}: {counts}"
 
 
-def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) -> Config:
-    """The stored description of a network in a config of today; the keys of the overrides are today's too.
+def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+    """The stored description of a network in a plain config of today; the keys of the overrides are today's too.
 
     >>> from cnnsweep.config.compose import compose
     >>> merged = _merge({"seed": 1, "name": "old"}, compose(["seed=2"]), ["seed=2"])
-    >>> merged.seed, merged.name
+    >>> merged["seed"], merged["name"]
     (2, 'old')
     """
     today = config.plain()
+    if {"tracking", "data", "model"} <= stored.keys():
+        stored = with_store_at(stored, config.tracking.dir)
     merged = {**today, "space": {}, **{key: stored[key] for key in KEPT if key in stored}}
+    for group in ("data", "model"):  # what is cached lies in the store's folder of today
+        if (cache := _cache(stored)) and merged[group].get("cache") == cache:
+            merged[group] = {**merged[group], "cache": _cache(today)}
     for override in overrides:
         *path, last = override.lstrip("+").partition("=")[0].split(".")
         if (path or [last])[0] in KEPT:
@@ -108,7 +141,35 @@ def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) 
                 source, target[part] = source[part], dict(target[part])
                 target = target[part]
             target[last] = source[last]
-    return Config.from_plain(merged)
+    return merged
+
+
+def _cache(config: Mapping[str, Any]) -> str | None:
+    """The folder of decoded images and features by default."""
+    return f"{config['tracking']['dir']}/cache" if "tracking" in config else None
+
+
+def _facts(client: MlflowClient, tags: Mapping[str, str]) -> dict[str, str]:
+    """The facts of the data, among the tags of a run or of the sweep that it belongs to."""
+    from mlflow.exceptions import MlflowException
+
+    if DATA + "digest" not in tags and (parent := tags.get("mlflow.parentRunId")):
+        try:
+            tags = client.get_run(parent).data.tags
+        except MlflowException:  # the run is gone from the store
+            return {}
+    found = {key.removeprefix(DATA): value for key, value in tags.items() if key.startswith(DATA)}
+    return found if "digest" in found else {}
+
+
+def _changes(stored: Mapping[str, Any], today: Mapping[str, Any]) -> list[str]:
+    """The settings of data and split that are not as they were."""
+    before, after = (
+        {key: text(value) for key, value in flat({"data": config["data"], "seed": config["seed"]})}
+        for config in (stored, today)
+    )
+    relevant = [key for key in after if not key.startswith(("data.augment", "data.cache"))]
+    return [f"{key} {before.get(key, ABSENT)} → {after[key]}" for key in relevant if before.get(key) != after[key]]
 
 
 def _usable(

@@ -1,7 +1,8 @@
 """Checkpoints of a trial, written after each epoch, complete enough to continue as if nothing had happened.
 
 One .npz file holds every variable of the model (the state of its seed generators included, which Keras' own weights
-file omits) and of the optimizer. It is replaced atomically; the best epoch's file is kept beside it.
+file omits) and of the optimizer, in their order: names that Keras gives by itself differ from one process to another.
+It is replaced atomically; the best epoch's file is kept beside it.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ class State:
     seconds: float
 
 
-def save(folder: Path, model: keras.Model, state: State, is_best: bool) -> None:
-    """Write the model, its built optimizer and the trial's state to `folder`."""
+def save(folder: Path, model: keras.Model, state: State, is_best: bool, part: str = "") -> None:
+    """Write the model, its built optimizer and the trial's state to `folder`.
+
+    `part`: the name of the layer that the model is in the whole network, where only that is trained.
+    """
     arrays = {f"model/{i}": np.asarray(v) for i, v in enumerate(model.variables)}
     arrays |= {f"optimizer/{i}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
-    arrays |= {"state": np.array(json.dumps(asdict(state))), "part": np.array(model.name)}
+    arrays |= {"state": np.array(json.dumps(asdict(state))), "part": np.array(part)}
     partial = folder / f"{LAST}.{os.getpid()}"
     with partial.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -83,18 +87,26 @@ def load(path: Path, model: keras.Model, with_optimizer: bool = True) -> State:
     """
     with _open(path) as file:
         part = str(file["part"])
-        trained = model if model.name == part else model.get_layer(part)
-        for i, variable in enumerate(trained.variables):
-            variable.assign(file[f"model/{i}"])
-        for i, variable in enumerate(model.optimizer.variables if with_optimizer else ()):
-            variable.assign(file[f"optimizer/{i}"])
+        _assign(file, "model", model if part in ("", model.name) else model.get_layer(part))
+        if with_optimizer:
+            _assign(file, "optimizer", model.optimizer)
         return State(**json.loads(str(file["state"])))
+
+
+def _assign(file: Any, kind: str, to: Any) -> None:
+    """Set the variables of a model, a layer or an optimizer. Raises ValueError where they are not those of the file."""
+    stored = [file[f"{kind}/{i}"] for i in range(sum(name.startswith(f"{kind}/") for name in file))]
+    ours, theirs = [tuple(v.shape) for v in to.variables], [value.shape for value in stored]
+    if ours != theirs:
+        raise ValueError(f"it has {len(theirs)} variables of the {kind} where {len(ours)} of other shapes are expected")
+    for variable, value in zip(to.variables, stored, strict=True):
+        variable.assign(value)
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
     try:
-        with np.load(path) as file:
+        with path.open("rb") as content, np.load(content) as file:  # NumPy leaves a damaged file open
             yield file
-    except (KeyError, zipfile.BadZipFile, OSError, EOFError) as error:
-        raise ValueError(f"checkpoint '{path.name}' of trial {path.parent.name} cannot be read: {error}") from error
+    except (KeyError, ValueError, zipfile.BadZipFile, OSError, EOFError) as error:
+        raise ValueError(f"checkpoint '{path.name}' of trial {path.parent.name} cannot be loaded: {error}") from error

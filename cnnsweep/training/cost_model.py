@@ -37,12 +37,15 @@ TYPICAL: Amounts = {
     "convolved": 3.5e-09,
     "max pooled": 1e-09,
     "average pooled": 5e-10,
-    "normalised": 1e-08,
+    "normalised": 2.5e-09,
     "activated": 1e-09,
     "activated by exp": 1.5e-09,
     "augmented": 8e-09,
 }
 """Seconds of one unit on one core (fitted to 26 configurations of conf/space/cnn.yaml), where fitting starts."""
+BY_PRECISION = ("multiply-adds", "patches", "convolved", "max pooled", "average pooled", "normalised", "activated")
+MIXED = " in 16 bits"
+TYPICAL |= {name + MIXED: TYPICAL[name] / 2 for name in BY_PRECISION}
 FILE = "forecast.json"
 FORWARD = 0.33  # the share of a training step's work in a validation step, which has no gradients
 LATEST = 400  # epochs remembered
@@ -106,14 +109,16 @@ class Forecaster:
         """Write the measurements, for later sweeps on the same machine."""
         epochs = [(e.amounts, e.seconds) for e in self.epochs]
         new = path.with_suffix(f".{os.getpid()}")
-        new.write_text(json.dumps({"machine": machine, "starts": self.starts[-LATEST:], "epochs": epochs}))
+        new.write_text(
+            json.dumps({"machine": machine, "starts": self.starts[-LATEST:], "epochs": epochs}), encoding="utf-8"
+        )
         new.replace(path)
 
     @staticmethod
     def load(path: Path, machine: str) -> Forecaster:
         """The measurements of an earlier sweep or plan on this machine; none if the file is missing or unusable."""
         try:
-            kept = json.loads(path.read_text())
+            kept = json.loads(path.read_text(encoding="utf-8"))
             if kept["machine"] == machine:
                 return Forecaster([Epoch(dict(a), float(s)) for a, s in kept["epochs"]], list(kept["starts"]))
         except (OSError, ValueError, KeyError, TypeError):
@@ -231,7 +236,9 @@ def amounts_of(network: Network | None, config: Config, images: int, validation:
     augment = config.data.augment.active
     found: Amounts = {"epoch": 1.0, "step": steps + FORWARD * math.ceil(validation / 256), "image": seen}
     if network is not None:
-        found |= {name: seen * amount for name, amount in per_image(network).items()}
+        mixed = config.training.policy != "float32"
+        for name, amount in per_image(network).items():
+            found[name + MIXED * (mixed and name in BY_PRECISION)] = seen * amount
         found["weights updated"] = float(steps * network.parameters)
         found["augmented"] = float(images * augment * math.prod(network.input_shape))
         found["layers"] = float(len(network.layers) + augment)

@@ -18,25 +18,28 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 
 from cnnsweep.data.arrays import Array, Dataset
-from cnnsweep.data.storage import open_saved
+from cnnsweep.data.image_decoding import Decoding
+from cnnsweep.data.storage import concatenate, open_saved
 from cnnsweep.models.fine_tuning import blocks
 from cnnsweep.training import checkpoint, pictures
-from cnnsweep.training.train import EVAL_BATCH, batched, build_model, train
-from cnnsweep.trial import EpochReport, TrialSpec
+from cnnsweep.training.train import EVAL_BATCH, batched, build_model
+from cnnsweep.trial import TrialSpec
 
 if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
 LABELS = "labels.json"
-"""Beside model.keras: the classes' names, the shape of an image, and the factor by which its values become 0..1."""
+"""Beside model.keras: the classes' names, the shape of an image, the factor by which its values become 0..1, and how
+image files are decoded.
+"""
 MISTAKES, CLASSES, BLOCKS = 18, 10, 5
 """At most so many are shown."""
 
 
 @dataclass(frozen=True)
 class FinalSpec:
-    """A trial to evaluate, to draw or to train to its end."""
+    """A trial to evaluate or to draw."""
 
     trial: TrialSpec
     output: Path | None = None
@@ -80,28 +83,28 @@ def evaluate_best(spec: FinalSpec) -> Generator[None, bool, Final]:
 
 def _restore(trial: TrialSpec, name: str) -> tuple[keras.Model, Dataset]:
     data = open_saved(trial.data)
-    model = build_model(trial.config, data, trial.seed)
+    model = build_model(trial.config, data, trial.seed, for_training=False)
     checkpoint.load(trial.folder / name, model, with_optimizer=False)
     return model, data
 
 
-def with_validation(data: Dataset) -> Dataset:
-    """Add the validation images to the training images; validation metrics then mean nothing."""
+def with_validation(data: Dataset, folder: Path) -> Dataset:
+    """Add the validation images to the training images; validation metrics then mean nothing.
+
+    They are written to a file in `folder` piece by piece: together they may not fit into memory.
+    """
     return dataclasses.replace(
         data,
-        x_train=np.concatenate([data.x_train, data.x_val]),
+        x_train=concatenate([data.x_train, data.x_val], folder / "x_train.npy"),
         y_train=np.concatenate([data.y_train, data.y_val]),
         digest=f"{data.digest[:11]}+val",
     )
 
 
-def refit(spec: FinalSpec) -> Generator[EpochReport, bool, Refit]:
-    """A job: train to the end, then measure the last epoch's network on the test set."""
-    result = yield from train(spec.trial)
-    if result.status == "failed":
-        raise RuntimeError(result.reason)
+def evaluate_last(spec: FinalSpec) -> Generator[None, bool, Refit]:
+    """A job: restore the last epoch's weights, measure on the test set, class by class, and save the model."""
     model, data = _restore(spec.trial, checkpoint.LAST)
-    measured = model.evaluate(data.x_test, data.y_test, batch_size=EVAL_BATCH, verbose=0, return_dict=True)
+    measured = model.evaluate(**batched(data.x_test, data.y_test, EVAL_BATCH), verbose=0, return_dict=True)
     predicted = model.predict(data.x_test, batch_size=EVAL_BATCH, verbose=0).argmax(axis=1)
     right = np.bincount(data.y_test[predicted == data.y_test], minlength=data.classes)
     if spec.output is not None:
@@ -113,6 +116,7 @@ def refit(spec: FinalSpec) -> Generator[EpochReport, bool, Refit]:
         "right": right.tolist(),
         "images": np.bincount(data.y_test, minlength=data.classes).tolist(),
     }
+    yield
 
 
 def write_model(folder: Path, model: keras.Model, data: Dataset) -> None:
@@ -123,7 +127,13 @@ def write_model(folder: Path, model: keras.Model, data: Dataset) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "model.keras")
-    labels = {"classes": list(data.class_names), "input_shape": list(data.input_shape), "scale": data.scale}
+    decoding = data.decoding or Decoding.plain(data.input_shape)
+    labels = {
+        "classes": list(data.class_names),
+        "input_shape": list(data.input_shape),
+        "scale": data.scale,
+        "decoding": decoding and dataclasses.asdict(decoding),
+    }
     (folder / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8")
     shutil.rmtree(folder / "mlflow_model", ignore_errors=True)
     (folder / "mlflow_model").mkdir()

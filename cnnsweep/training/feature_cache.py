@@ -27,6 +27,7 @@ from cnnsweep.data.storage import Writer, new_folder, open_map, open_saved, save
 from cnnsweep.errors import UserError
 from cnnsweep.models import transfer
 from cnnsweep.models.fine_tuning import is_off
+from cnnsweep.training.precision import computing_in
 from cnnsweep.trial import Step, TrialSpec
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 BATCH = 64
 REPORT_SECONDS = 0.5
-HEAD = "cnnsweep.models.transfer.build_head"
+HEAD, PREPARE = "cnnsweep.models.transfer.build_head", "cnnsweep.training.feature_cache.prepare"
+"""As the config names them."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def prepare(spec: TrialSpec) -> Step | TrialSpec:
     data = open_saved(spec.data)
     folder = feature_folder(spec.config, data)
     if is_complete(folder):
-        known = json.loads((folder / "features.json").read_text())
+        known = json.loads((folder / "features.json").read_text(encoding="utf-8"))
         return dataclasses.replace(spec, data=folder, builder=HEAD, frozen_parameters=known["parameters"])
     missing = missing_folders(spec.config, data)
     return Step(folder.parent.name, compute, FeatureSpec(spec.config, spec.data, missing))
@@ -73,8 +75,15 @@ def uses_features(config: Config) -> bool:
 def feature_folder(config: Config, data: Dataset) -> Path:
     """The folder of a config's features of this data."""
     model = transfer.settings(config)
-    parts = [FORMAT, importlib.metadata.version("keras"), model.backbone, _weights_key(model.weights), model.cut]
+    parts = [
+        FORMAT,
+        importlib.metadata.version("keras"),
+        model.backbone,
+        _weights_key(model.weights, config.backend),
+        model.cut,
+    ]
     parts += [transfer.input_size(model, data.input_shape), data.digest, round(data.scale, 9)]
+    parts += [config.training.policy]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     return Path(model.cache or "").expanduser().absolute() / "features" / key / model.pooling
 
@@ -135,9 +144,10 @@ def make_network(config: Config, data: Dataset, kinds: list[str]) -> keras.Model
     """Images in, a list of their features out, one for each pooling."""
     import keras
 
-    images = keras.Input(data.input_shape, name="image")
-    maps = transfer.backbone_maps(transfer.settings(config), images, data.scale)
-    return keras.Model(images, [transfer.pooled(maps, kind) for kind in kinds], name="features")
+    with computing_in(config.training.policy):
+        images = keras.Input(data.input_shape, name="image")
+        maps = transfer.backbone_maps(transfer.settings(config), images, data.scale)
+        return keras.Model(images, [transfer.pooled(maps, kind) for kind in kinds], name="features")
 
 
 def _complete(new: Path, folder: Path, data: Dataset, parameters: int) -> int:
@@ -148,7 +158,7 @@ def _complete(new: Path, folder: Path, data: Dataset, parameters: int) -> int:
     save_array(np.zeros((0, *shape), np.float32), new / "x_test.npy")
     save_array(np.zeros(0, np.int32), new / "y_test.npy")
     write_description(dataclasses.replace(data, scale=1.0), new)
-    (new / "features.json").write_text(json.dumps({"parameters": parameters, "shape": shape}))
+    (new / "features.json").write_text(json.dumps({"parameters": parameters, "shape": shape}), encoding="utf-8")
     size = sum(file.stat().st_size for file in new.iterdir())
     with contextlib.suppress(OSError):  # another process was faster
         os.rename(new, folder)
@@ -168,10 +178,10 @@ def use_all_cores() -> None:
             tf.config.threading.set_intra_op_parallelism_threads(0)
 
 
-def _weights_key(weights: str) -> str:
-    """A digest of a file of weights, or the name of others."""
+def _weights_key(weights: str, backend: str) -> str:
+    """A digest of a file of weights, or the name of others; random ones are drawn by the backend."""
     if weights in ("imagenet", "none"):
-        return weights
+        return weights if weights == "imagenet" else f"none, {backend}"
     path = Path(weights).expanduser()
     try:
         stat = path.stat()

@@ -1,6 +1,18 @@
-"""Keras' global settings."""
+"""Keras' global settings, and the environment in which it is imported."""
 
 from __future__ import annotations
+
+import os
+
+
+def environment(backend: str) -> dict[str, str]:
+    """The environment in which Keras is to be imported with a backend; what the user has set stays.
+
+    TensorFlow turns oneDNN on by itself only on processors with instructions for neural networks, but it is faster on
+    others too (experiments/benchmarks/training_speed.md).
+    """
+    defaults = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1"}
+    return {"KERAS_BACKEND": backend} | {name: os.environ.get(name, value) for name, value in defaults.items()}
 
 
 def use_defaults() -> None:

@@ -19,6 +19,7 @@ from cnnsweep.geometry.network import measure
 from cnnsweep.models.fine_tuning import head_epochs, out_of_patience, unfreeze
 from cnnsweep.training import checkpoint
 from cnnsweep.training.pictures import save_curves
+from cnnsweep.training.precision import computing_in
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
     spec.folder.mkdir(parents=True, exist_ok=True)
     data, training = open_saved(spec.data), spec.config.training
     objective = Objective.of(spec.config.objective)
-    model, rows, spent = _begin(spec, data, objective)
+    model, rows, spent, note = _begin(spec, data, objective)
     status: Status = "completed"
     reason = None
     for epoch in range(min(spec.initial_epoch, len(rows)) + 1, spec.epochs + 1):
@@ -49,15 +50,17 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
             if epoch == head_epochs(training) + 1:
                 start_fine_tuning(model, training, data)
             metrics = run_epoch(model, data, spec, epoch)
-            if reason := _fault(metrics, objective, epoch):
+            if reason := _fault(metrics, objective, epoch, training.policy):
                 status = "failed"
                 break
             rows.append(metrics)
             state = checkpoint.State(rows, round(spent + time.monotonic() - began, 3))
-            checkpoint.save(spec.folder, model, state, is_best=_last_is_best(rows, objective))
-        if not (yield EpochReport(spec.number, epoch, rows[epoch - 1])):
+            part = model.name if spec.builder else ""
+            checkpoint.save(spec.folder, model, state, _last_is_best(rows, objective), part)
+        if not (yield EpochReport(spec.number, epoch, rows[epoch - 1], note)):
             status, reason = "pruned", stopped_after(epoch)
             break
+        note = None
     if rows:
         columns = {key: [row[key] for row in rows] for key in rows[0]} | {"epoch": range(1, len(rows) + 1)}
         save_curves(columns, spec.folder / "artifacts" / "curves.png", objective.metric)
@@ -73,35 +76,45 @@ def stopped_after(epoch: int) -> str:
     return f"stopped by the search after epoch {epoch}"
 
 
-def _begin(spec: TrialSpec, data: Dataset, objective: Objective) -> tuple[keras.Model, list[Metrics], float]:
+def _begin(
+    spec: TrialSpec, data: Dataset, objective: Objective
+) -> tuple[keras.Model, list[Metrics], float, str | None]:
     """Return the model, at its last epoch if there is one, the metrics of the epochs so far, and their seconds.
 
-    Where nothing can be restored the trial begins again and, on the CPU, gives the same numbers.
+    Where nothing can be restored the trial begins again, as a note says, and, on the CPU, gives the same numbers.
     """
-    training, last = spec.config.training, spec.folder / checkpoint.LAST
+    training, last, note = spec.config.training, spec.folder / checkpoint.LAST, None
     model = build_model(spec.config, data, spec.seed, spec.builder)
     if spec.initial_epoch:
         try:
-            if len(checkpoint.read_state(last).epochs) > head_epochs(training):
+            done, head = len(checkpoint.read_state(last).epochs), head_epochs(training)
+            if done > head:
                 start_fine_tuning(model, training, data)
             state = checkpoint.load(last, model)
         except ValueError as error:
-            print(f"trial {spec.number} begins again: {error}", file=sys.stderr)
+            note = f"trial {spec.number} begins again: {error}"
+            print(note, file=sys.stderr)
             model = build_model(spec.config, data, spec.seed, spec.builder)  # it may have been loaded in part
         else:
             checkpoint.clear(spec.folder, ())
             if _last_is_best(state.epochs, objective):  # the crash may have come between the two files
                 checkpoint.keep_best(spec.folder)
-            return model, state.epochs, state.seconds
+            # After a smaller batch, an epoch has more steps: the schedule goes on from the same epoch.
+            phase = int(done - head if done > head else done)
+            model.optimizer.iterations.assign(phase * _steps(training, data))
+            return model, state.epochs, state.seconds, None
     checkpoint.clear(spec.folder)
     _write_layer_table(spec, model, data)
-    return model, [], 0.0
+    return model, [], 0.0, note
 
 
-def _fault(metrics: Metrics, objective: Objective, epoch: int) -> str | None:
+def _fault(metrics: Metrics, objective: Objective, epoch: int, precision: str) -> str | None:
     bad = next((m for m in ("loss", objective.metric) if not math.isfinite(metrics[m])), None)
-    rate = metrics["learning_rate"]
-    return f"{bad} is {metrics[bad]} in epoch {epoch} (learning rate {rate:.3g})" if bad else None
+    if bad is None:
+        return None
+    hint = f"; {precision} overflows where float32 may not: try training.precision=float32"
+    reason = f"{bad} is {metrics[bad]} in epoch {epoch} (learning rate {metrics['learning_rate']:.3g})"
+    return reason + (hint if precision.startswith("mixed") else "")
 
 
 def _last_is_best(rows: Sequence[Metrics], objective: Objective) -> bool:
@@ -163,41 +176,52 @@ def _write_layer_table(spec: TrialSpec, model: keras.Model, data: Dataset) -> No
         model.summary(line_length=100, print_fn=lambda line, **_: lines.append(line))
         if spec.frozen_parameters:
             lines.append(f"Trained on the features of a frozen part of {spec.frozen_parameters:,} parameters.")
-    (folder / "model.txt").write_text("\n".join(lines) + "\n")
+    (folder / "model.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def build_model(config: Config, data: Dataset, seed: int, builder: str | None = None) -> keras.Model:
+def build_model(
+    config: Config, data: Dataset, seed: int, builder: str | None = None, for_training: bool = True
+) -> keras.Model:
     """Build and compile the network of a config, its optimizer ready to be restored.
 
-    `builder` names the function that builds it, in place of the model's own `_target_`.
+    `builder` names the function that builds it, in place of the model's own `_target_`. One `for_training` computes
+    with fused operations, where TensorFlow has them; one that is not can be saved, and is made of Keras' own layers.
     """
     import keras
 
     _make_deterministic(config.training.deterministic)
     keras.utils.set_random_seed(seed)
     build = locate("model._target_", builder or config.model.target)
-    model = build(
-        config.model.argument(),
-        data.input_shape,
-        data.classes,
-        scale=data.scale,
-        augment=_augmentation(config.data.augment, seed),
-        seed=seed,
-    )
-    _compile(model, config.training, data)
+    augment = _augmentation(config.data.augment, seed)  # in float32, whatever the network computes in
+    with computing_in(config.training.policy):
+        model = build(
+            config.model.argument(), data.input_shape, data.classes, scale=data.scale, augment=augment, seed=seed
+        )
+    _compile(model, config.training, data, for_training)
     return model
 
 
-def _compile(model: keras.Model, training: Training, data: Dataset) -> None:
+def _compile(model: keras.Model, training: Training, data: Dataset, for_training: bool = True) -> None:
     """Compile a model with a new optimizer, built on the trainable weights."""
-    steps = math.ceil(len(data.x_train) / training.batch_size)
+    import keras
+
+    steps = _steps(training, data)
     model.compile(
         optimizer=_optimizer(training, steps),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         steps_per_execution=_steps_per_execution(training.steps_per_execution, steps),
     )
+    if for_training and keras.backend.backend() == "tensorflow":
+        from cnnsweep.training.fused import fuse
+
+        fuse(model)
     model.optimizer.build(model.trainable_variables)
+
+
+def _steps(training: Training, data: Dataset) -> int:
+    """Of an epoch."""
+    return math.ceil(len(data.x_train) / training.batch_size)
 
 
 def start_fine_tuning(model: keras.Model, training: Training, data: Dataset) -> None:

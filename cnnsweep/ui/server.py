@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -24,14 +25,14 @@ from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Tracking
 from cnnsweep.errors import UserError, unknown
 from cnnsweep.journal.events import Plain, SweepStarted, from_json
-from cnnsweep.tracking.credentials import DATABASES, redact
+from cnnsweep.tracking.credentials import DATABASES, redact, shown
+from cnnsweep.tracking.locations import FOLDER, database_file
 from cnnsweep.tracking.reader import find_sweep, open_reader, read_yaml
 from cnnsweep.tracking.store import ENVIRONMENT, connect, find_experiment, find_store
-from cnnsweep.ui import view
+from cnnsweep.ui import hosts, view
 
 PORT = 5000
 START_SECONDS = 90
-LOCAL = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -86,64 +87,68 @@ def serve(
     uri: str,
     page: Callable[[str], str] = str,
     *,
-    host: str = LOCAL,
+    host: str = "127.0.0.1",
     port: int | None = None,
     open_browser: bool = True,
 ) -> None:
     """Run the UI until Ctrl-C, or where `uri` is a server only open it; `page` makes the address from a base.
 
-    Listens on this machine only unless `host` says otherwise. Raises UserError where the port is taken or the
-    UI does not start.
+    Listens on this machine only unless `host` says otherwise; MLFLOW_SERVER_ALLOWED_HOSTS adds names by which others
+    call it. Raises UserError where the port is taken or the UI does not start.
     """
     if uri.startswith(("http://", "https://")):
-        _show(page(uri), open_browser)
+        _show(page(uri), open_browser).join()
         return
-    # SIGTERM ends it like Ctrl-C: otherwise the server, in a session of its own, would outlive this process.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # These end it like Ctrl-C: otherwise the server, in a session of its own, would outlive this process.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), server(uri, host=host, port=port) as base:
         _show(page(base), open_browser)
-        print("Ctrl-C stops it")
+        if not hosts.is_local(host):
+            print("whoever can reach this address may read, change and delete all runs")
+        print("Ctrl-C stops it", flush=True)
         while True:
             time.sleep(3600)
 
 
 @contextlib.contextmanager
-def server(uri: str, *, host: str = LOCAL, port: int | None = None) -> Iterator[str]:
+def server(uri: str, *, host: str = "127.0.0.1", port: int | None = None) -> Iterator[str]:
     """Start the UI on a database, yield its base address once it answers, stop it at the end."""
     if urlsplit(uri).scheme.split("+")[0] not in DATABASES:
-        raise UserError(f"'{redact(uri)}' is no database that the UI could show")
+        raise UserError(f"'{shown(uri)}' is no database that the UI could show")
     port = _choose_port(host, port)
-    base = f"http://{LOCAL if host in ('0.0.0.0', '::') else host}:{port}"
     options = ["--host", host, "--port", str(port), "--workers", "1"]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *options],
-            env=_environment(uri),
+            env=_environment(uri, host, port),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
         try:
-            _wait(base, process, log)
-            yield base
+            _wait(hosts.health_address(host, port), process, log)
+            yield hosts.base_address(host, port)
         finally:
             _stop(process)
 
 
-def _show(address: str, open_browser: bool) -> None:
-    print(f"MLflow UI: {address}")
-    if open_browser:
-        webbrowser.open(address)
+def _show(address: str, open_browser: bool) -> threading.Thread:
+    """Print the address; the thread opens it, until its end where the browser stays in the foreground."""
+    print(f"MLflow UI: {address}", flush=True)
+    opening = threading.Thread(target=webbrowser.open if open_browser else str, args=(address,), daemon=True)
+    opening.start()
+    return opening
 
 
-def _environment(uri: str) -> dict[str, str]:
+def _environment(uri: str, host: str, port: int) -> dict[str, str]:
     """The store goes by the environment: every user could read a command line, with a password in it."""
     store = {**ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_TRACKING_URI": uri}
     store["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # nine more processes, for evaluations by language models
-    if uri.startswith("sqlite:///"):  # else an experiment made in the UI puts its files into the working directory
-        store["MLFLOW_ARTIFACTS_DESTINATION"] = str(Path(uri.removeprefix("sqlite:///")).parent / "artifacts")
-    return {**os.environ, **store}
+    if file := database_file(uri):  # else an experiment made in the UI puts its files into the working directory
+        store["MLFLOW_ARTIFACTS_DESTINATION"] = str(file.absolute().parent / FOLDER)
+    return {**os.environ, **store, **hosts.variables(host, port, os.environ)}
 
 
 def _choose_port(host: str, port: int | None) -> int:

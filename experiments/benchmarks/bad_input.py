@@ -4,6 +4,7 @@
 
 Each must give exit code 2 and a message under 12 lines that names the cause, without a traceback and before any
 training. All cases run in this process; a few run once more as a user would run them. Takes about two minutes.
+bad_input.yaml lists those that need no files but a config.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import yaml
 
 from cnnsweep import cli
 
@@ -38,150 +40,6 @@ class Case:
 
     arguments: Sequence[str]
     word: str
-
-
-OVERRIDES = {
-    # unknown names
-    "budget.trails=5": "trials",
-    "model.filter=3": "filters",
-    "nonsense=1": "nonsense",
-    "search=randon": "random",
-    "data=fashon_mnist": "fashion_mnist",
-    "+sweep=fasion": "fashion",
-    "model=resnet99": "resnet99",
-    "space=cn": "cnn",
-    "executor=gpuu": "gpu",
-    "tracking=locl": "local",
-    "backend=theano": "backend",
-    "objective=val_acuracy": "val_accuracy",
-    "training.optimizer=adamm": "adam",
-    "model.activation=rellu": "relu",
-    "model.padding=valud": "valid",
-    "model.pooling=maxx": "max",
-    "model.head=flat": "flatten",
-    "training.schedule=cosin": "cosine",
-    "executor.device=tpu": "device",
-    "search.factor=3": "factor",
-    "data.file=x.npz": "file",
-    # wrong types and numbers
-    "budget.trials=many": "budget.trials",
-    "budget.trials=0": "budget.trials",
-    "budget.trials=-3": "budget.trials",
-    "budget.trials=1.5": "budget.trials",
-    "budget.minutes=0": "budget.minutes",
-    "budget.epochs=-1": "budget.epochs",
-    "budget.trials=null": "budget",
-    "budget=null": "budget",
-    "seed=-1": "seed",
-    "seed=abc": "seed",
-    "seed=99999999999999": "seed",
-    "name=../../x": "name",
-    "name=''": "name",
-    "name=[a]": "name",
-    "training.epochs=0": "training.epochs",
-    "training.learning_rate=-1": "learning_rate",
-    "training.batch_size=0": "batch_size",
-    "training.patience=0": "patience",
-    "training.weight_decay=-1": "weight_decay",
-    "training.steps_per_execution=0": "steps_per_execution",
-    "training.deterministic=maybe": "deterministic",
-    "training.retry_smaller_batch=7e": "retry_smaller_batch",
-    "training=null": "training",
-    "model=null": "model",
-    "model.blocks=0": "model.blocks",
-    "model.filters=0": "filters",
-    "model.filters=[]": "filters",
-    "model.kernel_size=-3": "kernel_size",
-    "model.dropout=1.5": "dropout",
-    "model.dense_units=-4": "dense_units",
-    "model.batch_norm=perhaps": "batch_norm",
-    "data.validation=0": "validation",
-    "data.validation=1.2": "validation",
-    "data.limit=0": "data.limit",
-    "data.limit=5": "data.limit=5",
-    "data.augment.shift=2": "shift",
-    "data.augment.flip=often": "flip",
-    "limits.parameters=-5": "limits.parameters",
-    "limits.parameters=lots": "limits",
-    "limits.mmacs=[1]": "limits.mmacs",
-    "tracking.gallery=-1": "gallery",
-    "tracking.tags=5": "tags",
-    "search.max_failures=0": "max_failures",
-    "executor.trial_minutes=0": "trial_minutes",
-    "executor.hang_minutes=-1": "hang_minutes",
-    "executor.grace_seconds=-2": "grace_seconds",
-    "executor.threads=0": "threads",
-    # components
-    "model._target_=no.such.module.build": "no.such.module",
-    "model._target_=cnnsweep.models.cnn.biuld": "build",
-    "data._target_=os.getcwd": "data",
-    "data._target_=sklearn": "_target_",
-    "search._target_=json.dumps2": "dumps",
-    # spaces
-    "space.model.filters.values=[]": "space.model.filters",
-    "space.model.filters.values=[16,16]": "twice",
-    "space.model.filters.values=[16,x]": "space.model.filters",
-    "space.model.filters.values=[-4]": "filters",
-    "space.model.filtres={values: [1]}": "filtres",
-    "space.model.blocks.min=9": "space.model.blocks",
-    "space.training.learning_rate.min=0": "log",
-    "space.training.learning_rate.min=1": "min",
-    "space.training.learning_rate.max=no": "max",
-    "space.model.dropout={min: 0, max: 2}": "dropout",
-    "space.model.filters={vaules: [1]}": "values",
-    "space.model.filters=5": "space.model.filters",
-    "space.model.padding.values=[same,valud]": "valid",
-    "space.model.pool_size.when={model.nope: [1]}": "model.nope",
-    "space.training.epochs={min: 0, max: 3}": "epochs",
-    "space.budget={trials: {values: [1, 2]}}": "budget",
-    # grammar
-    "budget.trials": "budget.trials",
-    "budget.trials=[1": "budget.trials",
-    "=5": "=5",
-    "a=b=c": "a",
-    "budget.trials=${nope}": "nope",
-    "+budget.trials.x=1": "budget",
-    "~budget": "budget",
-    "data.validation=nan": "validation",
-    "training.learning_rate=inf": "learning_rate",
-}
-LINES = {
-    ("",): "''",
-    ("frobnicate",): "frobnicate",
-    ("rusume",): "resume",
-    ("--confg-dir", "x"): "--config-dir",
-    ("--config-dir",): "--config-dir",
-    ("--config-dir", "/no/such/folder"): "/no/such/folder",
-    ("search=grid",): "values",
-    ("executor=gpu", "executor.gpus=64"): "GPU",
-    ("executor=gpu",): "GPU",
-    ("data=npz",): "data.file",
-    ("data=npz", "data.file=/no/such.npz"): "/no/such.npz",
-    ("data=mnist", "data.dir=/no/such"): "/no/such",
-    ("tracking=server",): "tracking.uri",
-    ("tracking.dir=/proc/nope",): "/proc/nope",
-    ("tracking.dir=/dev/null/x",): "/dev/null/x",
-    ("tracking.uri=http://127.0.0.1:9",): "127.0.0.1:9",
-    ("tracking.uri=ftp://x",): "ftp://x",
-    ("tracking.uri=gpu1:5000",): "http://gpu1:5000",
-    ("tracking.uri=http://gpu1:50OO",): "50OO",
-    ("tracking.uri=http://gpu1:5000/#/experiments/1",): "http://gpu1:5000",
-    ("tracking.uri=sqlite:////proc/x.db",): "/proc/x.db",
-    ("tracking.experiment=",): "experiment",
-    ("resume", "nothing"): "nothing",
-    ("resume", "../../etc"): "../../etc",
-    ("resume", "seed=3"): "seed=3",
-    ("resume", "budget.trails=3"): "trials",
-    ("resume", "--hard"): "--hard",
-    ("list", "budget.trials=1"): "budget.trials",
-    ("list", "everything"): "everything",
-    ("ui", "nothing"): "nothing",
-    ("ui", "a", "b"): "a",
-    ("resume", "a", "b"): "b",
-    ("plan", "--no-forcast"): "--no-forecast",
-    ("export", "--trial", "best"): "best",
-    ("train", "--config-dir", "/no/such/folder"): "/no/such/folder",
-}
 
 
 def journals() -> dict[str, tuple[str, str]]:
@@ -216,7 +74,7 @@ def data_files(folder: Path) -> Iterator[Case]:
         "onehot": ({"y_train": np.eye(3)[good["y_train"]]}, "one-hot"),
         "none": ({"x_train": good["x_train"][:0], "y_train": good["y_train"][:0]}, "no images"),
         "oneclass": ({"y_train": good["y_train"] * 0, "y_test": good["y_test"] * 0}, "1 class"),
-        "absent": ({"y_test": good["y_test"] * 0}, "no image of class"),
+        "absent": ({"y_test": good["y_test"] * 0}, "one class only"),
         "sizes": ({"x_test": np.zeros((12, 9, 9), "uint8")}, "(9, 9, 1)"),
         "large": ({"x_train": good["x_train"].astype("float32") * 9}, "values from"),
         "words": ({"x_train": np.full((60, 8, 8), "a")}, "dtype"),
@@ -234,6 +92,41 @@ def data_files(folder: Path) -> Iterator[Case]:
         yield Case(("data=npz", f"data.file={folder / name}.npz"), f"{name}.npz")
     yield Case(("data=npz", f"data.file={folder}"), "is a folder")
     yield from _idx_files(folder)
+    yield from _image_folders(folder)
+
+
+IMAGE_FOLDERS = {
+    "nothing": ([], "no folders of images"),
+    "patients": (["a/x/1.png", "a/y/1.png", "b/x/1.png", "b/y/1.png"], "data.class_depth=2"),
+    "high": (["one/cats/1.png", "one/dogs/1.png"], "high/one"),
+    "twice": (["train/train/cats/1.png", "train/train/dogs/1.png"], "twice/train/train"),
+    "single": (["cats/1.png"], "1 class (cats)"),
+    "loose": (["train/1.png", "test/2.png"], "no class folders"),
+    "flat": (["train/cats/1.png", "train/dogs/1.png", "test/1.png"], "no class folders"),
+    "strange": (["train/cats/1.png", "train/dogs/1.png", "test/birds/1.png", "test/fish/1.png"], "is a class"),
+    "untrained": (["dev/cats/1.png", "dev/dogs/1.png"], "no train/"),
+    "double": (["train/cats/1.png", "train/dogs/1.png", "val/cats/1.png", "valid/cats/1.png"], "which of them"),
+    "broken": (["train/cats/1.png", "train/dogs/bad.png"], "bad.png"),
+}
+
+
+def _image_folders(folder: Path) -> Iterator[Case]:
+    from PIL import Image
+
+    for name, (files, word) in IMAGE_FOLDERS.items():
+        (folder / "images" / name).mkdir(parents=True)
+        for file in files:
+            path = folder / "images" / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8)).save(path) if path.name != "bad.png" else path.write_text("no image")
+        yield Case(("data=image_folder", f"data.dir={folder / 'images' / name}"), word)
+    great = folder / "images" / "great"
+    for label in ("cats", "dogs"):
+        (great / label).mkdir(parents=True)
+        Image.new("1", (20_000, 10_000)).save(great / label / "1.png")
+    yield Case(("data=image_folder", f"data.dir={great}"), "data.max_megapixels=180")
+    for fault in ("class_depth=0", "max_megapixels=-1", "resize=zoom", "color=blue"):
+        yield Case(("data=image_folder", f"data.dir={great}", f"data.{fault}"), fault.partition("=")[0])
 
 
 def _idx_files(folder: Path) -> Iterator[Case]:
@@ -263,25 +156,14 @@ def _idx_files(folder: Path) -> Iterator[Case]:
         yield Case(("data=mnist", f"data.dir={folder / name}"), names[min(changes)])
 
 
-CONFIGS = {
-    "broken": ("budget: {trials: [", "broken"),
-    "list": ("- 1\n- 2\n", "list"),
-    "unknown": ("budget: {trails: 3}", "trials"),
-    "group": ("defaults: [{override /search: randon}]", "random"),
-    "type": ("budget: {trials: soon}", "budget.trials"),
-    "tab": ("budget:\n\ttrials: 3\n", "tab"),
-    "loop": ("seed: ${seed}", "seed"),
-    "text": ("just words", "just words"),
-}
-
-
 def cases(folder: Path) -> Iterator[Case]:
     """Every malformed input; files that it needs are written to `folder`."""
     store = f"tracking.dir={folder / 'mlruns'}"
-    for override, word in OVERRIDES.items():
+    listed = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+    for override, word in listed["overrides"].items():
         yield Case(("executor=inline", store, override), word)
-    for line, word in LINES.items():
-        yield Case(line if "tracking.dir" in line[0] else (*line, store), word)
+    for line, word in listed["lines"]:
+        yield Case(line if line[0] == "predict" or "tracking.dir" in line[0] else (*line, store), word)
     for name, (content, word) in journals().items():
         sweep = folder / "mlruns" / "sweeps" / name
         sweep.mkdir(parents=True)
@@ -292,11 +174,12 @@ def cases(folder: Path) -> Iterator[Case]:
         yield Case(("executor=inline", f"tracking.dir={folder}/store{file}"), file)
     for case in data_files(folder):
         yield Case(("executor=inline", store, *case.arguments), case.word)
-    for name, (content, word) in CONFIGS.items():
-        place = folder / f"conf-{name}" / "sweep"
-        place.mkdir(parents=True)
-        (place / f"{name}.yaml").write_text(f"# @package _global_\n{content}\n")
-        yield Case((store, "--config-dir", str(place.parent), f"+sweep={name}"), word)
+    for name, (content, word) in listed["configs"].items():
+        path = folder / f"conf-{name.replace('/', '-')}" / f"{name}.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(content, encoding="utf-8")
+        chosen = [f"+{name.replace('/', '=')}"] if name.startswith("sweep/") else []
+        yield Case((store, "--config-dir", str(folder / path.relative_to(folder).parts[0]), *chosen), word)
 
 
 class NotRefusedError(Exception):

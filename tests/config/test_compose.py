@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
+from mlflow.utils.validation import _validate_tag
 
 from cnnsweep.config import GROUPS, shipped
-from cnnsweep.config.compose import compose, flat
-from cnnsweep.config.schema import Config
+from cnnsweep.config.compose import PATHS, _prepare, compose, flat
+from cnnsweep.config.schema import Config, check_section
 from cnnsweep.config.validation import quantity
 from cnnsweep.errors import UserError
 from cnnsweep.search_space.parsing import parse_space
@@ -78,6 +82,64 @@ def test_an_own_conf_directory_is_found_beside_the_shipped_one(own):
     assert compose(["+sweep=smoke"]).name == "smoke"
     with pytest.raises(UserError, match="there is no directory 'cnf'"):
         compose([], config_dir="cnf")
+
+
+ODD = """é李 %20a:b\udce9()#,'&=[];{}"!~?$`*+@|<>^%\\"""
+"""What a folder's name may hold, but not one of Hydra's values without quotes."""
+
+
+def test_configs_are_found_in_a_folder_of_any_name(tmp_path, monkeypatch):
+    folder = tmp_path / ODD / f"{ODD}own\n{ODD}"
+    (folder / "conf" / "sweep").mkdir(parents=True)
+    (folder / "conf" / "sweep" / "mine.yaml").write_text("# @package _global_\nname: mine\n")
+    assert compose(["+sweep=mine"], config_dir=folder / "conf").name == "mine"
+    monkeypatch.chdir(folder)
+    assert compose(["+sweep=mine"]).name == "mine"
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_a_path_is_taken_as_it_is_typed(key):
+    parser = OverridesParser.create()
+    for path in (ODD, *(f"{odd}own{odd}" for odd in ODD), *(f"\\{odd}\\\\" for odd in ODD)):
+        if not path.startswith(("'", '"', "~")):
+            assert parser.parse_override(_prepare(f"{key}={path}")).value() == path
+
+
+def test_a_path_may_be_quoted_and_begin_at_home(monkeypatch):
+    monkeypatch.setenv("HOME", f"/home/{ODD}")
+    assert compose(["tracking.dir='a b'"]).tracking.dir == "a b"
+    assert compose(["tracking.dir=~/runs"]).tracking.dir == f"/home/{ODD}/runs"
+
+
+SHIPPED_TWICE = {
+    "space/cnn": "model: {blocks: {values: [3, 4]}}\n",
+    "sweep/fashion": "# @package _global_\nsearch: {max_failures: 77}\n",
+    "search/_common": "max_failures: 77\nlearn_from: null\nstart_with: []\n",
+    "config": (shipped() / "config.yaml").read_text() + "search: {max_failures: 77}\n",
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED_TWICE)
+def test_ones_own_config_of_a_shipped_name_wins_and_is_named_where_it_does_not_fit(own, tmp_path, name):
+    own(name, SHIPPED_TWICE[name])
+    preset = ["+sweep=fashion"] if name == "sweep/fashion" else []
+    config = compose(preset)
+    assert (
+        (config.space["model"] == {"blocks": {"values": [3, 4]}})
+        if name == "space/cnn"
+        else (config.search.max_failures == 77)
+    )
+    path = tmp_path / "conf" / f"{name}.yaml"
+    path.write_text("a: [1, 2\n")
+    with pytest.raises(UserError, match=f"line 2: .*\nused in place of the shipped .*: {re.escape(str(path))}"):
+        compose(preset)
+
+
+def test_a_config_file_that_is_meant_for_another_program_is_named(own, tmp_path):
+    own("config", "optimizer: adam\n")
+    path = re.escape(str(tmp_path / "conf" / "config.yaml"))
+    with pytest.raises(UserError, match=f"in place of the shipped .*: {path}"):
+        compose()
 
 
 def test_a_component_of_the_users_own_keeps_keys_that_we_do_not_know(own):
@@ -159,6 +221,41 @@ def test_an_override_that_makes_no_sense_is_one_short_error(override):
         compose([override])
     assert len(str(caught.value)) < 400
     assert str(caught.value).isprintable() or "\0" in override
+
+
+def test_a_key_of_another_choice_of_its_group_is_answered_with_the_keys_of_the_chosen_one():
+    with pytest.raises(UserError, match=r"unknown key of executor=ray 'workers' \(one of: trial_minutes, .*, address,"):
+        compose(["executor=ray", "executor.workers=1"])
+    with pytest.raises(UserError, match=r"unknown key of executor=ray 'adress', did you mean 'address'\?"):
+        compose(["executor=ray", "executor.adress=x"])
+
+
+def tagged(name):
+    return check_section("tracking", {**compose().tracking.plain(), "tags": {name: "x"}})
+
+
+@pytest.mark.parametrize(
+    "name", ["a//b", "owner@lab", "", "a" * 251, "/a", "a/../b", ".", "../a", "a\n", "[a]", "cnnsweep.kind"]
+)
+def test_a_tag_that_mlflow_does_not_take_is_refused(name):
+    with pytest.raises(UserError, match=r"tracking.tags: '[^']*' cannot be a tag's name"):
+        tagged(name)
+    if name not in ("a\n", "cnnsweep.kind"):
+        with pytest.raises(MlflowException):
+            _validate_tag(name, "x")
+
+
+@pytest.mark.parametrize("name", ["a/b", "Größe: 3 .x-y_z", "a" * 250, "mlflow.note.content", 3])
+def test_a_tag_that_mlflow_takes_is_taken(name):
+    (found,) = tagged(name).tags
+    _validate_tag(found, "x")
+
+
+@pytest.mark.parametrize("key", ["n//a", "C#", "[x]"])
+def test_a_searched_key_that_mlflow_does_not_take_is_refused(key):
+    own = {"model": {"_target_": "mine.build", key: 1}, "space": {"model": {key: {"values": [1, 2]}}}}
+    with pytest.raises(UserError, match=rf"space.model.{re.escape(key)}: MLflow takes no param with this name"):
+        parse_space(Config.from_plain({**compose().plain(), **own}))
 
 
 @pytest.mark.parametrize("override", ["name=" + "a" * 100_000, "a" * 100_000 + "=1", "seed=" + "[" * 2000 + "]" * 2000])

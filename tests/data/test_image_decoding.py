@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnsweep.data.image_decoding import BadImageError, decode
+from cnnsweep.data.image_decoding import BadImageError, Decoding, any_size
+from cnnsweep.data.image_decoding import decode as decode_with
+
+
+def decode(raw: bytes, size: tuple[int, int], color: str, resize: str, most: float = 180) -> np.ndarray:
+    return decode_with(raw, Decoding(size, color, resize, most))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +61,28 @@ def test_a_camera_s_orientation_is_applied(tmp_path, size, orientation, white):
     upright = decode((tmp_path / "a.jpg").read_bytes(), size, "grey", "crop")[..., 0]
     assert upright[white].min() > 200
     assert upright[::-1][white].max() < 60
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12", b"Exif\0\0"], ids=["text", "cut", "none"]
+)
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_what_a_camera_says_may_be_broken(exif, format):
+    file = io.BytesIO()
+    Image.new("RGB", (12, 10), (200, 100, 50)).save(file, format, exif=exif)
+    pixels = decode(file.getvalue(), (7, 8), "rgb", "crop")
+    np.testing.assert_allclose(pixels[3, 3], (200, 100, 50), atol=4)
+
+
+@pytest.mark.parametrize(
+    ("format", "settings"),
+    [("webp", {"save_all": True, "lossless": True}), ("gif", {"save_all": True}), ("png", {"save_all": True})],
+)
+def test_of_an_animation_the_first_frame_is_taken_and_its_transparency_is_white(format, settings):
+    frames, file = [Image.new("RGBA", (8, 8), colour) for colour in ((0, 0, 0, 0), (9, 9, 9, 255))], io.BytesIO()
+    frames[0].save(file, format, append_images=frames[1:], **settings)
+    assert decode(file.getvalue(), (4, 4), "grey", "crop").min() == 255
 
 
 @pytest.mark.parametrize(("resize", "left", "top"), [("crop", 255, 255), ("pad", 0, 255), ("stretch", 255, 255)])
@@ -145,11 +172,19 @@ def test_a_broken_jpeg_has_pillow_s_error(monkeypatch):
             if isinstance(ours, str):
                 assert ours == pillow
                 texts.add(ours)
-    assert "is no image (JPEG, PNG, BMP or GIF)" in texts
+    assert "is no image (JPEG, PNG, BMP, GIF, TIFF, WEBP or PPM)" in texts
     assert any("truncated" in text for text in texts)
 
 
-def test_a_jpeg_larger_than_pillow_takes_is_refused(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(BadImageError, match="exceeds limit of 2000 pixels"):
-        decode(jpeg(64, 64), (56, 56), "rgb", "crop")
+@pytest.mark.parametrize("format", ["jpeg", "png", "tiff"])
+def test_only_the_setting_limits_the_size_of_an_image(monkeypatch, format):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow's own, which any_size lifts
+    file = io.BytesIO()
+    Image.new("L", (64, 50)).save(file, format)
+    with any_size():
+        with pytest.raises(
+            BadImageError, match=r"has 0\.0 megapixels \(64×50\), more than data\.max_megapixels=0\.003"
+        ):
+            decode(file.getvalue(), (50, 50), "rgb", "crop", most=0.003)
+        assert decode(file.getvalue(), (50, 50), "rgb", "crop", most=0.0032).shape == (50, 50, 3)
+    assert Image.MAX_IMAGE_PIXELS == 1000

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,13 @@ def make_folder(root: Path, splits: dict[str, int]) -> Path:
 
 def config(root: Path | None, tmp_path: Path, **changes: Any) -> Any:
     settings = {"dir": root and str(root), "test": 0.2, "image_size": 8, "resize": "crop", "color": "rgb"}
-    settings |= {"skip_bad": False, "cache": str(tmp_path / "cache"), **changes}
+    settings |= {
+        "class_depth": None,
+        "max_megapixels": 180.0,
+        "skip_bad": False,
+        "cache": str(tmp_path / "cache"),
+        **changes,
+    }
     return data_sets.config("cnnsweep.data.image_folder.load", **settings)
 
 
@@ -111,7 +119,8 @@ def broken_folder(tmp_path: Path) -> Path:
     paint(root / "train" / "bees" / "cut.jpg", (1, 2, 3), (300, 300))
     whole = (root / "train" / "bees" / "cut.jpg").read_bytes()
     (root / "train" / "bees" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    paint(root / "train" / "wasps" / "a.png", (1, 2, 3))
+    for number in range(4):
+        paint(root / "train" / "wasps" / f"{number}.png", (1, 2, 3))
     (root / "train" / "flies").mkdir()
     paint(root / "val" / "flies" / "a.png", (1, 2, 3))
     (root / "val" / ".DS_Store").touch()
@@ -126,8 +135,8 @@ def test_all_faults_stand_in_one_error(tmp_path):
     message = str(raised.value).replace(str(root), "")
     for line in (
         "/train/flies: no file in it, class 'flies' is empty",
-        "/val/wasps: is not there, class 'wasps' is in train only",
-        "/train/ants/note.txt: is no image (JPEG, PNG, BMP or GIF)",
+        "/val/flies: 1 image of class 'flies', which train/ does not have",
+        "/train/ants/note.txt: is no image (JPEG, PNG, BMP, GIF, TIFF, WEBP or PPM)",
         "/train/ants/zero.jpg: is empty",
         "/train/bees/cut.jpg: cannot be decoded",
         "data.skip_bad=true skips all of these",
@@ -139,10 +148,11 @@ def test_all_faults_stand_in_one_error(tmp_path):
 
 def test_what_is_bad_is_skipped_and_counted_where_that_is_asked_for(tmp_path):
     found = load(config(broken_folder(tmp_path), tmp_path, skip_bad=True), seed=0)
-    assert found.class_names == ("ants", "bees")
+    assert found.class_names == ("ants", "bees", "wasps")
     assert len(found.x_val) == 6
-    assert len(found.x_train) + len(found.x_test) == 8
+    assert len(found.x_train) + len(found.x_test) == 12
     assert "(5 unusable entries skipped)" in found.describe()
+    assert "val: no image of class 2 (wasps)" in found.describe()
 
 
 def test_a_size_that_is_none(tmp_path):
@@ -150,6 +160,42 @@ def test_a_size_that_is_none(tmp_path):
     for size in (0, "big", [3], [4, 0], 2.5):
         with pytest.raises(UserError, match=r"data\.image_size"):
             image_folder.load(config(root, tmp_path, image_size=size))
+
+
+# More than 8 bits
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+@pytest.mark.parametrize("top", [255, 700, 4095, 65535])
+def test_grey_of_more_bits_is_scaled_by_what_the_training_images_hold(tmp_path, suffix, top):
+    root, white = tmp_path / "scans", 2 ** int(top).bit_length() - 1
+    for split, high in {"train": top, "test": top * 2}.items():  # the test set has no say
+        for name, low in {"dark": 0, "light": top // 2}.items():
+            (root / split / name).mkdir(parents=True)
+            for number in range(4 if split == "train" else 3):
+                pixels = np.linspace(low, min(high, 65535), 64).reshape(8, 8).astype(np.uint16)
+                Image.fromarray(pixels).save(root / split / name / f"{number}.{suffix}")
+    found = image_folder.load(config(root, tmp_path, color="grey"))
+    expected = np.rint(np.linspace(0, top, 64).astype(np.uint16) * (255 / white))
+    np.testing.assert_allclose(found.x_train[0].ravel(), expected, atol=1)
+    assert len(np.unique(found.x_train[0])) > 40
+    assert found.x_test.max() == 255
+    assert found.notes == (f"grey images of more than 8 bits: values from 0 to {white:,} become 0 to 255",)
+    again = load(config(root, tmp_path, color="grey"), seed=0)  # from the cache
+    assert again.decoding.values == (0, white)
+    save(again, tmp_path / "saved")
+    assert open_saved(tmp_path / "saved").decoding == again.decoding
+
+
+def test_colours_of_more_bits_are_said(tmp_path):
+    root = make_folder(tmp_path / "insects", {"train": 3})
+    deep = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)  # a PNG of 16 bits a colour, which Pillow only reads
+    chunks = [(b"IHDR", deep), (b"IDAT", zlib.compress(bytes(8 * (1 + 8 * 6)))), (b"IEND", b"")]
+    packed = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
+    (root / "train" / "ants" / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    found = image_folder.load(config(root, tmp_path))
+    assert found.notes == ("images of more than 8 bits a colour: 1, of which only the upper 8 bits are read",)
+    assert len(found.x_train) == 7
 
 
 # The cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from data_sets import SPLITS, config, counts, digits, made
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from cnnsweep.data.arrays import Arrays, Dataset
-from cnnsweep.data.loading import choose, load, shares
+from cnnsweep.data.loading import choose, load, refuse_other, shares
 from cnnsweep.errors import UserError
 
 
@@ -180,7 +182,7 @@ NAN[3, 0, 0] = np.nan
         ({"y_train": Y * 0}, "memory: y_train: 1 class, at least 2 are needed"),
         ({"y_train": Y + 1}, "memory: y_train: no image of class 0"),
         ({"y_train": Y * 2_000_000_000}, "memory: y_train: no image of class 1 and of 1,999,999,998 more"),
-        ({"y_test": np.ones(6, int)}, "memory: y_test: no image of class 0"),
+        ({"y_test": np.ones(6, int)}, "memory: y_test: images of one class only (1)"),
         ({"class_names": ("cat", "dog", "owl")}, "memory: y_train: no image of class 2 (owl)"),
         ({"class_names": ("cat", "dog"), "y_train": Y * 2}, "memory: y_train: label 2, expected 0..1"),
         ({"x_val": X}, "memory: y_val: missing"),
@@ -204,3 +206,48 @@ def test_data_without_a_test_set_needs_a_share_for_it() -> None:
     for share in (None, 0, 1.0, "some", True):
         with pytest.raises(UserError, match=r"data\.test is .*, expected a share of the training set"):
             _load_arrays(made(x_test=None, y_test=None), test=share)
+
+
+@pytest.mark.parametrize(
+    ("changes", "seed", "difference"),
+    [
+        ({}, 1, r"digest \w+ → \w+"),
+        ({"limit": 300}, 0, r"digest \w+ → \w+, training images 160 → 240, validation images 40 → 60"),
+    ],
+)
+def test_data_that_are_not_those_of_a_run_are_refused_with_the_difference(
+    changes: Mapping[str, Any], seed: int, difference: str
+) -> None:
+    stored = {key: str(value) for key, value in digits(limit=200).facts().items()}
+    refuse_other(digits(limit=200), stored, "sweep began")
+    other = digits(seed, **{"limit": 200, **changes})
+    with pytest.raises(UserError, match=rf"changed since sweep began \({difference}, data.x 1 → 2; scikit-learn"):
+        refuse_other(other, stored, "sweep began", ["data.x 1 → 2"])
+
+
+@pytest.mark.parametrize("change", ["a file more", "another file", "a file under another name"])
+def test_another_split_of_a_folder_is_other_data(tmp_path: Path, change: str) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (4, 4), np.uint8)).save(path)
+    extra = {"image_size": 4, "resize": "crop", "color": "grey", "skip_bad": False, "cache": str(tmp_path / "cache")}
+    extra["test"] = 0.2
+    settings = config("cnnsweep.data.image_folder.load", dir=str(tmp_path / "images"), **extra)
+    stored = load(settings, 0).facts()
+    (tmp_path / "images").rename(tmp_path / "moved")
+    settings = settings.replace(dir=str(tmp_path / "moved"))
+    refuse_other(load(settings, 0), stored, "sweep began")
+    one = tmp_path / "moved" / "a" / "0.png"
+    match change:
+        case "a file more":
+            (tmp_path / "moved" / "a" / "99.png").write_bytes(one.read_bytes())
+        case "another file":
+            one.write_bytes((tmp_path / "moved" / "a" / "2.png").read_bytes())
+        case _:
+            one.rename(one.with_name("99.png"))
+    with pytest.raises(
+        UserError, match=r"training images 8 → 9" if change == "a file more" else r"\(digest \w+ → \w+; "
+    ):
+        refuse_other(load(settings, 0), stored, "sweep began")

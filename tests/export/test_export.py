@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import drawn
 from PIL import Image
+from real_sweeps import contents
 
 import cnnsweep
 from cnnsweep import cli
@@ -97,15 +99,6 @@ def test_pictures_of_the_best_are_on_its_run(here: Path) -> None:
     assert not [f for run in others["run_id"] for f in client.list_artifacts(run, "gallery")]
 
 
-def drawn(address: str, profile: Path, seconds: int = 30) -> str:
-    """The page as Chromium shows it, once its scripts have run for so long by its own clock."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or pytest.skip("there is no Chromium")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-             "--disable-background-networking", "--disable-component-update", "--window-size=1400,12000",
-             f"--virtual-time-budget={1000 * seconds}", f"--user-data-dir={profile}", "--dump-dom"]  # fmt: skip
-    return subprocess.run([chromium, *flags, address], capture_output=True, text=True, timeout=120).stdout
-
-
 def test_the_mlflow_ui_shows_the_trials_in_a_browser(here: Path, tmp_path: Path) -> None:
     found = cnnsweep.trials("digits")
     target = ui.find(compose([]).tracking, "digits")
@@ -142,6 +135,32 @@ def test_a_trial_trained_again_gives_the_same_numbers(here: Path, capsys: pytest
     assert run.info.status == "FINISHED"
     assert run.data.tags["cnnsweep.from"] == row["run_id"]
     assert len(cnnsweep.trials("digits")) == 3  # a run of its own, not part of the sweep
+
+
+def test_a_copy_of_the_folder_is_a_store_of_its_own(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(home, copy)
+    shutil.rmtree(next(copy.glob("mlruns/sweeps/*/report")))
+    before = contents(home)
+    monkeypatch.chdir(copy)
+    assert cli.main(["report"]) == 0
+    (page,) = copy.glob("mlruns/sweeps/*/report/report.html")
+    assert "Gallery of the best networks" in page.read_text(encoding="utf-8")
+    assert cli.main(["resume", "budget.trials=4"]) == 0, capsys.readouterr().err
+    assert cli.main(["train", "--from", best_trial()["run_id"], "training.epochs=1"]) == 0
+    assert contents(home) == before
+
+    client = connect(f"sqlite:///{copy}/mlruns/mlflow.db")
+    (experiment,) = client.search_experiments(filter_string="name = 'cnnsweep'")
+    runs = client.search_runs([experiment.experiment_id])
+    models = client.search_logged_models([experiment.experiment_id])
+    assert {run.data.tags["cnnsweep.kind"] for run in runs} >= {"sweep", "trial", "train"}
+    assert models
+    for location in [*(run.info.artifact_uri for run in runs), *(model.artifact_location for model in models)]:
+        assert location.startswith((copy / "mlruns" / "artifacts").as_uri())
+        assert any(Path(location.removeprefix("file://")).iterdir())
 
 
 def test_any_config_can_be_trained(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,8 +232,10 @@ def test_predict_and_the_example_name_the_digit(
     image, label = digit(exported)
     assert cli.main(["predict", str(exported), str(image)]) == 0
     assert re.match(rf".*image\.png: {label} (0\.\d+|1\.0000)  ", capsys.readouterr().out)
-    done = subprocess.run([sys.executable, "example.py"], cwd=exported, capture_output=True, text=True, check=True)
-    assert done.stdout.split()[-1] == str(label)
+    done = subprocess.run(
+        [sys.executable, "example.py", "image.png"], cwd=exported, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[1] == str(label)
 
 
 def test_mlflow_serves_it(exported: Path, here: Path, tmp_path: Path) -> None:

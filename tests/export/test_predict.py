@@ -1,49 +1,113 @@
-"""Image files as a network takes them, and files that are rejected."""
+"""Image files as a network takes them, in `predict` and in the example of an export, and files that are rejected."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnnsweep import cli
+from cnnsweep.data import image_decoding
+from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.errors import UserError
-from cnnsweep.export.predict import model_file, read_image
+from cnnsweep.export.model_card import EXAMPLE
+from cnnsweep.export.predict import Labels, classify, model_file, read_images, read_labels
 
 RED = np.array([[[255, 0, 0]] * 4] * 3, "uint8")
+SIZE = (24, 32)
 
 
-def saved(folder: Path, pixels: np.ndarray, mode: str | None = None, name: str = "image.png") -> Path:
-    Image.fromarray(pixels).convert(mode or ("L" if pixels.ndim == 2 else "RGB")).save(folder / name)
+def saved(folder: Path, pixels: np.ndarray, mode: str | None = None, name: str = "image.png", **how: Any) -> Path:
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(folder / name, **how)
     return folder / name
 
 
-def test_grey_is_read_in_the_range_of_the_training_data(tmp_path: Path) -> None:
+def labels(size: tuple[int, int], color: str = "grey", scale: float = 1 / 255, **changes: Any) -> Labels:
+    return Labels(("a", "b"), scale, Decoding(size, color, "crop", 180, **changes))
+
+
+def test_pixels_come_in_the_range_of_the_training_data(tmp_path: Path) -> None:
     path = saved(tmp_path, np.array([[0, 51, 255]] * 2, "uint8"))
-    assert read_image(path, (2, 3, 1), 1 / 255)[0, :, 0].tolist() == [0, 51, 255]
-    assert read_image(path, (2, 3, 1), 1.0)[0, :, 0].tolist() == pytest.approx([0, 0.2, 1])
-    assert read_image(path, (2, 3, 1), 1 / 16)[0, :, 0].tolist() == pytest.approx([0, 3.2, 16])
+    for scale, expected in ((1 / 255, [0, 51, 255]), (1.0, [0, 0.2, 1]), (1 / 16, [0, 3.2, 16])):
+        found = read_images([path], labels((2, 3), scale=scale))
+        assert (found.shape, found.dtype) == ((1, 2, 3, 1), np.float32)
+        assert found[0, 0, :, 0].tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "P", "RGBA"])
 def test_colour_becomes_grey_and_grey_colour_as_the_model_takes_them(tmp_path: Path, mode: str) -> None:
-    image = read_image(saved(tmp_path, RED, mode), (3, 4, 1), 1 / 255)
+    (image,) = read_images([saved(tmp_path, RED, mode)], labels((3, 4)))
     assert image.shape == (3, 4, 1)
     assert image[0, 0, 0] == pytest.approx(76, abs=1)
-    image = read_image(saved(tmp_path, np.full((3, 4), 9, "uint8")), (3, 4, 3), 1 / 255)
+    (image,) = read_images([saved(tmp_path, np.full((3, 4), 9, "uint8"))], labels((3, 4), "rgb"))
     assert image.shape == (3, 4, 3)
     assert (image == 9).all()
+
+
+def photograph() -> np.ndarray:
+    """Of its kind: smooth, no two corners alike, white at the top; grey, so that depth alone can change."""
+    rows, columns = np.mgrid[0:240, 0:320]
+    grey = 60 + rows / 2 + columns / 5
+    grey[:60] = 255
+    return np.repeat(grey.round().astype("uint8")[..., None], 3, axis=2)
+
+
+def write_as(folder: Path, form: str) -> Path:
+    """The photograph in another form."""
+    pixels, exif = photograph(), Image.Exif()
+    grey, exif[0x0112] = pixels[..., 0].astype(np.uint16), 8
+    transparent = np.dstack([np.where(pixels == 255, 0, pixels), np.where(grey == 255, 0, 255).astype("uint8")])
+    match form:
+        case "transparent":
+            return saved(folder, transparent)
+        case "turned.png" | "turned.jpg":
+            return saved(folder, np.rot90(pixels, 3).copy(), name=form, exif=exif)
+        case "16 bits":
+            return saved(folder, grey * 257)
+        case "12 bits.tif":
+            return saved(folder, (grey * 4095.0 / 255).round().astype(np.uint16), name=form)
+        case "large":
+            return saved(folder, pixels.repeat(4, axis=0).repeat(4, axis=1))
+    return saved(folder, pixels, name=form, **({"lossless": True} if form == "a.webp" else {}))
+
+
+FORMS = (
+    "a.png", "a.webp", "a.tif", "a.bmp", "transparent", "turned.png", "turned.jpg", "16 bits", "12 bits.tif", "large",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_image_is_the_same_in_every_form(tmp_path: Path, form: str) -> None:
+    like = labels(SIZE, "rgb")
+    reference = read_images([saved(tmp_path, photograph(), name="reference.png")], like)
+    found = read_images([write_as(tmp_path, form)], like)
+    assert found.shape == (1, *SIZE, 3)
+    np.testing.assert_allclose(found, reference, atol=3 if form == "turned.jpg" else 1)
+
+
+def test_grey_of_more_bits_is_read_as_the_training_data_was(tmp_path: Path) -> None:
+    path = saved(tmp_path, np.array([[0, 100, 200]] * 3, np.uint16))
+    for values, expected in (((0, 255), [0, 100, 200]), ((0, 1023), [0, 25, 50]), ((-100, 300), [64, 128, 191])):
+        assert read_images([path], labels((3, 3), values=values))[0, 0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(
     ("name", "error"),
     [
-        ("image.png", r"image\.png' has 4×3 pixels \(width×height\); the model takes 64×64"),
         ("notes.txt", r"notes\.txt' is no image"),
-        ("cut.png", "cannot be read as an image"),
+        ("cut.png", r"cut\.png' cannot be decoded"),
         ("imag.png", r"no image '.*imag\.png', did you mean 'image\.png'"),
+        (".", r"' cannot be read \(Is a directory\)"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_rejected(tmp_path: Path, name: str, error: str) -> None:
@@ -52,7 +116,73 @@ def test_a_file_that_cannot_be_used_is_rejected(tmp_path: Path, name: str, error
     path = saved(tmp_path, np.random.default_rng(0).integers(0, 255, (64, 64), "uint8"), name="cut.png")
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(UserError, match=error):
-        read_image(tmp_path / name, (64, 64, 1), 1.0)
+        read_images([tmp_path / name], labels((64, 64)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "decoding", "found"),
+    [
+        ([8, 9, 1], None, Decoding((8, 9), "grey", "crop", 180)),
+        ([8, 9, 3], None, Decoding((8, 9), "rgb", "crop", 180)),
+        ([8, 9, 3], Decoding((8, 9), "rgb", "pad", 300, (0, 4095)), Decoding((8, 9), "rgb", "pad", 300, (0, 4095))),
+        ([8, 9, 4], None, "takes inputs of the shape (8, 9, 4), not images with 1 or 3 channels"),
+        ([100], None, "takes inputs of the shape (100,), not images"),
+        ([8, 9, 3], "broken", "labels.json' cannot be read"),
+    ],
+)
+def test_the_settings_are_those_beside_the_model(tmp_path: Path, shape: list[int], decoding: Any, found: Any) -> None:
+    (tmp_path / "model.keras").touch()
+    stored = dataclasses.asdict(decoding) if isinstance(decoding, Decoding) else decoding
+    content = {"classes": ["a", "b"], "input_shape": shape, "scale": 1 / 255, "decoding": stored}
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    if isinstance(found, str):
+        with pytest.raises(UserError) as raised:
+            read_labels(tmp_path)
+        assert found in str(raised.value)
+    else:
+        assert read_labels(tmp_path) == Labels(("a", "b"), 1 / 255, found)
+
+
+@pytest.mark.slow
+def test_predict_and_the_example_give_the_answers_of_training(tmp_path: Path) -> None:
+    """The example runs without the package; a folder's own images have the answers that the sweep saw."""
+    import data_sets
+    import keras
+
+    from cnnsweep.data.loading import load
+    from cnnsweep.training.evaluate import write_model
+
+    photos = Path(os.environ.get("CNNSWEEP_DATA_DIR", "")) / "ants-bees" / "val"
+    for label in ("ants", "bees"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for path in sorted((photos / label).glob("*.jpg"))[:6]:
+            shutil.copy(path, tmp_path / "photos" / label)
+    for form in FORMS:
+        write_as(tmp_path / "photos" / "ants", form).rename(tmp_path / "photos" / "ants" / f"{form}.x")
+        shutil.copy(tmp_path / "photos" / "ants" / f"{form}.x", tmp_path / "photos" / "bees")
+    data = load(data_sets.config(
+        "cnnsweep.data.image_folder.load", dir=str(tmp_path / "photos"), test=0.3, image_size=[56, 64], resize="pad",
+        color="rgb", class_depth=None, max_megapixels=180.0, skip_bad=False, cache=str(tmp_path / "cache"),
+    ), seed=0)  # fmt: skip
+    keras.utils.set_random_seed(0)
+    kl = keras.layers
+    layers = [kl.Input((56, 64, 3)), kl.Rescaling(1 / 255), kl.Conv2D(8, 9, 4), kl.Flatten(), kl.Dense(2, "softmax")]
+    write_model(tmp_path / "model", model := keras.Sequential(layers), data)
+    (tmp_path / "model" / "example.py").write_text(EXAMPLE)
+    shutil.copy(image_decoding.__file__, tmp_path / "model")
+    trained = model.predict(np.concatenate([data.x_train, data.x_val, data.x_test]), verbose=0)
+
+    files = sorted((tmp_path / "photos").rglob("*.*"))
+    answers = classify(tmp_path / "model", files)
+    first = np.sort([dict(each)["ants"] for each in answers])
+    np.testing.assert_allclose(first, np.sort(trained[:, 0]), atol=1e-5)
+
+    block = "import runpy, sys; sys.modules['cnnsweep'] = None; del sys.argv[0]; runpy.run_path(sys.argv[0])"
+    command = [sys.executable, "-c", block, str(tmp_path / "model" / "example.py"), *map(str, files)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "model")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{f}: {a[0][0]} {a[0][1]:.4f}" for f, a in zip(files, answers, strict=True)]
 
 
 def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,14 @@ def test_epochs_are_summed_and_the_end_of_the_sweep_is_kept(state):
     assert (state.began, state.final.metrics, state.stop.status) == (5.0, {"test_accuracy": 0.8}, "completed")
 
 
+@pytest.mark.parametrize("better", [None, epoch(2, 3, 0.95), epoch(1, 5, 0.95)], ids=["same", "other", "later"])
+def test_a_test_result_is_that_of_the_best_network_only(state, better):
+    assert state.tested() is state.final
+    if better:
+        state.apply(better)
+    assert state.tested() is (None if better else state.final)
+
+
 def test_an_epoch_trained_again_replaces_it_and_what_came_after(state):
     state.apply(epoch(1, 2, 0.1))
     assert [m["val_accuracy"] for m in state.trials[1].curve] == [0.5, 0.1]

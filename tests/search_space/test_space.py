@@ -24,6 +24,7 @@ POOLED = {
 }
 PARAMETERS = [
     Parameter("word", ("same", "valid")),
+    Parameter("unordered", (64, 16, 32)),
     Parameter("count", low=1, high=7, integer=True),
     Parameter("steps", low=0.0, high=0.5, step=0.1),
     Parameter("share", low=0.0, high=0.5),
@@ -112,6 +113,16 @@ def test_the_quantile_of_a_value_gives_the_value_back(parameter, quantile):
     assert parameter.allows(value)
     assert 0 <= parameter.quantile(value) <= 1
     assert parameter.at(parameter.quantile(value)) == pytest.approx(value) if value != "same" else value
+
+
+@pytest.mark.parametrize("values", [(64, 16, 32), (32, 64, 16), (0.5, 0.0, 0.25)])
+def test_numbers_are_points_in_their_order_however_they_are_given(space, values):
+    (parameter,) = space(
+        {"model": {"dropout" if 0.0 in values else "dense_units": {"values": list(values)}}}
+    ).parameters
+    assert sorted(values, key=parameter.quantile) == sorted(values)
+    assert [parameter.at(q) for q in (0.1, 0.5, 0.9)] == sorted(values)
+    assert parameter.grid == values, "a grid is walked through in the order given"
 
 
 def test_log_ranges_are_drawn_evenly_over_their_decades():

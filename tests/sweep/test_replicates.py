@@ -1,14 +1,21 @@
-"""Finalists trained again with other seeds: the best mean wins."""
+"""The end of a sweep: finalists are trained again with other seeds, the best mean wins, and the winner is tested."""
 
+import json
 import statistics
 
 import fake_sweeps
+import numpy as np
 import pytest
 
+from cnnsweep.config.schema import Budget
+from cnnsweep.errors import UserError
 from cnnsweep.journal import journal
 from cnnsweep.journal.events import ReplicateEnded
-from cnnsweep.sweep import finish, loop
+from cnnsweep.sweep import finish, loop, resume
+from cnnsweep.sweep.session import Watcher
 from cnnsweep.tracking.run_updates import RunUpdates
+from cnnsweep.training import checkpoint
+from cnnsweep.trial import EpochReport, TrialResult
 
 SETTINGS = ("budget.replicates=3", "budget.finalists=2")
 
@@ -69,3 +76,95 @@ def test_mlflow_gets_the_mean_and_the_spread(tmp_path):
     parent = [u for u in made if u.trial is None and "cnnsweep.winner" in u.tags]
     assert [u.tags["cnnsweep.winner"] for u in parent] == [str(sweep.state.winner.trial)]
     assert {point[0] for point in parent[0].metrics} == {"mean_val_accuracy", "std_val_accuracy"}
+
+
+def saving(spec):
+    """Training that keeps a checkpoint; with other seeds, trials that came later are better."""
+    spec.folder.mkdir(parents=True, exist_ok=True)
+    np.savez(spec.folder / checkpoint.BEST, state=json.dumps({"epochs": [{}] * spec.epochs, "seconds": 0.0}))
+    for epoch in range(spec.initial_epoch + 1, spec.epochs + 1):
+        value = (spec.number if "replicates" in str(spec.folder) else 9 - spec.number) / 10 + 0.01 * (epoch == 2)
+        if not (yield EpochReport(spec.number, epoch, {"val_accuracy": value, "loss": 1.0})):
+            return TrialResult(spec.number, "pruned")
+    return TrialResult(spec.number, "completed", None, spec.epochs, {})
+
+
+def forgetting(spec):
+    """Training whose checkpoint is lost."""
+    result = yield from saving(spec)
+    (spec.folder / checkpoint.BEST).unlink()
+    return result
+
+
+def evaluate(spec):
+    """A final evaluation that needs the checkpoint, and tells of how many epochs it is."""
+    epochs = len(checkpoint.read_state(spec.trial.folder / checkpoint.BEST).epochs)
+    return {"metrics": {"test_accuracy": 0.5, "epochs": float(epochs)}, "images": 10}
+    yield
+
+
+def finished(folder, *overrides, job=saving):
+    """A sweep that is run, or resumed, to its end, with one checkpoint kept."""
+    sweep = fake_sweeps.make(folder, ("tracking.gallery=0", *overrides), job)
+    kept = sweep.config.budget.finalists or 1
+    sweep.listeners.append(finish.Cleanup(folder, sweep.state, sweep.search, kept))
+    sweep.lines = []
+    sweep.say = sweep.lines.append
+    loop.search(sweep)
+    finish.finish(sweep)
+    sweep.journal.close()
+    return sweep
+
+
+def left(folder):
+    return sorted(str(path.relative_to(folder / "trials")) for path in folder.rglob("*.npz"))
+
+
+def test_a_winner_whose_checkpoint_was_not_kept_is_trained_again_up_to_its_best_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(finish, "evaluate_best", evaluate)
+    first = finished(tmp_path, "budget.finalists=1")
+    assert (first.state.final.trial, left(tmp_path), first.lines) == (1, ["001/best.npz"], [])
+    again = finished(tmp_path, "budget.replicates=2", "budget.finalists=3")
+    assert again.state.winner.trial == again.state.final.trial == again.state.tested().trial == 3
+    assert again.state.final.metrics["epochs"] == again.state.final.epoch == 2
+    assert again.lines == ["trial 3 is trained again up to epoch 2: its checkpoint was not kept"]
+    assert left(tmp_path) == ["001/best.npz", "003/best.npz"]
+    assert again.stopping == "budget.trials (6) is reached"
+    assert len(again.state.trials[3].curve) == 3
+
+
+def test_the_result_of_another_trial_is_not_that_of_a_winner_that_could_not_be_evaluated(tmp_path, monkeypatch):
+    monkeypatch.setattr(finish, "evaluate_best", evaluate)
+    finished(tmp_path, "budget.finalists=1")
+    again = finished(tmp_path, "budget.replicates=1", "budget.finalists=2", job=forgetting)
+    assert (again.state.winner.trial, again.state.final.trial) == (2, 1)
+    assert again.state.tested() is None
+    assert "the best model could not be evaluated: ValueError: checkpoint 'best.npz'" in again.stopping
+
+
+@pytest.mark.parametrize(
+    ("changes", "over"),
+    [
+        ({}, True),
+        ({"replicates": 2}, True),
+        ({"replicates": 3}, False),
+        ({"replicates": 1, "finalists": 2}, True),
+        ({"replicates": 1, "finalists": 3}, False),
+        ({"replicates": None}, True),
+        ({"trials": 7}, False),
+        ({"trials": 5}, True),
+    ],
+    ids=str,
+)
+def test_a_finished_sweep_goes_on_where_the_budget_asks_for_more(tmp_path, monkeypatch, changes, over):
+    monkeypatch.setattr(finish, "evaluate_best", evaluate)
+    sweep = finished(tmp_path, "budget.replicates=2", "budget.finalists=2")
+    budget = Budget(**{**sweep.config.budget.plain(), **changes})
+    events = journal.read(tmp_path / journal.FILE)
+    assert resume._is_finished(events, sweep.config.replace(budget=budget)) == over
+
+
+@pytest.mark.parametrize("override", ["budget.trials=+2", "budget.trials= +2", "budget.minutes=-1", "budget.epochs=+9"])
+def test_a_budget_relative_to_what_is_done_is_refused(override):
+    with pytest.raises(UserError, match="a budget is a total"):
+        resume.resume([], [override], Watcher())

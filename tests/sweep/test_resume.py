@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cnnsweep.journal.events import Event, TrialEnded
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import loop
 from cnnsweep.sweep.sweep import Sweep
+from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 SEARCHES = {
     "random": (),
@@ -144,6 +145,44 @@ def test_a_journal_that_does_not_fit_itself_is_refused_with_its_line(tmp_path: P
     _, lines, _ = finished(tmp_path / "whole")
     with pytest.raises(UserError, match=rf"{tmp_path / 'odd' / journal.FILE}, line 2 is damaged"):
         resumed(tmp_path / "odd", [lines[0], lines[2]])
+
+
+def again(folder: Path, overrides: tuple[str, ...], job: Any) -> Sweep:
+    """As `resume --failed` does."""
+    sweep = fake_sweeps.make(folder, overrides, job)
+    sweep.pending |= {trial.number: True for trial in sweep.state.with_status("failed")}
+    loop.search(sweep)
+    return sweep
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_trials_that_failed_for_a_passing_reason_are_trained_again(name: str, tmp_path: Path) -> None:
+    broken = True
+
+    def job(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
+        for epoch in range(spec.initial_epoch + 1, spec.epochs + 1):
+            metrics = {"val_accuracy": spec.number / 20 + 0.01 * epoch, "loss": 1.0}
+            if not (yield EpochReport(spec.number, epoch, metrics)):
+                return TrialResult(spec.number, "pruned")
+            if broken and spec.number > 1:
+                return TrialResult(spec.number, "failed", "the disk was away")
+        return TrialResult(spec.number, "completed", None, spec.epochs)
+
+    overrides = (*SEARCHES[name], "search.max_failures=null")
+    first = fake_sweeps.make(tmp_path, overrides, job)
+    loop.search(first)
+    failed, total = first.state.with_status("failed"), len(first.state.trials)
+    assert len(failed) == total - 1 >= 5
+    broken = False
+    sweep = again(tmp_path, overrides, job)
+    assert (sweep.stopping, len(sweep.state.trials)) == (first.stopping, total)
+    assert not sweep.state.with_status("failed", "running", "interrupted")
+    values = [[m["val_accuracy"] for m in trial.curve] for trial in sweep.state.trials.values()]
+    expected = [[n / 20 + 0.01 * e for e in range(1, len(v) + 1)] for n, v in enumerate(values, start=1)]
+    assert values == expected, "each epoch once, the first report of it"
+    if sweep.search.promotes:
+        assert max(map(len, values)) == 9, "the best of them are promoted"
+    assert fake_sweeps.table(fake_sweeps.make(tmp_path, overrides)) == fake_sweeps.table(sweep)
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
-"""Running trials when the time is up."""
+"""Running trials when a budget is spent, and trials that would take longer than what is left."""
 
 import time
+from types import SimpleNamespace
 
 import fake_sweeps
 import pytest
 
 from cnnsweep.executors.inline import InlineExecutor
+from cnnsweep.search.oracle import Oracle, Proposal
 from cnnsweep.sweep import limits, loop
 from cnnsweep.training.cost_model import TrialForecaster
 from cnnsweep.trial import EpochReport, TrialResult
@@ -77,3 +79,45 @@ def test_waiting_for_features_is_no_time_of_a_trial(tmp_path):
     made.journal.close()
     assert executor.seconds > 100
     assert [entry.summary["actual_seconds"] < 10 for entry in made.state.trials.values()] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "values", "epochs", "expected"),
+    [
+        ((), {}, None, 3),
+        (("training.unfreeze=2 blocks", "training.unfreeze_epochs=5"), {}, None, 8),
+        ((), {"training.epochs": 20}, None, 20),
+        (("training.unfreeze_epochs=5",), {"training.unfreeze": "0.5", "training.epochs": 4}, None, 9),
+        (("training.unfreeze=2 blocks",), {"training.epochs": 20}, 2, 2),
+    ],
+)
+def test_a_trial_is_priced_by_all_of_its_epochs(overrides, values, epochs, expected):
+    asked = []
+    forecaster = SimpleNamespace(seconds=lambda _, count: asked.append(count))
+    state = SimpleNamespace(ended=[1], began=0.0)
+    config = fake_sweeps.config("budget.minutes=1", *overrides)
+    assert limits.too_long(Proposal("1", values, epochs), forecaster, config, state, 0.0) is None
+    assert asked == [expected]
+
+
+def test_the_last_rung_is_the_end_of_the_trials_own_epochs(tmp_path):
+    made = fake_sweeps.make(tmp_path, ["space.training.epochs={values: [20]}"])
+    made.journal.close()
+    proposal = made.search.ask("inline")
+    assert made.search.next_rung(proposal.id, 5) == 20
+
+
+@pytest.mark.parametrize(("stop", "status"), [(True, "pruned"), (False, "completed")])
+def test_a_trial_that_the_search_stops_is_pruned_also_while_the_sweep_is_stopping(tmp_path, monkeypatch, stop, status):
+    asked = Oracle.report
+
+    def report(self, id_, epoch, metrics):
+        return asked(self, id_, epoch, metrics) and not (stop and epoch == 2)
+
+    monkeypatch.setattr(Oracle, "report", report)
+    made = fake_sweeps.make(tmp_path, ["training.epochs=9", "budget.epochs=2"], job=job(1.0))
+    loop.search(made)
+    made.journal.close()
+    assert made.stopping.startswith("budget.epochs")
+    assert (made.state.trials[1].status, len(made.state.trials[1].curve)) == (status, 2)
+    assert made.state.trials[1].reason == ("stopped" if stop else made.stopping)

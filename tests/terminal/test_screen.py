@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +15,9 @@ from rich.console import Console
 from cnnsweep.journal.events import BestTested, GalleryDrawn
 from cnnsweep.sweep import loop
 from cnnsweep.sweep.session import Outcome
-from cnnsweep.terminal import make_console
+from cnnsweep.terminal.output import Output
 from cnnsweep.terminal.screen import Screen, print_outcome
+from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 
 def shown(screen: Screen) -> str:
@@ -50,6 +53,61 @@ def test_the_live_view_on_a_terminal(tmp_path: Path) -> None:
     assert all(word in text for word in ("smoke", "6/6 trials", "val_accuracy", "MLflow does not answer"))
 
 
+FOREIGN = "[/x] shape [batch, 3] [red]at[/red] [link=a] :100: [node model/conv]"
+
+
+def fails(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
+    yield EpochReport(spec.number, 1, {"val_accuracy": 0.5, "loss": 1.0})
+    return TrialResult(spec.number, "failed" if spec.number < 3 else "completed", FOREIGN, 1)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_foreign_texts_are_printed_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    monkeypatch.setattr(Output, "isatty", lambda _: terminal)
+    for name, value in {"TERM": "xterm", "COLUMNS": "400", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    screen, folder = Screen(), tmp_path / FOREIGN.replace("/", "|")
+    sweep = fake_sweeps.make(folder, job=fails)
+    sweep.listeners.append(screen)
+    screen.say(FOREIGN)
+    with screen.watch(sweep, lambda: f"MLflow: {FOREIGN}"):
+        loop.search(sweep)
+    sweep.journal.close()
+    texts = {"say": FOREIGN, "trouble": f"MLflow: {FOREIGN}", "reason": f"failed: {FOREIGN}"}
+    shown = capsys.readouterr().out
+    assert {name: text in shown for name, text in texts.items()} == dict.fromkeys(texts, True)
+
+    sweep.state.trials[3].values = {"model.note": FOREIGN}
+    sweep.state.trials[3].name = f"003 {FOREIGN}"
+    sweep.state.final = BestTested(trial=3, epoch=1, folder=FOREIGN, metrics={"test_accuracy": 0.9}, images=100)
+    outcome = Outcome(folder.name, folder, "sqlite:///mlflow.db", sweep.config, sweep.state, FOREIGN, 3)
+    print_outcome(outcome, folder / "report.html", screen.console)
+    shown = capsys.readouterr().out
+    texts = {
+        "status": f"{folder.name}: interrupted",
+        "reason": f"failed: {FOREIGN}",
+        "leaderboard": f"1  003 {FOREIGN}",
+        "best": f"best configuration: trial 003 {FOREIGN}",
+        "value": f"model.note: {FOREIGN}",
+        "model": f"{FOREIGN}/model.keras",
+        "trouble": f"\n{FOREIGN}\n",
+        "report": f"{folder.name}/report.html",
+        "command": f"resume {folder.name}",
+    }
+    assert {name: text in shown for name, text in texts.items()} == dict.fromkeys(texts, True)
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_a_line_for_each_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    screen, _ = run(tmp_path / "sweep", terminal=True)
+    assert sum("val_accuracy" in line or "failed" in line for line in shown(screen).splitlines()) == 6
+    assert "\x1b[1A" not in shown(screen)
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_picture_that_is_missing_is_said(terminal: bool) -> None:
     screen = Screen(Console(file=io.StringIO(), force_terminal=terminal, width=140))
@@ -57,21 +115,15 @@ def test_a_picture_that_is_missing_is_said(terminal: bool) -> None:
     assert "trial 3, no 1_confusion_matrix: MemoryError: shape [9, 9]" in shown(screen)
 
 
-def test_error_texts_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    Screen(make_console()).say("shape [batch, 3] at [node model/conv]")
-    assert "shape [batch, 3] at [node model/conv]" in capsys.readouterr().out
-
-
 def test_the_summary(tmp_path: Path) -> None:
     screen, outcome = run(tmp_path / "sweep", terminal=False)
-    outcome.state.final = BestTested(
-        trial=1, epoch=3, folder="best", metrics={"test_accuracy": 0.9, "test_loss": 0.3}, images=100
-    )
+    metrics, best = {"test_accuracy": 0.9, "test_loss": 0.3}, outcome.state.ranked(1)[0]
+    epoch = best.best_epoch(outcome.state.objective)
+    outcome.state.final = BestTested(trial=best.number, epoch=epoch, folder="best", metrics=metrics, images=100)
     start = len(shown(screen))
     outcome = replace(outcome, trouble="MLflow: 3 events are not sent yet", waiting=3)
     print_outcome(outcome, tmp_path / "report.html", screen.console)
     text = shown(screen)[start:]
-    best = outcome.state.ranked(1)[0]
     for line in (
         "sweep: interrupted",
         f"best configuration: trial {best.name}",
@@ -83,3 +135,9 @@ def test_the_summary(tmp_path: Path) -> None:
         "-m cnnsweep ui sweep",
     ):
         assert line in text
+    outcome.state.final = replace(outcome.state.final, trial=best.number + 1)
+    start = len(shown(screen))
+    print_outcome(outcome, None, screen.console)
+    text = shown(screen)[start:]
+    assert f"best configuration: trial {best.name}" in text
+    assert not re.search("test accuracy|model:", text), "those of another trial"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from pathlib import Path
 
@@ -17,10 +18,10 @@ from cnnsweep.terminal import sweep_list as listing
 from cnnsweep.trial import Status
 
 
-def write(folder: Path, trials: int, status: Status | None = "completed", big: int = 0) -> Path:
+def write(folder: Path, trials: int, status: Status | None = "completed", big: int = 0, name: str = "fake") -> Path:
     """A sweep as the driver would leave it."""
     journal, config = Journal(folder / FILE), {"objective": "val_accuracy", "padding": "x" * big}
-    journal.append(SweepStarted(id=folder.name, sweep="fake", format=1, config=config))
+    journal.append(SweepStarted(id=folder.name, sweep=name, format=1, config=config))
     fields = {"title": "fake", "values": {}, "seed": 0, "epochs": 1, "proposal": "p", "worker": "cpu0"}
     for number in range(1, trials + 1):
         journal.append(TrialStarted(trial=number, config=config, **fields))
@@ -83,9 +84,30 @@ def test_events_that_mlflow_has_not_got_are_counted(tmp_path: Path) -> None:
 def test_only_a_sweep_of_this_directory_is_found(tmp_path: Path, id_: str) -> None:
     write(tmp_path / "sweeps" / "one", 1)
     write(tmp_path / "x", 1)
-    assert catalog.find(tmp_path, "one").name == "one"
+    assert catalog.find(tmp_path, "one", False).name == "one"
     with pytest.raises(UserError, match="unknown sweep"):
-        catalog.find(tmp_path, id_)
+        catalog.find(tmp_path, id_, False)
+
+
+def test_a_name_or_none_stands_for_the_last_sweep_to_go_on_with(tmp_path: Path) -> None:
+    write(tmp_path / "sweeps" / "one-1", 2, None)
+    write(tmp_path / "sweeps" / "one-2", 2, "completed")
+    write(tmp_path / "sweeps" / "other-3", 2, "interrupted", name="other")
+    write(tmp_path / "sweeps" / "done-4", 2, "completed", name="done")
+    for folder in catalog.folders(tmp_path):
+        (folder / "tracking.jsonl").write_text('{"sent": 1000}\n')
+    wanted = {"fake": "one-1", "other": "other-3", "done": "done-4", "one-2": "one-2", None: "other-3"}
+    assert {name: catalog.find(tmp_path, name, False).name for name in wanted} == wanted
+    with pytest.raises(UserError, match="unknown sweep 'othr', did you mean 'other'"):
+        catalog.find(tmp_path, "othr", False)
+
+
+@pytest.mark.parametrize("width", [20, 60, 140])
+def test_ids_are_whole_in_a_terminal_of_any_width(tmp_path: Path, width: int) -> None:
+    write(tmp_path / "sweeps" / ("long-" * 15 + "1"), 2)
+    console = Console(file=io.StringIO(), width=width, force_terminal=True)
+    listing.show(tmp_path, console)
+    assert "long-" * 15 + "1" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from tracked_sweeps import (
 
 import cnnsweep
 from cnnsweep.errors import UserError
-from cnnsweep.journal.events import EpochEnded, TrialStarted
+from cnnsweep.journal.events import BestTested, EpochEnded, TrialStarted
 from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.tracking.reader import find_sweep, open_reader
 from cnnsweep.tracking.store import connect
@@ -150,6 +150,19 @@ def test_a_store_without_sweeps_or_of_another_program(uri: str, tmp_path: Path, 
 def test_reading_from_a_server_that_does_not_answer() -> None:
     with pytest.raises(UserError, match="no answer"):
         cnnsweep.trials(None, "tracking=server", "tracking.uri=http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(("trial", "epoch", "known"), [(2, 5, True), (2, 4, False), (1, 5, False)])
+def test_a_test_result_is_that_of_the_best_network_only(
+    uri: str, tmp_path: Path, trial: int, epoch: int, known: bool
+) -> None:
+    *before, stop = events_of()
+    metrics = {"test_accuracy": 0.9}
+    tested = BestTested(trial=trial, epoch=epoch, folder="best", metrics=metrics, images=10, time=8000.0)
+    follow(uri, tmp_path / "sweep", [*before, tested, stop])
+    found = results(tmp_path)
+    assert found.ranked().iloc[0][["trial", "best_epoch"]].tolist() == [2, 5]
+    assert found.test_accuracy == (0.9 if known else None)
 
 
 def test_no_finished_trial_is_an_error_that_says_why(uri: str, tmp_path: Path) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
+import re
 import socket
+import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,14 +20,17 @@ from typing import Any
 import pytest
 import real_sweeps as real
 import yaml
+from browser import drawn
 from postgres import PASSWORD, Postgres, programs
 from tracked_sweeps import settings
 
 import cnnsweep
+from cnnsweep.config.compose import compose
 from cnnsweep.errors import UserError
 from cnnsweep.sweep.catalog import new_id
 from cnnsweep.tracking import store
 from cnnsweep.tracking.store import connect, expect_artifacts, open_store
+from cnnsweep.ui import server as ui
 
 pytestmark = pytest.mark.timeout(900)  # several starts of servers and drivers, on a machine that may be busy
 COMPOSE = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "compose.yaml").read_text())
@@ -49,7 +57,14 @@ def server(database: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
     destination = "--artifacts-destination="
     options = [f"{destination}{folder}/served" if o.startswith(destination) else o for o in options]
     made = real.Server(folder, database.uri, options=options)
-    made.variables["MLFLOW_SERVER_ALLOWED_HOSTS"] = f"127.0.0.1:{made.port}"
+    hosts = (f"127.0.0.1:{made.port}", f"mlflow.example.org:{made.port}", "proxy.example.org")
+    values = {"MLFLOW_ALLOWED_HOSTS": ",".join(hosts)}
+    values["MLFLOW_ALLOWED_ORIGINS"] = ",".join(
+        [*(f"http://{host}" for host in hosts[:2]), "https://proxy.example.org"]
+    )
+    for name, value in COMPOSE["services"]["server"]["environment"].items():
+        if name.startswith("MLFLOW_SERVER_"):
+            made.variables[name] = values[re.sub(r"\$\{(\w+):.*", r"\1", value)]
     made.start()
     yield made
     made.kill()
@@ -135,6 +150,77 @@ def test_a_host_name_that_the_server_does_not_allow(server: real.Server, tmp_pat
         UserError, match=rf"does not know itself by that name.*\n.*--allowed-hosts 'localhost:{server.port}'"
     ):
         open_store(settings(tmp_path, address))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("mlflow.example.org:{port}", "http://mlflow.example.org:{port}", 200),
+        ("proxy.example.org", "https://proxy.example.org", 200),  # TLS ends at the proxy
+        ("mlflow.example.org:{port}", "http://attacker.example", 403),
+        ("attacker.example:{port}", "http://attacker.example:{port}", 403),
+    ],
+    ids=["a-name", "a-proxy", "another-page", "another-name"],
+)
+def test_the_server_s_page_may_post_under_its_names(server: real.Server, host: str, origin: str, status: int) -> None:
+    headers = {"Host": host.format(port=server.port), "Origin": origin.format(port=server.port)}
+    body = json.dumps({"max_results": 1}).encode()
+    address = f"{server.uri}/ajax-api/2.0/mlflow/experiments/search"
+    request = urllib.request.Request(address, body, {**headers, "Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found = answer.status
+    except urllib.error.HTTPError as error:
+        found = error.code
+        error.close()
+    assert found == status
+
+
+@pytest.mark.slow
+def test_the_server_s_page_in_a_browser_of_another_machine(server: real.Server, tmp_path: Path) -> None:
+    open_store(settings(tmp_path, server.uri, "looked-at"))
+    address = f"http://mlflow.example.org:{server.port}/#/experiments"
+    for attempt in range(1, 7):  # on a busy machine the page is reported done before its table is
+        page = drawn(address, tmp_path / f"profile-{attempt}", 30 * attempt, {"mlflow.example.org": "127.0.0.1"})
+        if "looked-at" in page:
+            break
+    assert "looked-at" in page
+
+
+@pytest.mark.slow
+def test_a_sweep_straight_into_a_database_with_a_password(
+    database: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "/" in PASSWORD, "which no pattern for addresses expects in a password"
+    uri = f"{database.uri.replace(f'mlflow:{PASSWORD}@', '')}?user=mlflow&password={PASSWORD}"
+    where = ("tracking=server", f"tracking.uri='{uri}'", "tracking.experiment=straight")
+    code, output = real.run(tmp_path, *real.TINY, "training.epochs=1", "budget.trials=1", *where)
+    assert code == 0, output
+    sweep = real.sweep_folder(tmp_path)
+    assert (sweep / "report" / "report.html").is_file(), "made with the password, which only the process has"
+    assert "report:  " in output
+    assert PASSWORD not in output
+    found = subprocess.run(["grep", "-rlaF", PASSWORD, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert found.stdout == "", "a credential is in a file"
+    client = connect(uri)
+    experiment = client.get_experiment_by_name("straight").experiment_id
+    runs = client.search_runs([experiment])
+    assert {run.data.tags["cnnsweep.kind"] for run in runs} == {"sweep", "trial"}
+    assert PASSWORD not in str([run.to_dictionary() for run in runs])
+    for run in runs:
+        assert run.info.artifact_uri.startswith((tmp_path / "mlruns" / "artifacts").as_uri())
+
+    local = compose([f"tracking.dir={tmp_path / 'mlruns'}"]).tracking
+    for name, value in (("PGUSER", "mlflow"), ("PGPASSWORD", PASSWORD)):
+        monkeypatch.setenv(name, value)
+    assert ui.find(local, None).sweep == sweep.name
+    monkeypatch.setenv("PGPASSWORD", "hushhush")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert ui.find(local, None).uri == uri
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(UserError, match=r"password authentication failed .*\n.*PGUSER and PGPASSWORD$"):
+        ui.find(local, None)
 
 
 @pytest.mark.slow

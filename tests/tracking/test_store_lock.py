@@ -11,7 +11,7 @@ import pytest
 from tracked_sweeps import settings
 
 from cnnsweep.errors import UserError
-from cnnsweep.tracking import store
+from cnnsweep.tracking import sqlite, store
 
 HOLD = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(1, flush=True); input()"
 UNUSABLE: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -41,7 +41,7 @@ def test_a_store_that_cannot_be_used(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_held_by_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite, "LOCK_SECONDS", 0.1)
     lock = tmp_path / ".mlflow.lock"
     command = [sys.executable, "-c", HOLD, str(lock)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:

@@ -20,7 +20,6 @@ from tracked_sweeps import base_config, empty_store, follow, settings, stop_even
 from cnnsweep.errors import UserError
 from cnnsweep.journal.events import BestTested, EpochEnded, Event, TrialEnded
 from cnnsweep.search_space.parsing import parse_space
-from cnnsweep.tracking.credentials import redact
 from cnnsweep.tracking.run_updates import RunUpdate
 from cnnsweep.tracking.run_writer import RunWriter
 from cnnsweep.tracking.store import connect, open_store
@@ -245,14 +244,6 @@ def test_credentials_reach_neither_tags_nor_artifacts(uri: str, tmp_path: Path) 
     files = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert len(files) > 4
     assert not [p for p in files if b"hush" in p.read_bytes()]
-
-
-def test_redact() -> None:
-    assert redact(["postgresql://u:p@h/db", 3]) == ["postgresql://***@h/db", 3]
-    assert redact("http://h:5000/a@b") == "http://h:5000/a@b"
-    config = base_config().replace(tracking=settings(Path(), "http://u:p@h"))
-    assert redact(config).tracking == settings(Path(), "http://***@h")
-    assert redact(config).replace(tracking=config.tracking) == config
 
 
 def test_progress_survives_a_line_that_was_cut_off(tmp_path: Path) -> None:

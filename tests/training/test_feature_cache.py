@@ -96,8 +96,10 @@ def test_what_the_key_depends_on(digits, tmp_path):
     weights = [folder(f"model.weights={tmp_path / name}.h5") for name in "abc"]
     assert weights[0] == weights[2] != weights[1]
     others = [folder("model.cut=null"), folder("model.input_size=48"), folder("model.backbone=VGG16")]
-    others += [folder(digest="1" * 16), folder(scale=1.0), folder("model.weights=imagenet")]
-    assert len({*same, *weights, *others}) == 9
+    others += [folder(digest="1" * 16), folder(scale=1.0), folder("backend=jax")]
+    assert folder("model.weights=imagenet") == folder("model.weights=imagenet", "backend=torch")
+    others += [folder("model.weights=imagenet")]
+    assert len({*same, *weights, *others}) == 10
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Training of a trial: images larger than memory, and fine-tuning."""
+"""Training of a trial: images larger than memory, checkpoints, and fine-tuning."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 from trials import run, spec
 
 from cnnsweep.config.compose import compose
+from cnnsweep.config.schema import Config
 from cnnsweep.data.storage import open_saved
 from cnnsweep.training import train as training
+from cnnsweep.training.evaluate import FinalSpec, evaluate_best
 from cnnsweep.training.train import build_model, train
 from cnnsweep.trial import TrialSpec
 
@@ -26,6 +28,63 @@ def test_images_that_fill_the_memory_are_read_batch_by_batch_for_the_same_number
     piecewise = run(train(replace(trial, folder=tmp_path / "b")))[0]
     for metric in ("loss", "accuracy", "val_loss", "val_accuracy"):
         assert piecewise[0].metrics[metric] == pytest.approx(whole[0].metrics[metric], rel=1e-5)
+
+
+def unnamed(model, input_shape, classes, scale, augment, *, seed):
+    """A family whose networks are named by Keras: "sequential", then "sequential_1" …"""
+    import keras
+
+    start = keras.initializers.GlorotUniform(seed)
+    layers = [keras.layers.Flatten(), keras.layers.Dense(classes, "softmax", kernel_initializer=start)]
+    return keras.Sequential([keras.Input(input_shape), *layers])
+
+
+def trial_of(digits, folder, *overrides, epochs=4):
+    settings = ["data=digits", "space=none", "model.blocks=1", "model.filters=2", "training.batch_size=20"]
+    config = compose([*settings, f"training.epochs={epochs}", *overrides])
+    return TrialSpec(1, {}, config, 5, folder, digits, epochs)
+
+
+def test_checkpoints_do_not_depend_on_the_names_that_keras_gives(digits, tmp_path):
+    own = {"_target_": f"{__name__}.unnamed"}
+    trial = trial_of(digits, tmp_path / "a")
+    trial = replace(trial, config=Config.from_plain({**trial.config.plain(), "model": own}))
+    straight, _ = run(train(trial))
+    halves = replace(trial, folder=tmp_path / "b")
+    run(train(replace(halves, epochs=2)))
+    again, _ = run(train(replace(halves, initial_epoch=2)))
+    assert [(r.epoch, r.note, r.metrics["val_loss"]) for r in again] == [
+        (r.epoch, None, r.metrics["val_loss"]) for r in straight[2:]
+    ]
+    assert run(evaluate_best(FinalSpec(trial)))[1]["images"] > 0
+
+
+@pytest.mark.parametrize("damage", ["half a file", "another network", "no file"])
+def test_a_checkpoint_that_cannot_be_loaded_is_said(digits, tmp_path, damage):
+    trial = trial_of(digits, tmp_path / "a", epochs=2)
+    reports, _ = run(train(replace(trial, epochs=1)))
+    last, other = trial.folder / "last.npz", tmp_path / "b"
+    if damage == "half a file":
+        last.write_bytes(last.read_bytes()[:1000])
+    elif damage == "another network":
+        run(train(replace(trial_of(digits, other, "model.filters=3", epochs=1))))
+        last.write_bytes((other / "last.npz").read_bytes())
+    else:
+        last.unlink()
+    again, _ = run(train(replace(trial, initial_epoch=1)))
+    assert again[0].metrics["val_loss"] == reports[0].metrics["val_loss"]
+    assert [r.epoch for r in again] == [1, 2]
+    assert again[0].note.startswith("trial 1 begins again: checkpoint 'last.npz' of trial a cannot be loaded: ")
+    assert again[1].note is None
+
+
+def test_after_a_smaller_batch_the_schedule_goes_on_from_the_same_epoch_to_zero(digits, tmp_path):
+    trial = trial_of(digits, tmp_path, "training.schedule=cosine")
+    before, _ = run(train(replace(trial, epochs=2)))
+    smaller = trial_of(digits, tmp_path, "training.schedule=cosine", "training.batch_size=10")
+    after, _ = run(train(replace(smaller, initial_epoch=2)))
+    rates = [r.metrics["learning_rate"] for r in (*before, *after)]
+    assert rates == pytest.approx([5e-4 * (1 + np.cos(np.pi * epoch / 4)) for epoch in (1, 2, 3, 4)], abs=1e-9)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from PIL import Image
 from trials import SMALL
 
 from cnnsweep.config.compose import compose
-from cnnsweep.data.image_decoding import decode
+from cnnsweep.data.image_decoding import Decoding, decode
 from cnnsweep.errors import UserError
 from cnnsweep.sweep import session
 
@@ -83,7 +83,8 @@ def test_backbones_and_cuts_are_searched_and_the_winner_takes_files_as_they_are(
     networks = {(e.values["model.backbone"], e.values.get("model.cut")) for e in entries}
     assert networks == {("MobileNet", "conv_pw_1_relu"), ("MobileNet", "conv_pw_2_relu"), ("VGG16", None)}
     assert len([line for line in watcher.lines if line.startswith("features of ")]) == 3
-    pixels = [decode(p.read_bytes(), (32, 32), "rgb", "crop") for p in sorted((folder / "test").rglob("*.jpg"))]
+    decoding = Decoding((32, 32), "rgb", "crop", 180)
+    pixels = [decode(p.read_bytes(), decoding) for p in sorted((folder / "test").rglob("*.jpg"))]
     model = keras.models.load_model(outcome.folder / "best" / "model.keras")
     found = np.asarray(model.predict(np.stack(pixels), verbose=0))  # bytes, as they come from a file
     assert found.shape == (8, 2)

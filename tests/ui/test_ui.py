@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from tracked_sweeps import settings
+from browser import drawn
+from real_sweeps import free_port
+from tracked_sweeps import empty_store, settings, shared
 
 from cnnsweep import cli
 from cnnsweep.config.objective import Objective
 from cnnsweep.errors import UserError
-from cnnsweep.journal.events import SweepStarted, to_json
+from cnnsweep.journal.events import Event, SweepStarted, to_json
 from cnnsweep.tracking.store import connect, open_store
+from cnnsweep.tracking.tracker import Tracker
+from cnnsweep.ui import hosts
 from cnnsweep.ui import server as ui
+
+__all__ = ["empty_store", "shared"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated:DeprecationWarning")
 
@@ -59,6 +69,33 @@ def test_a_server_is_only_opened(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert capsys.readouterr().out == "MLflow UI: http://host:5000/#/x\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_it_ends_at_once_though_the_browser_runs_in_the_foreground(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    stopped: list[str] = []
+
+    @contextlib.contextmanager
+    def server(uri: str, **_: Any) -> Iterator[str]:
+        try:
+            yield "http://127.0.0.1:5000"
+        finally:
+            stopped.append(uri)
+
+    monkeypatch.setattr(ui, "server", server)
+    monkeypatch.setattr("webbrowser.open", lambda _: time.sleep(60))
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)}
+    threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+    began = time.monotonic()
+    try:
+        ui.serve("sqlite:///x")
+    finally:
+        for restored, handler in before.items():
+            signal.signal(restored, handler)
+    assert stopped == ["sqlite:///x"]
+    assert time.monotonic() - began < 30
+
+
 def test_a_port_that_is_taken() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -75,7 +112,87 @@ def test_no_database() -> None:
 
 def test_the_store_is_not_on_the_command_line() -> None:
     uri = "postgresql://ann:hush@host/db"
-    assert ui._environment(uri)["MLFLOW_BACKEND_STORE_URI"] == uri
+    assert ui._environment(uri, "127.0.0.1", 5000)["MLFLOW_BACKEND_STORE_URI"] == uri
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "accepted", "refused"),
+    [
+        ("0.0.0.0", {}, ["http://localhost:5", f"http://{socket.gethostname().lower()}:5"], ["http://colleague.example:5"]),
+        ("gpu1", {}, ["http://gpu1:5", "http://127.0.0.1:5"], ["http://gpu2:5", "http://gpu1:6"]),
+        ("0.0.0.0", {hosts.HOSTS: "proxy.example"}, ["https://proxy.example", "http://localhost:5"], ["https://x.example"]),
+        ("127.0.0.1", {hosts.HOSTS: "proxy.example"}, ["https://proxy.example", "http://127.0.0.1:5"], []),
+        ("::", {hosts.ORIGINS: "https://a.example"}, ["http://[::1]:5"], ["http://[::]:5"]),
+    ],
+    ids=["everywhere", "a-name", "a-proxy", "a-proxy-here", "ipv6"],
+)  # fmt: skip
+def test_hosts_and_origins_that_the_server_accepts(
+    host: str, given: dict[str, str], accepted: list[str], refused: list[str]
+) -> None:
+    found = hosts.variables(host, 5, given)
+    names, origins = found[hosts.HOSTS].split(","), found[hosts.ORIGINS].split(",")
+    for address in accepted:
+        assert address in origins
+        assert address.partition("://")[2] in names
+    assert not {*refused} & {*origins}
+    assert not {address.partition("://")[2] for address in refused} & {*names}
+    assert {*given.get(hosts.ORIGINS, "").split(",")} - {""} <= {*origins}
+    assert "*" not in "".join(found.values())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.2"])
+def test_a_server_for_this_machine_alone_keeps_mlflow_s_own_rules(host: str) -> None:
+    assert hosts.variables(host, 5000, {}) == {}
+    assert hosts.base_address(host, 5000) == hosts.health_address(host, 5000)
+
+
+@pytest.mark.parametrize("host", hosts.EVERYWHERE)
+def test_the_address_that_is_printed_is_one_that_others_can_use(host: str) -> None:
+    address = urlsplit(hosts.base_address(host, 5000)).hostname
+    assert address not in (None, *hosts.EVERYWHERE)
+    assert not hosts.is_local(str(address)), "this machine has no network"
+    assert f"{urlsplit(hosts.base_address(host, 5000)).netloc}" in hosts.variables(host, 5000, {})[hosts.HOSTS]
+
+
+@pytest.fixture(scope="module")
+def open_ui(shared: tuple[Path, list[Event], Tracker]) -> Iterator[tuple[ui.Target, str, int]]:
+    """The UI on all of this machine's addresses, which others call by a name of their own as well."""
+    port = free_port()
+    target = ui.find(settings(shared[0], f"sqlite:///{shared[0]}/mlflow.db"), None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(hosts.HOSTS, f"colleague.example:{port}")
+        with ui.server(target.uri, host="0.0.0.0", port=port) as base:
+            yield target, base, port
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "status"), [(None, 200), ("colleague.example", 200), ("attacker.example", 403)])
+def test_a_page_under_a_name_of_the_server_may_post(
+    open_ui: tuple[ui.Target, str, int], name: str | None, status: int
+) -> None:
+    _, base, port = open_ui
+    host = f"{name}:{port}" if name else urlsplit(base).netloc
+    body = json.dumps({"experiment_ids": ["1"], "max_results": 1}).encode()
+    headers = {"Content-Type": "application/json", "Host": host, "Origin": f"http://{host}"}
+    route = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/runs/search"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(route, body, headers), timeout=60) as answer:
+            found = answer.status
+    except urllib.error.HTTPError as error:
+        found = error.code
+        error.close()
+    assert found == status
+
+
+@pytest.mark.slow
+def test_a_colleague_s_browser_shows_the_trials(open_ui: tuple[ui.Target, str, int], tmp_path: Path) -> None:
+    target, _, port = open_ui
+    address = target.address(f"http://colleague.example:{port}")
+    for attempt in range(1, 7):  # on a busy machine the page is reported done before its table is
+        shown = drawn(address, tmp_path / f"profile-{attempt}", 30 * attempt, {"colleague.example": "127.0.0.1"})
+        if "005 · " in shown:
+            break
+    assert [number for number in ("001 · ", "002 · ", "005 · ") if number not in shown] == []
 
 
 @pytest.fixture

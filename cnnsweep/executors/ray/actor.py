@@ -16,11 +16,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from cnnsweep import __version__
 from cnnsweep.executors.base import Steps
 from cnnsweep.executors.process import ProcessExecutor
+from cnnsweep.executors.ray.leftovers import PREFIX, occupy, remove_abandoned
 from cnnsweep.executors.ray.transfer import Files, Package, Piece, Receiver, replace_paths
 from cnnsweep.executors.worker import in_one_line
 
@@ -57,7 +58,7 @@ class Reply:
 
 def home(sweep: str) -> Path:
     """Where a node keeps what it is sent, while the driver lives."""
-    return Path(tempfile.gettempdir()) / f"cnnsweep-{sweep}"
+    return Path(tempfile.gettempdir()) / f"{PREFIX}{sweep}"
 
 
 def run_packed(order: tuple[bytes, Mapping[Path, Path]]) -> Steps:
@@ -78,6 +79,7 @@ class WorkerActor:
         self._receiver = Receiver(self._home, _fetch)
         self._lock = threading.Lock()
         self._executor: ProcessExecutor | None = None
+        self._in_use: BinaryIO | None = None
         self._answer: Callable[[bool], None] = lambda _: None
         self._number = 0
         self._reply: Reply | None = None
@@ -92,7 +94,8 @@ class WorkerActor:
                 with contextlib.suppress(OSError):
                     os.chdir(settings.folder)
                 os.environ.update(settings.environment)
-                self._home.mkdir(parents=True, exist_ok=True)
+                remove_abandoned(self._home.parent)
+                self._in_use = occupy(self._home)
                 self._executor = ProcessExecutor(workers=1, log=self._log, **settings.process)
         return __version__
 
@@ -118,6 +121,8 @@ class WorkerActor:
         """End the worker and remove what this node was sent."""
         if self._executor is not None:
             self._executor.close()
+        if self._in_use is not None:
+            self._in_use.close()
         shutil.rmtree(self._home, ignore_errors=True)
 
     def _follow(self, executor: ProcessExecutor, order: Order) -> Reply:

@@ -211,7 +211,7 @@ def _check_address(address: str) -> None:
     if given == "auto":
         with contextlib.suppress(OSError):  # without this file Ray looks for processes, and fails at once
             folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-            given = Path(folder, "ray", "ray_current_cluster").read_text().strip()
+            given = Path(folder, "ray", "ray_current_cluster").read_text(encoding="utf-8").strip()
     if given == "auto":
         return
     host, _, port = given.partition("://")[2 if "://" in given else 0].rpartition(":")
@@ -267,5 +267,6 @@ def _token() -> str:
     if given := os.environ.get("RAY_AUTH_TOKEN"):
         return given
     with contextlib.suppress(OSError):
-        return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").read_text().strip()
+        path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+        return path.read_text(encoding="utf-8").strip()
     return ""

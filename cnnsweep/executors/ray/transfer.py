@@ -119,7 +119,7 @@ class Receiver:
         """Where this node keeps what is only read: written by the first actor that needs it, used by all."""
         folder = self.home / "data" / name
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / f"{name}.lock").open("w") as lock:
+        with (folder.parent / f"{name}.lock").open("w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.exists():
                 _write_complete(files, folder, self.fetch)

@@ -1,0 +1,78 @@
+"""A folder and all that is in it, without what systems and programs leave in folders."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnsweep.data.image_decoding import SUFFIXES
+
+CLUTTER = (
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "@eadir", "@recycle", "#recycle",
+    "#snapshot", "$recycle.bin", "system volume information", "lost+found",
+)  # fmt: skip
+"""What systems and programs leave in folders, beside names that begin with a dot."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder with all that is in it, clutter left out, sorted by name."""
+
+    path: Path
+    folders: tuple[Folder, ...]
+    files: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """Composed, since some systems decompose the accents of names."""
+        return unicodedata.normalize("NFC", self.path.name)
+
+    @property
+    def filled(self) -> list[Folder]:
+        """The sub-folders with a file at any depth."""
+        return [folder for folder in self.folders if next(folder.walk(), None)]
+
+    def walk(self) -> Iterator[Path]:
+        """All files at any depth."""
+        yield from self.files
+        for folder in self.folders:
+            yield from folder.walk()
+
+    def at(self, depth: int) -> list[Folder]:
+        """The folders so many levels below."""
+        return [self] if depth == 0 else [found for folder in self.folders for found in folder.at(depth - 1)]
+
+    def images(self, depth: int = 1) -> int:
+        """The number of files with an image's suffix less than `depth` levels below."""
+        files = (p for level in range(depth) for folder in self.at(level) for p in folder.files)
+        return sum(p.suffix.lower() in SUFFIXES for p in files)
+
+
+def read_folder(path: Path, above: frozenset[str] = frozenset()) -> Folder:
+    """Look at a folder and all below it; `above` are the folders that hold it."""
+    above |= {os.path.realpath(path)}
+    folders, files = [], []
+    with os.scandir(path) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if is_clutter(entry.name):
+                continue
+            if entry.is_dir():
+                # A link to a folder above would never end.
+                if not (entry.is_symlink() and os.path.realpath(entry.path) in above):
+                    folders.append(read_folder(path / entry.name, above))
+            elif entry.is_file() or entry.is_symlink():  # a link that leads nowhere is a broken file
+                files.append(path / entry.name)
+    return Folder(path, tuple(folders), tuple(files))
+
+
+def show(path: Path | str) -> str:
+    """A path or a name as text that can be printed and stored, whatever bytes it has."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or a folder is one of those that systems and programs leave."""
+    return name.startswith(".") or name.lower() in CLUTTER

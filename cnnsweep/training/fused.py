@@ -1,0 +1,141 @@
+"""Faster training of the same network: fused operations in place of Keras' compositions of elementary ones.
+
+Layers and optimizers keep their settings and variables; only the class that computes with them changes. A model that
+is to be saved is built again without this.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import layers, optimizers
+
+MONOTONE = (
+    "celu", "elu", "exponential", "hard_sigmoid", "hard_tanh", "leaky_relu", "linear", "relu", "relu6", "selu",
+    "sigmoid", "softplus", "softsign", "squareplus", "tanh",
+)  # fmt: skip
+"""Activations that never fall: the largest of some values stays the largest."""
+ACTIVATED = (layers.Activation, layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
+"""Layers that end with an activation."""
+
+
+class FusedBatchNormalization(layers.BatchNormalization):
+    """Batch normalisation of maps in one pass (oneDNN on the CPU, cuDNN on GPUs).
+
+    The statistics are float32, whatever the maps are; the moving variance is that of the batch, as in Keras, without
+    Bessel's correction.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:  # noqa: ARG002
+        gamma = self.gamma if self.scale else tf.ones_like(self.moving_mean)
+        beta = self.beta if self.center else tf.zeros_like(self.moving_mean)
+        if not (training and self.trainable):
+            found = self.moving_mean, self.moving_variance
+            return _normalise(inputs, gamma, beta, *found, epsilon=self.epsilon, is_training=False)[0]
+        outputs, mean, variance, *_ = _normalise(inputs, gamma, beta, [], [], epsilon=self.epsilon, is_training=True)
+        count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
+        variance *= (count - 1) / count
+        self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1 - self.momentum))
+        self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1 - self.momentum))
+        return outputs
+
+
+class PoolingThenActivation(layers.MaxPooling2D):
+    """Max pooling, then the monotone activation before it: the same values, from a quarter of the elements."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return self.activation_before(super().call(inputs))
+
+
+class FusedAdam(optimizers.Adam):
+    """Adam's update (Kingma and Ba 2015, arXiv 1412.6980) in one pass over each variable."""
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        if self.amsgrad or isinstance(gradient, tf.IndexedSlices) or variable.dtype != tf.float32:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        index, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=tf.pow(self.beta_1, step),
+            beta2_power=tf.pow(self.beta_2, step),
+            lr=tf.cast(learning_rate, tf.float32),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=tf.cast(gradient, tf.float32),
+        )
+
+
+class FusedAdamW(FusedAdam, optimizers.AdamW):
+    """The same with decoupled weight decay, which Keras applies by itself."""
+
+
+class FusedSGD(optimizers.SGD):
+    """Gradient descent with momentum, as Keras defines it, in one pass over each variable."""
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        if not self.momentum or isinstance(gradient, tf.IndexedSlices) or variable.dtype != tf.float32:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=self.momentums[self._get_variable_index(variable)].value.handle,
+            lr=tf.cast(learning_rate, tf.float32),
+            grad=tf.cast(gradient, tf.float32),
+            momentum=self.momentum,
+            use_nesterov=self.nesterov,
+        )
+
+
+FUSED = {optimizers.Adam: FusedAdam, optimizers.AdamW: FusedAdamW, optimizers.SGD: FusedSGD}
+
+
+def fuse(model: keras.Model) -> None:
+    """Let a compiled Keras model for TensorFlow compute with fused operations: nested models and the optimizer too."""
+    for layer in model._flatten_layers():
+        if type(layer) is layers.BatchNormalization and _can_fuse(layer):
+            layer.__class__ = FusedBatchNormalization
+        if isinstance(layer, keras.Model):
+            _pool_first(layer)
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # one with loss scaling wraps another
+    optimizer.__class__ = FUSED.get(type(optimizer), type(optimizer))
+
+
+def _can_fuse(layer: layers.BatchNormalization) -> bool:
+    is_last = layer.axis in (-1, 3) and layer.input_spec is not None and layer.input_spec.ndim == 4
+    return is_last and not layer.synchronized and not layer.renorm
+
+
+def _pool_first(model: keras.Model) -> None:
+    """Where a monotone activation's values go into a max pooling alone, pool before it."""
+    operations = getattr(model, "operations", [])  # a subclassed model has no graph
+    for layer, pooling in pairwise(operations):
+        if not isinstance(layer, ACTIVATED) or type(pooling) is not layers.MaxPooling2D or _is_shared(layer, pooling):
+            continue
+        name = getattr(layer.activation, "__name__", "")
+        if name in MONOTONE and name != "linear" and pooling.input is layer.output and _consumers(model, layer) == 1:
+            pooling.__class__, pooling.activation_before = PoolingThenActivation, layer.activation
+            layer.activation = keras.activations.linear
+
+
+def _is_shared(*chosen: layers.Layer) -> bool:
+    return any(len(layer._inbound_nodes) != 1 for layer in chosen)
+
+
+def _consumers(model: keras.Model, layer: layers.Layer) -> int:
+    nodes = [node for operation in model.operations for node in operation._inbound_nodes]
+    used = [*(tensor for node in nodes for tensor in node.input_tensors), *model.outputs]
+    return sum(tensor is layer.output for tensor in used)
+
+
+def _normalise(*arguments: Any, epsilon: float, is_training: bool) -> list[tf.Tensor]:
+    x, scale, offset, mean, variance = arguments
+    return tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=scale, offset=offset, mean=mean, variance=variance, epsilon=epsilon, is_training=is_training
+    )

@@ -1,0 +1,44 @@
+"""A trial that is read back from the store is trained on its own data, or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tracked_sweeps import empty_store, shared
+
+from cnnsweep.config.compose import compose
+from cnnsweep.errors import UserError
+from cnnsweep.tracking.stored_trials import _merge, find_trial
+
+__all__ = ["empty_store", "shared"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "difference"),
+    [
+        ((), r"digest d1g357 → \w+, train\w+ images 1293 → 1150; "),
+        (("seed=5", "data.validation=0.5"), r"images 1293 → \d+, data.validation 0.2 → 0.5, seed 0 → 5; "),
+        (("data.limit=300", "data.augment.flip=true"), r"images 1293 → 240, data.limit none → 300; "),
+        (("data=image_folder", "data=digits", "training.epochs=3"), r"images 1293 → 1150; "),
+    ],
+)
+def test_other_data_are_refused_with_what_differs(shared: Any, overrides: tuple[str, ...], difference: str) -> None:
+    folder, _, tracker = shared
+    trial = find_trial(tracker.runs[1], compose([f"tracking.dir={folder}", *overrides]), overrides)
+    with pytest.raises(UserError, match=difference):
+        trial.load_data()
+
+
+def test_the_same_data_are_loaded(shared: Any) -> None:
+    folder, _, tracker = shared
+    trial = find_trial(tracker.runs[1], compose([f"tracking.dir={folder}"]))
+    unknown = replace(trial, data={}).load_data()
+    assert replace(trial, data={"digest": unknown.digest}).load_data().digest == unknown.digest
+
+
+@pytest.mark.parametrize(("cache", "expected"), [("old/cache", "new/cache"), ("/fast/disk", "/fast/disk")])
+def test_what_is_cached_lies_beside_the_store_of_today(cache: str, expected: str) -> None:
+    stored = compose(["data=image_folder", "tracking.dir=old", f"data.cache={cache}"]).plain()
+    assert _merge(stored, compose(["tracking.dir=new"]), []).data.plain()["cache"] == expected
