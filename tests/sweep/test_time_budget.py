@@ -55,7 +55,7 @@ def test_a_trial_reaches_its_next_rung_if_that_takes_little_longer(
 class Waiting(InlineExecutor):
     """Its first trial waits a hundred seconds for features; each step of a trial takes one, by its own clock."""
 
-    seconds, left = 0.0, 10
+    seconds, left = 0.0, 100
 
     @property
     def notes(self):
@@ -63,7 +63,7 @@ class Waiting(InlineExecutor):
 
     def wait(self, timeout=None):
         if self.left:
-            self.left, self.seconds = self.left - 1, self.seconds + 10
+            self.left, self.seconds = self.left - 1, self.seconds + 1
             return None
         self.seconds += 1
         return super().wait(timeout)
