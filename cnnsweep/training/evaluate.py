@@ -22,7 +22,8 @@ from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.data.storage import concatenate, open_saved
 from cnnsweep.models.fine_tuning import blocks
 from cnnsweep.training import checkpoint, pictures
-from cnnsweep.training.train import EVAL_BATCH, batched, build_model
+from cnnsweep.training.building import build_model
+from cnnsweep.training.train import EVAL_BATCH, batched
 from cnnsweep.trial import TrialSpec
 
 if TYPE_CHECKING:

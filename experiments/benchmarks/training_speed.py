@@ -57,7 +57,7 @@ def model_of(name: str, case: str, precision: str) -> tuple[Any, Any, float]:
     from cnnsweep.data.arrays import Dataset
     from cnnsweep.models.fine_tuning import unfreeze
     from cnnsweep.search_space.problem import make_problem
-    from cnnsweep.training import train
+    from cnnsweep.training.building import build_model, compile_model
 
     shape, overrides = NETWORKS[name]
     is_head = name == "transfer head"
@@ -69,10 +69,10 @@ def model_of(name: str, case: str, precision: str) -> tuple[Any, Any, float]:
     y = rng.integers(0, 10, len(x)).astype(np.int32)
     few = x[:BATCH], y[:BATCH]
     data = Dataset("random", x, y, *few, *few, tuple("0123456789"), "random", "0" * 16, 1.0 if is_head else 1 / 255)
-    model = train.build_model(config, data, 1, HEAD if is_head else None, for_training=case == "after")
+    model = build_model(config, data, 1, HEAD if is_head else None, for_training=case == "after")
     if config.training.unfreeze != "none":
         unfreeze(model, config.training.unfreeze)
-        train._compile(model, config.training, data, for_training=case == "after")
+        compile_model(model, config.training, data, for_training=case == "after")
     if case == "plain":
         model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
     network = None if "model=transfer" in overrides else make_problem(config, shape, 10).validate({}).network
