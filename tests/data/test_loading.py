@@ -233,7 +233,7 @@ def test_another_split_of_a_folder_is_other_data(tmp_path: Path, change: str) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (4, 4), np.uint8)).save(path)
     extra = {"image_size": 4, "resize": "crop", "color": "grey", "skip_bad": False, "cache": str(tmp_path / "cache")}
-    extra["test"] = 0.2
+    extra |= {"test": 0.2, "class_depth": None, "max_megapixels": 180.0}
     settings = config("cnnsweep.data.image_folder.load", dir=str(tmp_path / "images"), **extra)
     stored = load(settings, 0).facts()
     moved = tmp_path / "elsewhere" / "images"
