@@ -49,7 +49,7 @@ def test_a_sweep_goes_on_when_its_terminal_is_closed(tmp_path: Path) -> None:
     if child == 0:
         os.chdir(tmp_path)
         os.environ |= {"TERM": "dumb", "PYTHONPATH": str(Path(real.__file__).parents[1])}
-        os.execv(sys.executable, [sys.executable, "-m", "cnnsweep", *real.TINY])
+        os.execv(sys.executable, [sys.executable, "-m", "cnnsweep", *real.TINY, "tracking.report=true"])
     shown = b""
     while b"001 \xc2\xb7" not in shown:  # such a terminal gets a line for each trial
         shown += os.read(terminal, 4096)
