@@ -130,9 +130,6 @@ def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) 
     if {"tracking", "data", "model"} <= stored.keys():
         stored = with_store_at(stored, config.tracking.dir)
     merged = {**today, "space": {}, **{key: stored[key] for key in KEPT if key in stored}}
-    for group in ("data", "model"):  # what is cached lies in the store's folder of today
-        if (cache := _cache(stored)) and merged[group].get("cache") == cache:
-            merged[group] = {**merged[group], "cache": _cache(today)}
     for override in overrides:
         *path, last = override.lstrip("+").partition("=")[0].split(".")
         if (path or [last])[0] in KEPT:
@@ -142,11 +139,6 @@ def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) 
                 target = target[part]
             target[last] = source[last]
     return merged
-
-
-def _cache(config: Mapping[str, Any]) -> str | None:
-    """The folder of decoded images and features by default."""
-    return f"{config['tracking']['dir']}/cache" if "tracking" in config else None
 
 
 def _facts(client: MlflowClient, tags: Mapping[str, str]) -> dict[str, str]:
