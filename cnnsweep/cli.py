@@ -14,7 +14,7 @@ import click
 from cnnsweep import __version__
 from cnnsweep.config.components import program
 from cnnsweep.errors import UserError
-from cnnsweep.terminal.commands import Commands, examples, message, split
+from cnnsweep.terminal.commands import CONFIG_DIR, OVERRIDES, TRUST, WORDS, Commands, examples, message, split
 from cnnsweep.terminal.output import outlive_terminal, protect
 
 if TYPE_CHECKING:
@@ -43,18 +43,6 @@ if TYPE_CHECKING:
 def commands() -> None:
     """Hyperparameter sweeps for convolutional networks, every trial tracked in MLflow."""
     sys.path.insert(0, os.getcwd())  # a component of the user's own may stand in a module beside the configs
-
-
-OVERRIDES = click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
-WORDS = click.argument("words", nargs=-1, metavar="[SWEEP] [OVERRIDE]...")
-CONFIG_DIR = click.option(
-    "--config-dir",
-    metavar="DIR",
-    help="Your own configs; they win over shipped ones of the same name (default: ./conf, where there is one).",
-)
-TRUST = click.option(
-    "--trust", is_flag=True, help="Run code of others that the stored config names, without a config of your own."
-)
 
 
 @commands.command(
@@ -109,13 +97,7 @@ def plan(overrides: tuple[str, ...], config_dir: str | None, file: Path | None, 
     return 0
 
 
-@commands.command(
-    epilog=examples(
-        "resume",
-        "resume digits-20260101-120000 budget.trials=40 executor=cpu",
-        "resume digits-20260101-120000 --failed",
-    )
-)
+@commands.command(epilog=examples("resume", "resume digits budget.trials=40 executor=cpu", "resume digits --failed"))
 @WORDS
 @CONFIG_DIR
 @TRUST

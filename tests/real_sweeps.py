@@ -25,7 +25,7 @@ from cnnsweep.journal.state import SweepState, TrialState, replay
 from cnnsweep.sweep import catalog
 from cnnsweep.tracking.run_updates import MLFLOW_STATUS, text
 
-FAST = ("tracking.gallery=0", "tracking.report=false")
+FAST = ("tracking.gallery=0", "tracking.report=false", "training.precision=float32")
 """Without what costs more than the training of such small sweeps, and is tested elsewhere."""
 TINY = ("+sweep=smoke", "data.limit=200", "executor=cpu", "executor.workers=1", *FAST)
 PATIENCE = 240

@@ -65,8 +65,8 @@ WAYS: dict[int, tuple[Callable[[TrialSpec], Steps], str]] = {
     3: (take_all_memory, "MemoryError: Unable to allocate 1.00 PiB"),
     4: (be_killed, "killed by SIGKILL (signal 9)"),
     5: (crash, "killed by SIGSEGV (signal 11): native code crashed"),
-    6: (hang, "no epoch within executor.hang_minutes (0.15)"),
-    7: (dawdle, "took longer than executor.trial_minutes (0.25)"),
+    6: (hang, "no epoch within executor.hang_minutes (0.25)"),
+    7: (dawdle, "took longer than executor.trial_minutes (0.4)"),
 }
 """By the trial's number: how it fails, and the reason that the sweep gives."""
 

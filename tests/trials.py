@@ -13,6 +13,7 @@ from cnnsweep.trial import Step, TrialSpec
 
 SMALL = ["model=transfer", "space=none", "model.backbone=MobileNet", "model.cut=conv_pw_3_relu", "model.weights=none"]
 SMALL += ["model.input_size=32", "model.dense_units=8", "training.epochs=2", "training.batch_size=16"]
+SMALL += ["training.precision=float32"]
 
 
 def run(job: Generator[Any, bool, Any]) -> tuple[list[Any], Any]:

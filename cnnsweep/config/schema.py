@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -10,26 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from cnnsweep.config import objective
 from cnnsweep.config.components import config_type
-from cnnsweep.config.validation import Float, Int, Quantity, short, tags, validate
+from cnnsweep.config.validation import Float, Int, Quantity, auto_or_steps, auto_or_truth, sweep_name, tags, validate
 from cnnsweep.errors import UserError
-
-
-def _check_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}", name):
-        raise ValueError(f"'{short(name)}' (use letters, digits and _ . - only, 80 at most)")
-    return name
-
-
-def _check_steps(steps: object) -> object:
-    if steps != "auto" and (type(steps) is not int or steps < 1):
-        raise ValueError(f"'{steps}' (auto, or a whole number from 1)")
-    return steps
-
-
-def _check_deterministic(value: object) -> object:
-    if value not in ("auto", True, False):
-        raise ValueError(f"'{value}' (auto, true or false)")
-    return value
 
 
 class Section(BaseModel):
@@ -98,13 +79,9 @@ class ModelConfig(Component):
     prepare: str | None = None
 
     def describe(self, values: Mapping[str, object]) -> str:
-        """The network in a few characters, for lists and legends: its searched values, or the family's name.
-
-        Where nothing of the model is searched, the other values tell trials apart.
-        """
+        """The network in a few characters: its searched values, else those of its training, or the family's name."""
         found = [v for name, v in values.items() if name.startswith("model.")] or list(values.values())
-        texts = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in found]
-        return " ".join(texts) or self.target.rpartition(".")[2]
+        return " ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in found) or self.target.split(".")[-1]
 
 
 class SearchConfig(Component):
@@ -159,8 +136,8 @@ class Training(Section):
     weight_decay: Float = Field(ge=0)
     schedule: Literal["constant", "cosine"]
     patience: Int | None = Field(ge=1)
-    steps_per_execution: Annotated[int | str, BeforeValidator(_check_steps)]
-    deterministic: Annotated[bool | str, BeforeValidator(_check_deterministic)]
+    steps_per_execution: Annotated[int | str, BeforeValidator(auto_or_steps)]
+    deterministic: Annotated[bool | str, BeforeValidator(auto_or_truth)]
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
     retry_smaller_batch: bool
     unfreeze: str | int | float | None
@@ -211,7 +188,7 @@ class Export(Section):
 class Config(Section):
     """A checked config: one complete, trainable network, and how it is searched."""
 
-    name: Annotated[str, AfterValidator(_check_name)]
+    name: Annotated[str, AfterValidator(sweep_name)]
     seed: int = Field(ge=0, le=2**32 - 1)
     backend: Literal["tensorflow", "jax", "torch"]
     objective: str | list[str]

@@ -111,6 +111,27 @@ def validate(name: str, model: type[Model], values: object) -> Model:
         raise _explain(name, model, error.errors(include_url=False)[0]) from error
 
 
+def sweep_name(name: str) -> str:
+    """A name that may be a folder's too. Raises `ValueError`."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,80}", name):
+        raise ValueError(f"'{short(name)}' (use letters, digits and _ . - only, 80 at most)")
+    return name
+
+
+def auto_or_steps(steps: object) -> object:
+    """`auto` or a number of steps. Raises `ValueError`."""
+    if steps != "auto" and (type(steps) is not int or steps < 1):
+        raise ValueError(f"'{steps}' (auto, or a whole number from 1)")
+    return steps
+
+
+def auto_or_truth(value: object) -> object:
+    """`auto`, true or false. Raises `ValueError`."""
+    if value not in ("auto", True, False):
+        raise ValueError(f"'{value}' (auto, true or false)")
+    return value
+
+
 def is_key(name: str) -> bool:
     """Whether MLflow takes a param or a tag of this name; `KEY_RULE` says the rule.
 

@@ -42,6 +42,11 @@ class WorkerProcess:
             if self._killed:
                 process.kill()
 
+    @property
+    def began(self) -> bool:
+        """Whether it has started, or could not be."""
+        return self.process is not None or self.reason is not None
+
     def kill(self, reason: str) -> None:
         """Kill the process now, or as soon as it has started."""
         with self._lock:

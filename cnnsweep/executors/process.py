@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing import connection
 from pathlib import Path
 from typing import Literal
@@ -77,6 +77,10 @@ class ProcessExecutor(Executor):
     @property
     def workers(self) -> Sequence[str]:
         return tuple(self._processes)
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        return {worker: "starting" for worker, process in self._processes.items() if process.busy and not process.began}
 
     def submit(self, worker: str, job: Job, argument: object) -> None:
         """Start a job on a free worker; returns at once. Raises where the job cannot be pickled."""

@@ -14,8 +14,9 @@ from cnnsweep.data.loading import Dataset, open_saved
 from cnnsweep.executors.base import Executor, run_all
 from cnnsweep.search_space.problem import Problem
 from cnnsweep.search_space.space import Values
+from cnnsweep.training.building import build_model
 from cnnsweep.training.cost_model import Forecaster, amounts_of
-from cnnsweep.training.train import build_model, run_epoch
+from cnnsweep.training.train import run_epoch
 from cnnsweep.trial import TrialSpec, trial_seed
 
 COUNT = 8

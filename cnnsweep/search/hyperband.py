@@ -53,7 +53,8 @@ class HyperbandOracle(Oracle):
         super().__init__(task, sampler=sampler_named(sampler), startup=startup)
         brackets = range(self.engine._get_num_brackets())
         self.rungs = sorted({self._epochs(b, r) for b in brackets for r in range(self.engine._get_num_rounds(b))})
-        self._brackets, self._over = [self._next_bracket()], list[_Bracket]()
+        self._brackets = [self._next_bracket()]
+        self._over: list[_Bracket] = []
 
     def make_engine(self) -> HyperbandEngine:
         from cnnsweep.search.keras_tuner_engine import HyperbandEngine

@@ -79,7 +79,7 @@ def _submit(
         seconds=sum(epoch.get("epoch_seconds", 0.0) for epoch in trial.curve[:done]) if trial else 0.0,
     )  # fmt: skip
     sweep.executor.submit(worker, sweep.job, spec)
-    sweep.running[worker] = number
+    sweep.running[worker], sweep.begun[number] = number, sweep.now()
     if sweep.forecaster:
         sweep.forecaster.start(number, spec.values)
     started = TrialStarted(
@@ -136,7 +136,7 @@ def end(sweep: Sweep, worker: str, result: TrialResult) -> None:
         status, reason = "pruned", left
     if status != "interrupted":
         sweep.search.end(trial.proposal, trial.succeeded(status, sweep.state.objective))
-    timing = sweep.forecaster.end(trial.number, sweep.now() - trial.started) if sweep.forecaster else {}
+    timing = sweep.forecaster.end(trial.number, sweep.seconds_of(trial)) if sweep.forecaster else {}
     summary = {**sweep.costs(trial.values), **result.summary, **timing}
     sweep.record(TrialEnded(trial=trial.number, status=status, reason=reason, epochs=len(trial.curve), summary=summary))
     most = sweep.config.search.max_failures

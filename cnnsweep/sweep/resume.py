@@ -50,9 +50,8 @@ def resume(
 ) -> session.Outcome | None:
     """Go on with a sweep, the last unfinished one where none is named; None where it is finished, which is shown.
 
-    With `failed`, trials that failed are trained again. Raises UserError before any training: where there is no such
-    sweep, an override is not one that may be changed, another process drives the sweep, the journal is damaged or,
-    without `trust`, names code that no config of today names, the data changed, or the MLflow run was deleted.
+    With `failed`, trials that failed are trained again; with `trust`, the journal may name code that no config of today
+    names. Raises UserError before any training where something does not fit, such as data that have changed.
     """
     folder, changes = _find(names, overrides, config_dir, failed)
     path = folder / journal.FILE
@@ -74,8 +73,7 @@ def resume(
         state = SweepState(parts.search.objective)
         pending = rebuild(parts.search, state, events, path)
         pending |= {trial.number: True for trial in state.with_status("failed") if failed}
-        parts.search.max_trials = config.budget.trials
-        config = redact(config)
+        parts.search.max_trials, config = config.budget.trials, redact(config)
         watcher.say(f"resuming {folder.name}: {_progress(state, pending)}")
         parts = replace(parts, problem=replace(parts.problem, config=config))
         return session.conduct(parts, state, pending, watcher, stack, _resumed(config, command), events)

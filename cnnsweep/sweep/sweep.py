@@ -19,7 +19,7 @@ from cnnsweep.executors.base import Event as Message
 from cnnsweep.executors.base import Executor, Job
 from cnnsweep.journal.events import Event
 from cnnsweep.journal.journal import Log
-from cnnsweep.journal.state import SweepState
+from cnnsweep.journal.state import SweepState, TrialState
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.search_space.problem import Problem
 from cnnsweep.sweep.limits import seconds_left
@@ -65,6 +65,8 @@ class Sweep:
     """Someone asked twice."""
     running: dict[str, int] = field(default_factory=dict)
     """The trial of each busy worker."""
+    begun: dict[int, float] = field(default_factory=dict)
+    """The time at which each running trial began; one that waits for shared work has not."""
     pruned: set[int] = field(default_factory=set)
     """Trials that the search stopped; others were stopped by a limit or by someone."""
     _waiting: bool = False
@@ -95,6 +97,12 @@ class Sweep:
             return self.executor.wait(timeout)
         finally:
             self._waiting = False
+            for worker in self.running.keys() & self.executor.notes.keys():
+                self.begun[self.running[worker]] = self.now()
+
+    def seconds_of(self, trial: TrialState) -> float:
+        """Seconds since a running trial began; to be asked at its end."""
+        return self.now() - self.begun.pop(trial.number, trial.started)
 
     def interrupt(self, reason: str = "interrupted") -> None:
         """Start no new trials; running ones stop at the end of their epoch."""

@@ -25,6 +25,17 @@ Groups and their choices:
 """
 DEBUG = click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
 
+OVERRIDES = click.argument("overrides", nargs=-1, metavar="[OVERRIDE]...")
+WORDS = click.argument("words", nargs=-1, metavar="[SWEEP] [OVERRIDE]...")
+CONFIG_DIR = click.option(
+    "--config-dir",
+    metavar="DIR",
+    help="Your own configs; they win over shipped ones of the same name (default: ./conf, where there is one).",
+)
+TRUST = click.option(
+    "--trust", is_flag=True, help="Run code of others that the stored config names, without a config of your own."
+)
+
 
 def examples(*lines: str) -> str:
     """The end of a command's help: command lines to copy, which click is not to wrap (`\\b`)."""
@@ -94,7 +105,7 @@ def split(command: str, words: Iterable[str], most: int | None = None) -> tuple[
 
 
 def message(error: UserError | click.ClickException) -> str:
-    """An error as it is printed."""
+    """The text of an error, with the nearest match for an option."""
     if isinstance(error, click.NoSuchOption) and error.ctx:
         options = [name for option in error.ctx.command.get_params(error.ctx) for name in option.opts if name[0] == "-"]
         return str(unknown("option", error.option_name, options))

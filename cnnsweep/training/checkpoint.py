@@ -32,6 +32,8 @@ class State:
     epochs: list[dict[str, float]]
     """The metrics of each epoch."""
     seconds: float
+    steps: int
+    """Of an epoch."""
 
 
 def save(folder: Path, model: keras.Model, state: State, is_best: bool, part: str = "") -> None:

@@ -22,7 +22,8 @@ from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.data.storage import concatenate, open_saved
 from cnnsweep.models.fine_tuning import blocks
 from cnnsweep.training import checkpoint, pictures
-from cnnsweep.training.train import EVAL_BATCH, batched, build_model
+from cnnsweep.training.building import build_model
+from cnnsweep.training.train import EVAL_BATCH, batched
 from cnnsweep.trial import TrialSpec
 
 if TYPE_CHECKING:
@@ -88,6 +89,12 @@ def _restore(trial: TrialSpec, name: str) -> tuple[keras.Model, Dataset]:
     return model, data
 
 
+def _predict(model: keras.Model, x: Array, y: Array) -> Array:
+    """The probabilities of the classes, for images that need not fit into memory."""
+    batches = batched(x, y, EVAL_BATCH)
+    return np.asarray(model.predict(batches["x"], batch_size=batches.get("batch_size"), verbose=0))
+
+
 def with_validation(data: Dataset, folder: Path) -> Dataset:
     """Add the validation images to the training images; validation metrics then mean nothing.
 
@@ -105,7 +112,7 @@ def evaluate_last(spec: FinalSpec) -> Generator[None, bool, Refit]:
     """A job: restore the last epoch's weights, measure on the test set, class by class, and save the model."""
     model, data = _restore(spec.trial, checkpoint.LAST)
     measured = model.evaluate(**batched(data.x_test, data.y_test, EVAL_BATCH), verbose=0, return_dict=True)
-    predicted = model.predict(data.x_test, batch_size=EVAL_BATCH, verbose=0).argmax(axis=1)
+    predicted = _predict(model, data.x_test, data.y_test).argmax(axis=1)
     right = np.bincount(data.y_test[predicted == data.y_test], minlength=data.classes)
     if spec.output is not None:
         write_model(spec.output, model, data)
@@ -183,7 +190,7 @@ def _noted(missing: dict[str, str], name: str) -> Iterator[None]:
 
 
 def _figures(data: Dataset, model: keras.Model, missing: dict[str, str]) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    predicted, names = model.predict(data.x_val, batch_size=EVAL_BATCH, verbose=0), data.class_names
+    predicted, names = _predict(model, data.x_val, data.y_val), data.class_names
     yield "1_confusion_matrix", lambda: pictures.confusion_matrix(_counts(data, predicted), names)
     if data.x_val.shape[-1] not in (1, 3):
         return

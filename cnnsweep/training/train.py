@@ -1,4 +1,4 @@
-"""Training of one trial: a job for an executor, which runs in its worker, and the compiled models of a config."""
+"""Training of one trial: a job for an executor, which runs in its worker."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 
 from cnnsweep.config.components import locate
 from cnnsweep.config.objective import Objective
-from cnnsweep.config.schema import Augment, Config, Training
+from cnnsweep.config.schema import Training
 from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.data.storage import open_saved, read_in_batches
 from cnnsweep.geometry.network import measure
-from cnnsweep.models.fine_tuning import head_epochs, out_of_patience, unfreeze
+from cnnsweep.models.fine_tuning import head_epochs, out_of_patience
 from cnnsweep.training import checkpoint
+from cnnsweep.training.building import build_model, start_fine_tuning, steps_an_epoch
 from cnnsweep.training.pictures import save_curves
-from cnnsweep.training.precision import computing_in
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -54,9 +54,10 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
                 status = "failed"
                 break
             rows.append(metrics)
-            state = checkpoint.State(rows, round(spent + time.monotonic() - began, 3))
-            part = model.name if spec.builder else ""
-            checkpoint.save(spec.folder, model, state, _last_is_best(rows, objective), part)
+            seconds = round(spent + time.monotonic() - began, 3)
+            state = checkpoint.State(rows, seconds, steps_an_epoch(training, data))
+            is_best, part = _last_is_best(rows, objective), model.name if spec.builder else ""
+            checkpoint.save(spec.folder, model, state, is_best, part)
         if not (yield EpochReport(spec.number, epoch, rows[epoch - 1], note)):
             status, reason = "pruned", stopped_after(epoch)
             break
@@ -76,9 +77,7 @@ def stopped_after(epoch: int) -> str:
     return f"stopped by the search after epoch {epoch}"
 
 
-def _begin(
-    spec: TrialSpec, data: Dataset, objective: Objective
-) -> tuple[keras.Model, list[Metrics], float, str | None]:
+def _begin(spec: TrialSpec, data: Dataset, goal: Objective) -> tuple[keras.Model, list[Metrics], float, str | None]:
     """Return the model, at its last epoch if there is one, the metrics of the epochs so far, and their seconds.
 
     Where nothing can be restored the trial begins again, as a note says, and, on the CPU, gives the same numbers.
@@ -87,8 +86,7 @@ def _begin(
     model = build_model(spec.config, data, spec.seed, spec.builder)
     if spec.initial_epoch:
         try:
-            done, head = len(checkpoint.read_state(last).epochs), head_epochs(training)
-            if done > head:
+            if len(checkpoint.read_state(last).epochs) > head_epochs(training):
                 start_fine_tuning(model, training, data)
             state = checkpoint.load(last, model)
         except ValueError as error:
@@ -97,11 +95,11 @@ def _begin(
             model = build_model(spec.config, data, spec.seed, spec.builder)  # it may have been loaded in part
         else:
             checkpoint.clear(spec.folder, ())
-            if _last_is_best(state.epochs, objective):  # the crash may have come between the two files
+            if _last_is_best(state.epochs, goal):  # the crash may have come between the two files
                 checkpoint.keep_best(spec.folder)
-            # After a smaller batch, an epoch has more steps: the schedule goes on from the same epoch.
-            phase = int(done - head if done > head else done)
-            model.optimizer.iterations.assign(phase * _steps(training, data))
+            if (steps := steps_an_epoch(training, data)) != state.steps:  # of another batch size
+                taken = int(np.asarray(model.optimizer.iterations))
+                model.optimizer.iterations.assign(taken * steps // state.steps)  # where the schedule goes on
             return model, state.epochs, state.seconds, None
     checkpoint.clear(spec.folder)
     _write_layer_table(spec, model, data)
@@ -159,8 +157,11 @@ def batched(x: Array, y: Array, size: int, order: Array | None = None) -> Mappin
         return {"x": x, "y": y, "batch_size": size}
     import tensorflow as tf
 
-    # Some 40 ms less an epoch than to let fit and evaluate make this from arrays.
-    return {"x": tf.data.Dataset.from_tensor_slices((x, y)).batch(size).prefetch(2)}
+    # Some 40 ms less an epoch than to let fit and evaluate make this from arrays. There is nothing to tune, and the end
+    # of an epoch would wait for the tuner, which sleeps twice as long each time: 10 ms, 20 ms … 2.5 s.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return {"x": tf.data.Dataset.from_tensor_slices((x, y)).batch(size).prefetch(2).with_options(options)}
 
 
 def _write_layer_table(spec: TrialSpec, model: keras.Model, data: Dataset) -> None:
@@ -177,125 +178,3 @@ def _write_layer_table(spec: TrialSpec, model: keras.Model, data: Dataset) -> No
         if spec.frozen_parameters:
             lines.append(f"Trained on the features of a frozen part of {spec.frozen_parameters:,} parameters.")
     (folder / "model.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def build_model(
-    config: Config, data: Dataset, seed: int, builder: str | None = None, for_training: bool = True
-) -> keras.Model:
-    """Build and compile the network of a config, its optimizer ready to be restored.
-
-    `builder` names the function that builds it, in place of the model's own `_target_`. One `for_training` computes
-    with fused operations, where TensorFlow has them; one that is not can be saved, and is made of Keras' own layers.
-    """
-    import keras
-
-    _make_deterministic(config.training.deterministic)
-    keras.utils.set_random_seed(seed)
-    build = locate("model._target_", builder or config.model.target)
-    augment = _augmentation(config.data.augment, seed)  # in float32, whatever the network computes in
-    with computing_in(config.training.policy):
-        model = build(
-            config.model.argument(), data.input_shape, data.classes, scale=data.scale, augment=augment, seed=seed
-        )
-    _compile(model, config.training, data, for_training)
-    return model
-
-
-def _compile(model: keras.Model, training: Training, data: Dataset, for_training: bool = True) -> None:
-    """Compile a model with a new optimizer, built on the trainable weights."""
-    import keras
-
-    steps = _steps(training, data)
-    model.compile(
-        optimizer=_optimizer(training, steps),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        steps_per_execution=_steps_per_execution(training.steps_per_execution, steps),
-    )
-    if for_training and keras.backend.backend() == "tensorflow":
-        from cnnsweep.training.fused import fuse
-
-        fuse(model)
-    model.optimizer.build(model.trainable_variables)
-
-
-def _steps(training: Training, data: Dataset) -> int:
-    """Of an epoch."""
-    return math.ceil(len(data.x_train) / training.batch_size)
-
-
-def start_fine_tuning(model: keras.Model, training: Training, data: Dataset) -> None:
-    """Make the end of the backbone trainable, with the learning rate and the schedule of that phase."""
-    unfreeze(model, training.unfreeze)
-    later = training.replace(learning_rate=training.unfreeze_learning_rate, epochs=training.unfreeze_epochs)
-    _compile(model, later, data)
-
-
-def _optimizer(training: Training, steps: int) -> keras.optimizers.Optimizer:
-    from keras import optimizers
-
-    rate: float | optimizers.schedules.LearningRateSchedule = training.learning_rate
-    if training.schedule == "cosine":
-        rate = optimizers.schedules.CosineDecay(rate, decay_steps=steps * training.epochs)
-    if training.optimizer == "adamw":
-        return optimizers.AdamW(rate, training.weight_decay)
-    kinds = {"adam": optimizers.Adam, "rmsprop": optimizers.RMSprop, "sgd": optimizers.SGD}
-    momentum = {"momentum": 0.9, "nesterov": True} if training.optimizer == "sgd" else {}
-    return kinds[training.optimizer](rate, weight_decay=training.weight_decay or None, **momentum)
-
-
-def _augmentation(augment: Augment, seed: int) -> list[keras.layers.Layer]:
-    from keras import layers
-
-    made: list[keras.layers.Layer] = []
-    if augment.flip:
-        made.append(layers.RandomFlip("horizontal", seed=seed + 101))
-    if shift := augment.shift:
-        made.append(layers.RandomTranslation(shift, shift, fill_mode="constant", seed=seed + 102))
-    if augment.rotation:
-        made.append(layers.RandomRotation(augment.rotation, fill_mode="constant", seed=seed + 103))
-    if augment.zoom:
-        made.append(layers.RandomZoom(augment.zoom, fill_mode="constant", seed=seed + 104))
-    if augment.contrast:
-        made.append(layers.RandomContrast(augment.contrast, seed=seed + 105))
-    return made
-
-
-def _steps_per_execution(setting: str | int, steps: int) -> int:
-    """On the CPU a step costs far more than its start; on an accelerator many small steps go in one call."""
-    if setting != "auto":
-        return min(int(setting), steps)
-    return 1 if _on_cpu() else max(1, min(32, steps))
-
-
-def _make_deterministic(setting: str | bool) -> None:
-    import keras
-
-    if setting is False or (setting == "auto" and not _on_cpu()):
-        return
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
-    elif keras.backend.backend() == "torch":
-        import torch
-
-        torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def _on_cpu() -> bool:
-    import keras
-
-    match keras.backend.backend():
-        case "tensorflow":
-            import tensorflow as tf
-
-            return not tf.config.list_logical_devices("GPU")
-        case "jax":
-            import jax
-
-            return jax.default_backend() == "cpu"
-        case _:
-            import torch
-
-            return not torch.cuda.is_available()

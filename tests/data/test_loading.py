@@ -233,21 +233,23 @@ def test_another_split_of_a_folder_is_other_data(tmp_path: Path, change: str) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (4, 4), np.uint8)).save(path)
     extra = {"image_size": 4, "resize": "crop", "color": "grey", "skip_bad": False, "cache": str(tmp_path / "cache")}
-    extra["test"] = 0.2
+    extra |= {"test": 0.2, "class_depth": None, "max_megapixels": 180.0}
     settings = config("cnnsweep.data.image_folder.load", dir=str(tmp_path / "images"), **extra)
     stored = load(settings, 0).facts()
-    (tmp_path / "images").rename(tmp_path / "moved")
-    settings = settings.replace(dir=str(tmp_path / "moved"))
+    moved = tmp_path / "elsewhere" / "images"
+    moved.parent.mkdir()
+    (tmp_path / "images").rename(moved)
+    settings = settings.replace(dir=str(moved))
     refuse_other(load(settings, 0), stored, "sweep began")
-    one = tmp_path / "moved" / "a" / "0.png"
+    one = moved / "a" / "0.png"
     match change:
         case "a file more":
-            (tmp_path / "moved" / "a" / "99.png").write_bytes(one.read_bytes())
+            (moved / "a" / "99.png").write_bytes(one.read_bytes())
         case "another file":
-            one.write_bytes((tmp_path / "moved" / "a" / "2.png").read_bytes())
+            one.write_bytes((moved / "a" / "2.png").read_bytes())
         case _:
             one.rename(one.with_name("99.png"))
     with pytest.raises(
-        UserError, match=r"training images 8 → 9" if change == "a file more" else r"\(digest \w+ → \w+; "
+        UserError, match=r", test images 2 → 3; " if change == "a file more" else r"\(digest \w+ → \w+; "
     ):
         refuse_other(load(settings, 0), stored, "sweep began")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 
 import executor_jobs as jobs
 import pytest
@@ -71,6 +73,14 @@ def test_every_job_begins_with_the_default_settings_of_keras(executor: Executor)
 def test_an_exception_costs_the_job_and_not_the_worker(executor: Executor) -> None:
     *_, lost = run(executor, jobs.fail, ValueError("bad luck\nand more"))
     assert (lost.kind, lost.value) == ("lost", "ValueError: bad luck")
+    assert values(run(executor, jobs.instant, 7)) == [7]
+
+
+def test_a_death_is_named_and_costs_the_job(executor: Executor) -> None:
+    if isinstance(executor, InlineExecutor):
+        pytest.skip("its jobs run in this process")
+    *_, lost = run(executor, jobs.call, partial(signal.raise_signal, signal.SIGKILL))
+    assert (lost.kind, lost.value.partition(":")[0]) == ("lost", "killed by SIGKILL (signal 9)")
     assert values(run(executor, jobs.instant, 7)) == [7]
 
 

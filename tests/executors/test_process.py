@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -50,6 +51,17 @@ def test_a_death_is_named_and_costs_one_job(workers: ProcessExecutor, job: Any, 
     assert lost.kind == "lost"
     assert lost.value.startswith(reason)
     assert values(run(workers, jobs.instant, 7)) == [7]
+
+
+def test_a_job_whose_process_has_not_started_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_start, start = threading.Event(), launcher.Launcher._start
+    monkeypatch.setattr(launcher.Launcher, "_start", lambda self, new: (may_start.wait(60), start(self, new)))
+    with closing(ProcessExecutor(device="cpu", workers=2)) as executor:
+        executor.submit("cpu0", jobs.instant, 7)
+        assert executor.notes == {"cpu0": "starting"}
+        may_start.set()
+        assert executor.wait(60) is not None
+        assert executor.notes == {}
 
 
 def test_what_cannot_be_sent_costs_the_job_and_not_the_worker(workers: ProcessExecutor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,10 +34,16 @@ def test_a_frozen_backbone_sees_each_image_once_for_all_seeds_and_epochs(
 
     config = compose([*SMALL, "data=digits", "data.limit=60", f"tracking.dir={tmp_path}", "executor=inline"])
     data = load(config.data, 0)
-    built = []
+    built: list[object] = []
     build = transfer.build_backbone
-    monkeypatch.setattr(transfer, "build_backbone", lambda *a: built.append(a) or build(*a))
+
+    def counted(*arguments: Any) -> Any:
+        built.append(arguments)
+        return build(*arguments)
+
+    monkeypatch.setattr(transfer, "build_backbone", counted)
     lines: list[str] = []
+    (tmp_path / "home").mkdir()
     stored = StoredTrial("run", "uri", config, 5, {}, "sweep", "001")
     measured = _train(stored, data, 3, 2, tmp_path / "home", tmp_path / "out", lines.append)
     images = len(data.x_train) + 2 * len(data.x_val)

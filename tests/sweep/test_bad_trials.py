@@ -33,7 +33,7 @@ def runs(outcome: session.Outcome) -> dict[int, object]:
 
 @pytest.mark.slow
 def test_every_kind_of_bad_trial_fails_with_its_reason_and_the_sweep_goes_on(tmp_path: Path) -> None:
-    limits = ("executor.trials_per_worker=3", "executor.hang_minutes=0.15", "executor.trial_minutes=0.25")
+    limits = ("executor.trials_per_worker=3", "executor.hang_minutes=0.25", "executor.trial_minutes=0.4")
     unlimited = ("budget.trials=8", "search.max_failures=null", "executor.workers=2")
     outcome = start(tmp_path, trial_jobs.troubled, *limits, *unlimited)
     entries = outcome.state.trials

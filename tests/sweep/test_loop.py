@@ -16,7 +16,7 @@ from cnnsweep.journal.state import replay
 from cnnsweep.sweep import session
 from cnnsweep.sweep.session import Watcher
 
-TINY = ("+sweep=smoke", "data.limit=200", "training.epochs=2", "tracking.gallery=0")
+TINY = ("+sweep=smoke", "data.limit=200", "training.epochs=2", "tracking.gallery=0", "training.precision=float32")
 
 
 def sweep(tmp_path, *overrides):

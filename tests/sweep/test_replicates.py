@@ -81,7 +81,9 @@ def test_mlflow_gets_the_mean_and_the_spread(tmp_path):
 def saving(spec):
     """Training that keeps a checkpoint; with other seeds, trials that came later are better."""
     spec.folder.mkdir(parents=True, exist_ok=True)
-    np.savez(spec.folder / checkpoint.BEST, state=json.dumps({"epochs": [{}] * spec.epochs, "seconds": 0.0}))
+    np.savez(
+        spec.folder / checkpoint.BEST, state=json.dumps({"epochs": [{}] * spec.epochs, "seconds": 0.0, "steps": 1})
+    )
     for epoch in range(spec.initial_epoch + 1, spec.epochs + 1):
         value = (spec.number if "replicates" in str(spec.folder) else 9 - spec.number) / 10 + 0.01 * (epoch == 2)
         if not (yield EpochReport(spec.number, epoch, {"val_accuracy": value, "loss": 1.0})):

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import fake_sweeps
 import pytest
 
+from cnnsweep.executors.inline import InlineExecutor
 from cnnsweep.search.oracle import Oracle, Proposal
 from cnnsweep.sweep import limits, loop
+from cnnsweep.training.cost_model import TrialForecaster
 from cnnsweep.trial import EpochReport, TrialResult
 
 SETTINGS = ("training.epochs=9", "budget.minutes=0.01", "budget.trials=2")
@@ -48,6 +50,35 @@ def test_a_trial_reaches_its_next_rung_if_that_takes_little_longer(
     assert made.stopping.startswith("budget.minutes")
     assert [len(e.curve) for e in made.state.trials.values()] == [epochs]
     assert made.state.trials[1].status == status
+
+
+class Waiting(InlineExecutor):
+    """Its first trial waits a hundred seconds for features; each step of a trial takes one, by its own clock."""
+
+    seconds, left = 0.0, 100
+
+    @property
+    def notes(self):
+        return {"inline": "waits for features"} if self.left else {}
+
+    def wait(self, timeout=None):
+        if self.left:
+            self.left, self.seconds = self.left - 1, self.seconds + 1
+            return None
+        self.seconds += 1
+        return super().wait(timeout)
+
+
+def test_waiting_for_features_is_no_time_of_a_trial(tmp_path):
+    """Else the next trial would be thought too long for what is left of the budget."""
+    executor = Waiting()
+    made = fake_sweeps.make(tmp_path, ("budget.trials=2",), job=job(1.0), executor=executor)
+    made.now = lambda: executor.seconds
+    made.forecaster = TrialForecaster.load(made.problem, tmp_path, 1, (100, 10))
+    loop.search(made)
+    made.journal.close()
+    assert executor.seconds > 100
+    assert [entry.summary["actual_seconds"] < 10 for entry in made.state.trials.values()] == [True, True]
 
 
 @pytest.mark.parametrize(

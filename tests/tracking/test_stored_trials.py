@@ -9,8 +9,9 @@ import pytest
 from tracked_sweeps import empty_store, shared
 
 from cnnsweep.config.compose import compose
+from cnnsweep.config.trust import trusted_by
 from cnnsweep.errors import UserError
-from cnnsweep.tracking.stored_trials import _merge, find_trial
+from cnnsweep.tracking.stored_trials import find_trial
 
 __all__ = ["empty_store", "shared"]
 
@@ -26,19 +27,13 @@ __all__ = ["empty_store", "shared"]
 )
 def test_other_data_are_refused_with_what_differs(shared: Any, overrides: tuple[str, ...], difference: str) -> None:
     folder, _, tracker = shared
-    trial = find_trial(tracker.runs[1], compose([f"tracking.dir={folder}", *overrides]), overrides, None)
+    trial = find_trial(tracker.runs[1], compose([f"tracking.dir={folder}", *overrides]), overrides, trusted_by())
     with pytest.raises(UserError, match=difference):
         trial.load_data()
 
 
 def test_the_same_data_are_loaded(shared: Any) -> None:
     folder, _, tracker = shared
-    trial = find_trial(tracker.runs[1], compose([f"tracking.dir={folder}"]), [], None)
+    trial = find_trial(tracker.runs[1], compose([f"tracking.dir={folder}"]), [], trusted_by())
     unknown = replace(trial, data={}).load_data()
     assert replace(trial, data={"digest": unknown.digest}).load_data().digest == unknown.digest
-
-
-@pytest.mark.parametrize(("cache", "expected"), [("old/cache", "new/cache"), ("/fast/disk", "/fast/disk")])
-def test_what_is_cached_lies_beside_the_store_of_today(cache: str, expected: str) -> None:
-    stored = compose(["data=image_folder", "tracking.dir=old", f"data.cache={cache}"]).plain()
-    assert _merge(stored, compose(["tracking.dir=new"]), [])["data"]["cache"] == expected

@@ -17,9 +17,10 @@ from cnnsweep.plan import plan as planning
 from cnnsweep.search_space.problem import make_problem
 from cnnsweep.sweep import session
 from cnnsweep.training import feature_cache
+from cnnsweep.training.building import build_model
 from cnnsweep.training.evaluate import FinalSpec, evaluate_best
 from cnnsweep.training.feature_cache import prepare
-from cnnsweep.training.train import build_model, train
+from cnnsweep.training.train import train
 
 
 @pytest.mark.parametrize("pooling", ["average", "flatten"])

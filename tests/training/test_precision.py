@@ -15,8 +15,9 @@ from trials import run
 from cnnsweep.config.compose import compose
 from cnnsweep.data.storage import open_saved
 from cnnsweep.training import precision
+from cnnsweep.training.building import build_model
 from cnnsweep.training.evaluate import FinalSpec, evaluate_best
-from cnnsweep.training.train import build_model, train
+from cnnsweep.training.train import train
 from cnnsweep.trial import TrialSpec
 
 NETWORK = [

@@ -12,8 +12,9 @@ from cnnsweep.config.compose import compose
 from cnnsweep.config.schema import Config
 from cnnsweep.data.storage import open_saved
 from cnnsweep.training import train as training
+from cnnsweep.training.building import build_model
 from cnnsweep.training.evaluate import FinalSpec, evaluate_best
-from cnnsweep.training.train import build_model, train
+from cnnsweep.training.train import train
 from cnnsweep.trial import TrialSpec
 
 

@@ -8,22 +8,17 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import executor_jobs as jobs
 import psutil
 import pytest
-import ray_cluster
 import real_sweeps
 import trial_jobs
-from executor_jobs import run, values
 from ray_cluster import FAST, SMALL, leave, ray
 
 from cnnsweep.config.compose import compose
 from cnnsweep.errors import UserError
-from cnnsweep.executors.base import Executor
 from cnnsweep.executors.ray.executor import RayExecutor
 from cnnsweep.journal.events import EpochEnded, Event, TrialEnded
 from cnnsweep.sweep import session
@@ -139,12 +134,14 @@ def test_ctrl_c_leaves_no_process_behind_and_a_sweep_that_goes_on_elsewhere(tmp_
 
 
 @pytest.fixture(scope="module")
-def on_two_cores() -> Iterator[Executor]:
-    with ray_cluster.two_cores() as executor:
-        yield executor
+def joined() -> Iterator[None]:
+    """A cluster of two cores, which this process has joined."""
+    ray.init("local", **SMALL, num_cpus=2)
+    yield
+    leave()
 
 
-@pytest.mark.usefixtures("on_two_cores")
+@pytest.mark.usefixtures("joined")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -157,9 +154,3 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as error:
         RayExecutor(**arguments)
     assert message in str(error.value)
-
-
-def test_a_death_is_named_as_locally_and_costs_one_job(on_two_cores: Executor) -> None:
-    *_, lost = run(on_two_cores, jobs.call, partial(signal.raise_signal, signal.SIGKILL))
-    assert (lost.kind, lost.value.partition(":")[0]) == ("lost", "killed by SIGKILL (signal 9)")
-    assert values(run(on_two_cores, jobs.instant, 7)) == [7]

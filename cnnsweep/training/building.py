@@ -1,0 +1,137 @@
+"""The compiled Keras models of a config."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from cnnsweep.config.components import locate
+from cnnsweep.config.schema import Augment, Config, Training
+from cnnsweep.data.arrays import Dataset
+from cnnsweep.models.fine_tuning import unfreeze
+from cnnsweep.training.precision import computing_in
+
+if TYPE_CHECKING:
+    import keras
+
+
+def build_model(
+    config: Config, data: Dataset, seed: int, builder: str | None = None, for_training: bool = True
+) -> keras.Model:
+    """Build and compile the network of a config, its optimizer ready to be restored.
+
+    `builder` names the function that builds it, in place of the model's own `_target_`. One `for_training` computes
+    with fused operations, where TensorFlow has them; one that is not can be saved, and is made of Keras' own layers.
+    """
+    import keras
+
+    _make_deterministic(config.training.deterministic)
+    keras.utils.set_random_seed(seed)
+    build = locate("model._target_", builder or config.model.target)
+    augment = _augmentation(config.data.augment, seed)  # in float32, whatever the network computes in
+    with computing_in(config.training.policy):
+        model = build(
+            config.model.argument(), data.input_shape, data.classes, scale=data.scale, augment=augment, seed=seed
+        )
+    compile_model(model, config.training, data, for_training)
+    return model
+
+
+def compile_model(model: keras.Model, training: Training, data: Dataset, for_training: bool = True) -> None:
+    """Compile a model with a new optimizer, built on the trainable weights."""
+    import keras
+
+    steps = steps_an_epoch(training, data)
+    model.compile(
+        optimizer=_optimizer(training, steps),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=_steps_per_execution(training.steps_per_execution, steps),
+    )
+    if for_training and keras.backend.backend() == "tensorflow":
+        from cnnsweep.training.fused import fuse
+
+        fuse(model)
+    model.optimizer.build(model.trainable_variables)
+
+
+def steps_an_epoch(training: Training, data: Dataset) -> int:
+    """The steps of an epoch."""
+    return math.ceil(len(data.x_train) / training.batch_size)
+
+
+def start_fine_tuning(model: keras.Model, training: Training, data: Dataset) -> None:
+    """Make the end of the backbone trainable, with the learning rate and the schedule of that phase."""
+    unfreeze(model, training.unfreeze)
+    later = training.replace(learning_rate=training.unfreeze_learning_rate, epochs=training.unfreeze_epochs)
+    compile_model(model, later, data)
+
+
+def _optimizer(training: Training, steps: int) -> keras.optimizers.Optimizer:
+    from keras import optimizers
+
+    rate: float | optimizers.schedules.LearningRateSchedule = training.learning_rate
+    if training.schedule == "cosine":
+        rate = optimizers.schedules.CosineDecay(rate, decay_steps=steps * training.epochs)
+    if training.optimizer == "adamw":
+        return optimizers.AdamW(rate, training.weight_decay)
+    kinds = {"adam": optimizers.Adam, "rmsprop": optimizers.RMSprop, "sgd": optimizers.SGD}
+    momentum = {"momentum": 0.9, "nesterov": True} if training.optimizer == "sgd" else {}
+    return kinds[training.optimizer](rate, weight_decay=training.weight_decay or None, **momentum)
+
+
+def _augmentation(augment: Augment, seed: int) -> list[keras.layers.Layer]:
+    from keras import layers
+
+    made: list[keras.layers.Layer] = []
+    if augment.flip:
+        made.append(layers.RandomFlip("horizontal", seed=seed + 101))
+    if shift := augment.shift:
+        made.append(layers.RandomTranslation(shift, shift, fill_mode="constant", seed=seed + 102))
+    if augment.rotation:
+        made.append(layers.RandomRotation(augment.rotation, fill_mode="constant", seed=seed + 103))
+    if augment.zoom:
+        made.append(layers.RandomZoom(augment.zoom, fill_mode="constant", seed=seed + 104))
+    if augment.contrast:
+        made.append(layers.RandomContrast(augment.contrast, seed=seed + 105))
+    return made
+
+
+def _steps_per_execution(setting: str | int, steps: int) -> int:
+    """On the CPU a step costs far more than its start; on an accelerator many small steps go in one call."""
+    if setting != "auto":
+        return min(int(setting), steps)
+    return 1 if _on_cpu() else max(1, min(32, steps))
+
+
+def _make_deterministic(setting: str | bool) -> None:
+    import keras
+
+    if setting is False or (setting == "auto" and not _on_cpu()):
+        return
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _on_cpu() -> bool:
+    import keras
+
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            return not tf.config.list_logical_devices("GPU")
+        case "jax":
+            import jax
+
+            return jax.default_backend() == "cpu"
+        case _:
+            import torch
+
+            return not torch.cuda.is_available()
