@@ -7,11 +7,11 @@ The same ten configurations, everything in one run, one after another:
     c  cnnsweep on all workers
     d  KerasTuner's grid search with mlflow.tensorflow.autolog, as people write it (needs `pip install tensorboard`)
 
-once with trials of 5 s or more (two rounds, without d) and once with trials of about 1.5 s, each in a process of its
-own; medians of the rounds are compared. The time that is compared runs from the start of the first trial to the end of
-the last; that of the whole process, with its imports and, for b and c, the final evaluation, the gallery, the report
-and the logged model, stands beside it. Last, 500 trials whose training does nothing: what the driver and the tracking
-cost, and what the journal takes for an epoch.
+once with trials of 5 s or more (two rounds, without d), once with trials of about 1.5 s, and once with normalised
+networks (two rounds, without d), each in a process of its own; medians of the rounds are compared. The time that is
+compared runs from the start of the first trial to the end of the last; that of the whole process, with its imports
+and, for b and c, the final evaluation, the gallery, the report and the logged model, stands beside it. Last, 500
+trials whose training does nothing: what the driver and the tracking cost, and what the journal takes for an epoch.
 
     python experiments/benchmarks/overhead.py [--out experiments/benchmarks/overhead.md]
 """
@@ -33,24 +33,24 @@ import numpy as np
 
 FILTERS, RATES = [8, 16, 24, 32, 40], [0.001, 0.003]
 EPOCHS, BATCH = 3, 64
-IMAGES = {"long": 10500, "short": 900}
-ROUNDS = {"long": ("abc",) * 2, "short": ("abcd",)}
+IMAGES = {"long": 10500, "short": 900, "normalised": 4500}
+ROUNDS = {"long": ("abc",) * 2, "short": ("abcd",), "normalised": ("abc",) * 2}
 
 
 Times = dict[tuple[str, str], list[tuple[float, float]]]
 """By size and case: the seconds of its trials and of its whole process, round by round."""
 
 
-def make_data(folder: Path, images: int) -> Path:
+def make_data(folder: Path, size: str) -> Path:
     """Random images of ten noisy patterns, 28×28."""
-    rng = np.random.default_rng(0)
+    images, rng = IMAGES[size], np.random.default_rng(0)
     patterns = rng.integers(0, 200, (10, 28, 28))
     arrays = {}
     for name, count in (("train", images * 10 // 9), ("test", 500)):
         labels = rng.permutation(np.arange(count) % 10)
         arrays[f"x_{name}"] = (patterns[labels] + rng.integers(0, 56, (count, 28, 28))).astype("uint8")
         arrays[f"y_{name}"] = labels.astype("int32")
-    path = folder / f"{images}.npz"
+    path = folder / f"{size}.npz"
     np.savez(path, **arrays)
     return path
 
@@ -62,13 +62,15 @@ def load(path: Path) -> tuple[np.ndarray, ...]:
     return x[held_out:], y[held_out:], x[:held_out], y[:held_out]
 
 
-def network(filters: int, rate: float) -> Any:
+def network(filters: int, rate: float, normalised: bool) -> Any:
     import keras
     from keras import layers
 
     blocks: list[Any] = []
     for _ in range(2):
-        blocks += [layers.Conv2D(filters, 3, padding="same", activation="relu"), layers.MaxPooling2D(2)]
+        blocks.append(layers.Conv2D(filters, 3, padding="same", use_bias=not normalised))
+        blocks += [layers.BatchNormalization()] * normalised
+        blocks += [layers.Activation("relu"), layers.MaxPooling2D(2)]
     model = keras.Sequential(
         [
             layers.Input((28, 28, 1)),
@@ -90,7 +92,7 @@ def plain_loop(path: Path, folder: Path) -> float:  # noqa: ARG001
     began = time.perf_counter()
     for filters in FILTERS:
         for rate in RATES:
-            model = network(filters, rate)
+            model = network(filters, rate, "normalised" in path.name)
             model.fit(x, y, validation_data=(xv, yv), epochs=EPOCHS, batch_size=BATCH, verbose=0)
     return time.perf_counter() - began
 
@@ -105,7 +107,7 @@ def with_autolog(path: Path, folder: Path) -> float:
     x, y, xv, yv = load(path)
 
     def build(hp: Any) -> Any:
-        return network(hp.Choice("filters", FILTERS), hp.Choice("learning_rate", RATES))
+        return network(hp.Choice("filters", FILTERS), hp.Choice("learning_rate", RATES), normalised=False)
 
     tuner = keras_tuner.GridSearch(build, objective="val_accuracy", max_trials=10, directory=folder, project_name="kt")
     began = time.perf_counter()
@@ -123,7 +125,7 @@ def with_cnnsweep(path: Path, folder: Path, workers: int) -> float:
         "data=npz", f"data.file={path}", "search=grid", "space=none", f"tracking.dir={folder / 'mlruns'}",
         f"space.model.filters.values={FILTERS}", f"space.training.learning_rate.values={RATES}",
         "executor=cpu", f"executor.workers={workers}", f"training.epochs={EPOCHS}", f"training.batch_size={BATCH}",
-        "budget.trials=10", "model.blocks=2",
+        "budget.trials=10", "model.blocks=2", f"model.batch_norm={str('normalised' in path.name).lower()}",
     ]  # fmt: skip
     outcome = session.start(compose(overrides), session.Watcher())
     events = journal.read(outcome.folder / "journal.jsonl")
@@ -203,8 +205,9 @@ def report(rounds: Times, driver: list[float]) -> str:
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
         f"`python experiments/benchmarks/overhead.py`; {time.strftime('%Y-%m-%d')}.",
         "",
-        "| ten trials | what | long: trials, s | whole process, s | short: trials, s | whole process, s |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| ten trials | what | long: trials, s | whole process, s | short: trials, s | whole process, s "
+        "| normalised: trials, s | whole process, s |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     names = {
         "a": "plain Keras loop",
@@ -213,9 +216,8 @@ def report(rounds: Times, driver: list[float]) -> str:
         "d": "KerasTuner, autolog",
     }
     for case, name in names.items():
-        cells = [f"{value:.1f}" for size in IMAGES for value in times.get((size, case), ())]
-        cells = ["", ""] * (len(cells) < 4) + cells
-        lines.append(f"| {case} | {name} | {' | '.join(cells)} |")
+        cells = [f"{value:.1f}" for size in IMAGES for value in times.get((size, case), (np.nan, np.nan))]
+        lines.append(f"| {case} | {name} | {' | '.join(cells).replace('nan', '')} |")
     lines += [
         "",
         f"- a long trial takes {times['long', 'a'][0] / 10:.1f} s in the plain loop, "
@@ -224,6 +226,7 @@ def report(rounds: Times, driver: list[float]) -> str:
         f"- c / a, long: {ratio('long', 'c', 'a')} (bar: at most 0.75 on 2 cores)",
         f"- d / b, short: {ratio('short', 'd', 'b')} (bar: at least 5)",
         f"- b / a, short: {ratio('short', 'b', 'a')}; c / a, short: {ratio('short', 'c', 'a')}",
+        f"- b / a, normalised: {ratio('normalised', 'b', 'a')}; c / a, normalised: {ratio('normalised', 'c', 'a')}",
         f"- driver, 500 trials without training: {driver[0]:.1f} ms a trial (bar: at most 25); {driver[1]:.1f} ms with "
         "the wait for MLflow to have everything",
         f"- journal: {driver[2]:.3f} ms an epoch (bar: at most 2)",
@@ -242,8 +245,8 @@ def main() -> None:
             print(json.dumps(CASES[arguments.case](arguments.data, Path(folder))))
             return
         times: Times = {}
-        for size, images in IMAGES.items():
-            path = make_data(Path(folder), images)
+        for size in ROUNDS:
+            path = make_data(Path(folder), size)
             for case in "".join(ROUNDS[size]):
                 times.setdefault((size, case), []).append(measure(case, path))
                 print(size, case, *(f"{t:.1f}" for t in times[size, case][-1]), file=sys.stderr)

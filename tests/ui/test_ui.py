@@ -84,7 +84,8 @@ def test_it_ends_at_once_though_the_browser_runs_in_the_foreground(
 
     monkeypatch.setattr(ui, "server", server)
     monkeypatch.setattr("webbrowser.open", lambda _: time.sleep(60))
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)}
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
     threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
     began = time.monotonic()
     try:
