@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import time
 from pathlib import Path
 
@@ -89,7 +90,11 @@ def test_only_a_sweep_of_this_directory_is_found(tmp_path: Path, id_: str) -> No
         catalog.find(tmp_path, id_, False)
 
 
-def test_a_name_or_none_stands_for_the_last_sweep_to_go_on_with(tmp_path: Path) -> None:
+def test_a_name_or_none_stands_for_the_last_sweep_to_go_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(1.0)
+    monkeypatch.setattr("cnnsweep.journal.journal.time.time", lambda: next(clock))
     write(tmp_path / "sweeps" / "one-1", 2, None)
     write(tmp_path / "sweeps" / "one-2", 2, "completed")
     write(tmp_path / "sweeps" / "other-3", 2, "interrupted", name="other")
