@@ -107,12 +107,15 @@ class ActorPool:
 
     def collect(self, seconds: float) -> list[tuple[RemoteActor, Reply]]:
         """Return the replies that come within the time. Raises ExecutorGoneError where the cluster is lost."""
+        from grpc import RpcError
+
         with self._reachable():
             replies = self._receive(seconds)
             if not self._ray.is_initialized():
                 raise ConnectionError
             if time.monotonic() - self._looked > LOOK and self._head_answers():
-                with contextlib.suppress(self._ray.exceptions.RayError, OSError):  # the head may be busy for a moment
+                # The head may be busy, or the connection broken, for a moment.
+                with contextlib.suppress(self._ray.exceptions.RayError, OSError, RpcError):
                     self._follow_nodes()
         return replies
 
@@ -224,6 +227,8 @@ class ActorPool:
 
     def _connected(self, error: Exception) -> bool:
         """Whether the cluster is still there after an error; its connection may notice before Ray that it is not."""
+        from grpc import RpcError
+
         with contextlib.suppress(Exception):
-            return not isinstance(error, ConnectionError) and bool(self._ray.is_initialized())
+            return not isinstance(error, (ConnectionError, RpcError)) and bool(self._ray.is_initialized())
         return False

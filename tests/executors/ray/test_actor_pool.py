@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from grpc import RpcError
 
 from cnnsweep.executors.base import ExecutorGoneError
 from cnnsweep.executors.ray import actor_pool, cluster
@@ -17,6 +18,7 @@ from cnnsweep.executors.ray.cluster import Node
 LOST = {
     "noticed": (False, Exception("Ray Client is not connected. Please connect by calling `ray.init`.")),
     "not noticed yet": (True, ConnectionError("Failed during this or a previous request.")),
+    "a call is broken": (True, RpcError("Stream removed")),
     "asking fails": (OSError("the channel is closed"), Exception("Ray Client is not connected.")),
 }
 
@@ -64,6 +66,20 @@ def test_a_head_that_does_not_answer_for_a_while_is_a_lost_cluster(monkeypatch: 
     pool._looked, pool._heard = 0.0, time.monotonic() - actor_pool.SILENT - 1
     with pytest.raises(ExecutorGoneError, match=r"^the Ray cluster does not answer any more$"):
         pool.collect(0)
+
+
+def test_a_question_about_nodes_that_breaks_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, _ = lost_pool(monkeypatch, True, RpcError("Stream removed"))
+    pool._calls.clear()
+    asked: list[int] = []
+
+    def alive() -> list[Node]:
+        asked.append(1)
+        raise RpcError("Stream removed")
+
+    monkeypatch.setattr(cluster, "alive", alive)
+    assert pool.collect(0) == []
+    assert asked == [1]
 
 
 def test_other_errors_are_those_that_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
