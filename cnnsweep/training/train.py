@@ -157,8 +157,8 @@ def batched(x: Array, y: Array, size: int, order: Array | None = None) -> Mappin
         return {"x": x, "y": y, "batch_size": size}
     import tensorflow as tf
 
-    # Some 40 ms less an epoch than to let fit and evaluate make this from arrays. There is nothing to tune, and on a busy
-    # machine the end of an epoch waited for the tuner, which sleeps twice as long each time: 10 ms, 20 ms … 2.5 s.
+    # Some 40 ms less an epoch than to let fit and evaluate make this from arrays. There is nothing to tune, and on a
+    # busy machine the end of an epoch waited for the tuner, which sleeps twice as long each time: 10, 20 … 2560 ms.
     options = tf.data.Options()
     options.autotune.enabled = False
     return {"x": tf.data.Dataset.from_tensor_slices((x, y)).batch(size).prefetch(2).with_options(options)}

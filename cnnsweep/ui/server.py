@@ -145,7 +145,7 @@ def _show(address: str, open_browser: bool) -> threading.Thread:
 def _environment(uri: str, host: str, port: int) -> dict[str, str]:
     """The store goes by the environment: every user could read a command line, with a password in it."""
     store = {**ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_TRACKING_URI": uri}
-    store["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # nine more processes, for evaluations by language models
+    store["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # eight more processes, for evaluations by language models
     if file := database_file(uri):  # else an experiment made in the UI puts its files into the working directory
         store["MLFLOW_ARTIFACTS_DESTINATION"] = str(file.absolute().parent / FOLDER)
     return {**os.environ, **store, **hosts.variables(host, port, os.environ)}
