@@ -1,6 +1,6 @@
 """The speed of a training step, and what a trial takes outside of its steps.
 
-Six networks, each in three ways, everything in one run, rounds interleaved, one thread pinned to one core:
+Five networks, each in three ways, everything in one run, rounds interleaved, one thread pinned to one core:
 
     plain   Keras' `fit` on arrays, as people write it
     before  a trial made of Keras' own operations, with TensorFlow's own choice of oneDNN
@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-ROUNDS, STEPS, BATCH, CORE = 5, 12, 64, 0
+ROUNDS, STEPS, BATCH, CORE = 3, 8, 64, 0
 COURSE = ["model.blocks=2", "model.filters=64", "model.padding=valid", "model.dense_units=128", "model.dropout=0.0"]
 STRIDED = ["model.blocks=2", "model.filters=32", "model.stride=2", "model.padding=same", "model.pooling=none"]
 SAME = ["model.blocks=3", "model.filters=[32,64,96]", "model.padding=same", "model.dense_units=0"]
@@ -43,7 +43,6 @@ NETWORKS: dict[str, tuple[tuple[int, int, int], list[str]]] = {
     "same 32-64-96, normalised": ((28, 28, 1), [*SAME, "model.batch_norm=true"]),
     "strided, colour, normalised": ((32, 32, 3), [*STRIDED, "model.batch_norm=true"]),
     "transfer head": ((4, 4, 512), [*MOBILE, "model.dense_units=128", "model.pooling=average"]),
-    "fine-tuned backbone": ((32, 32, 3), [*MOBILE, "training.unfreeze=2 blocks", "model.dense_units=128"]),
 }
 HEAD = "cnnsweep.models.transfer.build_head"
 CASES = ("plain", "before", "after")
