@@ -64,7 +64,7 @@ def test_a_model_without_geometry_is_never_refused(problem):
     ("overrides", "words"),
     [
         (["space=none", "model.kernel_size=-3"], ["model.kernel_size: block 1's value is -3", "block1_conv    fails"]),
-        (["space.model.stride.values=[1,0]"], ["model.stride: block ", "'s value is 0, not a positive", "_conv    fails"]),
+        (["space.model.stride.values=[1,0]"], ["model.stride: block ", "'s value is 0, not a positive", "fails"]),
         (
             ["space.model.pool_size.values=[2,-2]"],
             ["model.pool_size: block 1's value is -2", "block1_conv ", "block1_pool           fails"],
