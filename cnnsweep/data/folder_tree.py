@@ -19,7 +19,7 @@ CLUTTER = (
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder with all that is in it, clutter left out, sorted by name."""
+    """A folder with all that is in it but clutter, sorted by name."""
 
     path: Path
     folders: tuple[Folder, ...]
@@ -69,7 +69,7 @@ def read_folder(path: Path, above: frozenset[str] = frozenset()) -> Folder:
 
 
 def show(path: Path | str) -> str:
-    """A path or a name as text that can be printed and stored, whatever bytes it has."""
+    """A path or a name as text that can be printed and stored, undecodable bytes included."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

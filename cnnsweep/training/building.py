@@ -28,7 +28,7 @@ def build_model(
     _make_deterministic(config.training.deterministic)
     keras.utils.set_random_seed(seed)
     build = locate("model._target_", builder or config.model.target)
-    augment = _augmentation(config.data.augment, seed)  # in float32, whatever the network computes in
+    augment = _augmentation(config.data.augment, seed)  # always in float32
     with computing_in(config.training.policy):
         model = build(
             config.model.argument(), data.input_shape, data.classes, scale=data.scale, augment=augment, seed=seed

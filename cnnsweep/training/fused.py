@@ -25,7 +25,7 @@ ACTIVATED = (layers.Activation, layers.Conv2D, layers.DepthwiseConv2D, layers.Se
 class FusedBatchNormalization(layers.BatchNormalization):
     """Batch normalisation of maps in one pass (oneDNN on the CPU, cuDNN on GPUs).
 
-    The statistics are float32, whatever the maps are; the moving variance is that of the batch, as in Keras, without
+    The statistics are float32, also for maps of 16 bits; the moving variance is that of the batch, as in Keras, without
     Bessel's correction.
     """
 

@@ -25,7 +25,7 @@ def occupy(folder: Path) -> BinaryIO:
 
 
 def remove_abandoned(place: Path) -> None:
-    """Remove this user's folders in a place that nobody uses any more."""
+    """Remove this user's folders in a place that is no longer in use."""
     for mark in place.glob(f"{PREFIX}*/{MARK}"):
         with contextlib.suppress(OSError), mark.open("rb") as file:  # in use, or another user's
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
