@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from cnnsweep.config.schema import ModelConfig
 from cnnsweep.errors import UserError
-from cnnsweep.geometry.layers import Cost, MisfitError, Shape, cost_of
+from cnnsweep.geometry.layers import cost_of
 from cnnsweep.geometry.network import StagedLayers
+from cnnsweep.geometry.settings import Cost, MisfitError, Shape
 from cnnsweep.search_space.space import Parameter, Space, Values, combinations
 
 if TYPE_CHECKING:
