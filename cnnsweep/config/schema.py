@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 
 from cnnsweep.config import objective
+from cnnsweep.config.augment import Augment
 from cnnsweep.config.components import config_type
-from cnnsweep.config.validation import Float, Int, Quantity, auto_or_steps, auto_or_truth, sweep_name, tags, validate
+from cnnsweep.config.optimizers import OPTIMIZERS, SCHEDULES, settings_of
+from cnnsweep.config.section import Section
+from cnnsweep.config.validation import (
+    Float,
+    Int,
+    Quantity,
+    auto_or_steps,
+    auto_or_truth,
+    choice,
+    sweep_name,
+    tags,
+    validate,
+)  # fmt: skip
 from cnnsweep.errors import UserError
-
-
-class Section(BaseModel):
-    """A group of keys: frozen, and no key beside those that are declared."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, coerce_numbers_to_str=True)
-
-    def plain(self) -> dict[str, Any]:
-        """Return the section as plain nested data for JSON and YAML, with the keys of the config files."""
-        return self.model_dump(by_alias=True)
-
-    def replace(self, **changes: Any) -> Self:
-        """Return a copy with some keys changed, unchecked."""
-        return self.model_copy(update=changes)
-
-
-class Augment(Section):
-    """Random changes of the training images; 0 or false: off."""
-
-    flip: bool
-    shift: Float = Field(ge=0, lt=1)
-    rotation: Float = Field(ge=0, le=1)
-    zoom: Float = Field(ge=0, lt=1)
-    contrast: Float = Field(ge=0, le=1)
-
-    @property
-    def active(self) -> int:
-        """The number of changes that are on."""
-        return sum(map(bool, (self.flip, self.shift, self.rotation, self.zoom, self.contrast)))
 
 
 class Component(Section):
@@ -107,7 +91,7 @@ class CustomData(DataConfig, extra="allow"):
     dir: str | None = None
     limit: Int | None = Field(None, gt=0)
     validation: Float = Field(0.1, gt=0, lt=1)
-    augment: Augment = Augment(flip=False, shift=0, rotation=0, zoom=0, contrast=0)
+    augment: Augment = Augment.off()
 
 
 class CustomModel(ModelConfig, extra="allow"):
@@ -131,11 +115,19 @@ class Training(Section):
 
     epochs: Int = Field(ge=1)
     batch_size: Int = Field(ge=1)
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
+    optimizer: Annotated[str, choice(*OPTIMIZERS)]
+    optimizer_settings: Annotated[dict[str, Any], BeforeValidator(settings_of("optimizer_settings"))]
     learning_rate: Float = Field(gt=0)
     weight_decay: Float = Field(ge=0)
-    schedule: Literal["constant", "cosine"]
+    warmup_epochs: Float = Field(ge=0)
+    schedule: Annotated[str, choice(*SCHEDULES)]
+    schedule_settings: Annotated[dict[str, Any], BeforeValidator(settings_of("schedule_settings"))]
+    gradient_clipping: Float = Field(ge=0)
+    clip_by: Literal["global_norm", "norm", "value"]
+    ema_momentum: Float = Field(ge=0, lt=1)
     patience: Int | None = Field(ge=1)
+    min_delta: Float = Field(ge=0)
+    target: Float | None
     steps_per_execution: Annotated[int | str, BeforeValidator(auto_or_steps)]
     deterministic: Annotated[bool | str, BeforeValidator(auto_or_truth)]
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]

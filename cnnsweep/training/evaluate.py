@@ -255,8 +255,8 @@ def block_outputs(model: keras.Model, images: Array) -> dict[str, Array]:
         digits = len(str(len(ends)))  # so that they sort
         outputs = _spread({f"block_{n:0{digits}}": layer.output for n, layer in enumerate(ends, start=1)})
     else:
-        ends = [layer for layer in model.layers if re.fullmatch(r"block\d+_activation", layer.name)]
-        outputs = {layer.name.partition("_")[0].replace("block", "block_"): layer.output for layer in ends}
+        inside = [layer for layer in model.layers if re.fullmatch(r"block\d+_(?!pool$).*", layer.name)]
+        outputs = {layer.name.partition("_")[0].replace("block", "block_"): layer.output for layer in inside}
     if not outputs:
         return {}
     values = keras.Model(model.inputs, list(outputs.values())).predict(images, verbose=0)

@@ -12,13 +12,13 @@ import numpy as np
 
 from cnnsweep.config.components import locate
 from cnnsweep.config.objective import Objective
-from cnnsweep.config.schema import Training
 from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.data.storage import open_saved, read_in_batches
 from cnnsweep.geometry.network import measure
-from cnnsweep.models.fine_tuning import head_epochs, out_of_patience
-from cnnsweep.training import batch_norm, checkpoint
+from cnnsweep.models.fine_tuning import head_epochs
+from cnnsweep.training import augmentation, averaging, batch_norm, checkpoint
 from cnnsweep.training.building import build_model, start_fine_tuning, steps_an_epoch
+from cnnsweep.training.early_stopping import reason_to_stop
 from cnnsweep.training.pictures import save_curves
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
 
@@ -44,7 +44,7 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
     status: Status = "completed"
     reason = None
     for epoch in range(min(spec.initial_epoch, len(rows)) + 1, spec.epochs + 1):
-        if epoch - 1 > spec.since and _no_better(rows[: epoch - 1], objective, training):
+        if epoch - 1 > spec.since and reason_to_stop(rows[: epoch - 1], objective, training):
             break
         if epoch > len(rows):  # else it was trained, but the driver died before it learned of it
             if epoch == head_epochs(training) + 1:
@@ -69,7 +69,7 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
     seconds = round(spent + time.monotonic() - began, 3)
     parameters = float(model.count_params() + spec.frozen_parameters)
     summary = {"parameters": parameters, "trial_seconds": seconds}
-    return TrialResult(spec.number, status, reason or _no_better(rows, objective, training), len(rows), summary)
+    return TrialResult(spec.number, status, reason or reason_to_stop(rows, objective, training), len(rows), summary)
 
 
 def stopped_after(epoch: int) -> str:
@@ -119,12 +119,6 @@ def _last_is_best(rows: Sequence[Metrics], objective: Objective) -> bool:
     return objective.best(row[objective.metric] for row in rows) == len(rows) - 1
 
 
-def _no_better(rows: Sequence[Metrics], objective: Objective, training: Training) -> str | None:
-    best = objective.best(row[objective.metric] for row in rows)
-    over = out_of_patience(training, best, len(rows))
-    return f"no better {objective.metric} for {training.patience} epochs" if over else None
-
-
 def run_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) -> Metrics:
     """Train one epoch, give batch normalisation its statistics, and validate."""
     began = time.monotonic()
@@ -144,7 +138,9 @@ def fit_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) ->
     """Train one epoch; the order derives from (trial seed, epoch), also in a resumed trial."""
     order = np.random.default_rng([spec.seed, epoch]).permutation(len(data.x_train))
     batches = batched(data.x_train, data.y_train, spec.config.training.batch_size, order)
-    trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0).history
+    augmentation.begin_epoch(model, spec.seed, epoch)
+    with averaging.training_weights(model):
+        trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0).history
     return {"loss": float(trained["loss"][0]), "accuracy": float(trained["accuracy"][0])}
 
 
