@@ -53,7 +53,7 @@ def _rate(training: Training, steps: int) -> float | keras.optimizers.schedules.
     if not warmup:
         return after
 
-    class WarmUp(LearningRateSchedule):  # type: ignore[misc]
+    class WarmUp(LearningRateSchedule):
         """A linear rise to the learning rate, then a schedule (Goyal et al. 2017, arXiv 1706.02677)."""
 
         def __call__(self, step: Any) -> Any:
