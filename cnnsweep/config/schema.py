@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
-from cnnsweep.config import objective
+from cnnsweep.config import objective, tasks
 from cnnsweep.config.components import config_type
 from cnnsweep.config.validation import Float, Int, Quantity, auto_or_steps, auto_or_truth, sweep_name, tags, validate
 from cnnsweep.errors import UserError
@@ -136,6 +136,10 @@ class Training(Section):
     weight_decay: Float = Field(ge=0)
     schedule: Literal["constant", "cosine"]
     patience: Int | None = Field(ge=1)
+    loss: str
+    loss_settings: dict[str, Any]
+    metrics: str | list[tasks.Named]
+    class_weights: str | dict[str, Float]
     steps_per_execution: Annotated[int | str, BeforeValidator(auto_or_steps)]
     deterministic: Annotated[bool | str, BeforeValidator(auto_or_truth)]
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
@@ -191,6 +195,7 @@ class Config(Section):
     name: Annotated[str, AfterValidator(sweep_name)]
     seed: int = Field(ge=0, le=2**32 - 1)
     backend: Literal["tensorflow", "jax", "torch"]
+    task: tasks.Task
     objective: str | list[str]
     limits: Limits
     data: SerializeAsAny[DataConfig]
@@ -208,8 +213,9 @@ class Config(Section):
         """Check plain nested data and return the config. Raises `UserError` for the first fault."""
         found = {**plain, "space": plain.get("space") or {}}
         found |= {name: check_section(name, plain[name]) for name in SECTIONS if name in plain}
-        if "objective" in plain:
-            found["objective"] = objective.read(plain["objective"])
+        if "objective" in plain and isinstance(training := found.get("training"), Training):
+            task, space = plain.get("task"), found["space"]
+            found["objective"] = objective.check(plain["objective"], task, training.plain(), space)
         config = validate("", cls, found)
         if config.budget.trials is config.budget.minutes is config.budget.epochs is None:
             raise UserError("budget: a sweep needs an end; set at least one of budget.trials, .minutes, .epochs")

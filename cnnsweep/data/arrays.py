@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnsweep.config.tasks import Task
 from cnnsweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Dataset:
     """16 hex digits over the content of all splits: the same images in the same splits, the same digest."""
     scale: float
     """Multiply x by it to get 0..1."""
+    task: Task = "classification"
     decoding: Decoding | None = None
     """How image files became x; None: x was no image files."""
     notes: tuple[str, ...] = ()

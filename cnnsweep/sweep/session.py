@@ -35,6 +35,7 @@ from cnnsweep.tracking.provenance import gather
 from cnnsweep.tracking.store import open_store
 from cnnsweep.tracking.tracker import Tracker
 from cnnsweep.training.cost_model import TrialForecaster
+from cnnsweep.training.targets import class_weights
 from cnnsweep.training.train import train
 from cnnsweep.trial import Inspection, Status
 
@@ -145,6 +146,7 @@ def assemble(
     config = settle(config, executor, watcher.say)
     uri = open_store(config.tracking)
     tracking, config = config.tracking, redact(config)
+    class_weights(config.training, data)
     problem = make_problem(config, data.input_shape, data.classes)
     _check_networks(config, data.input_shape, executor)
     stack.enter_context(log_to(log))

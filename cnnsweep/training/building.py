@@ -41,11 +41,14 @@ def compile_model(model: keras.Model, training: Training, data: Dataset, for_tra
     """Compile a model with a new optimizer, built on the trainable weights."""
     import keras
 
+    from cnnsweep.training.metrics import make_loss, make_metrics, needs_one_hot
+
     steps = steps_an_epoch(training, data)
+    one_hot = needs_one_hot(training, data.task)
     model.compile(
         optimizer=_optimizer(training, steps),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        loss=make_loss(training, data.task, one_hot),
+        metrics=make_metrics(training, data.task, data.classes, one_hot),
         steps_per_execution=_steps_per_execution(training.steps_per_execution, steps),
     )
     if for_training and keras.backend.backend() == "tensorflow":
@@ -53,6 +56,16 @@ def compile_model(model: keras.Model, training: Training, data: Dataset, for_tra
 
         fuse(model)
     model.optimizer.build(model.trainable_variables)
+
+
+def compile_plain(model: keras.Model, training: Training, data: Dataset) -> None:
+    """Compile a model, to be saved, with Keras' own losses and metrics alone."""
+    from cnnsweep.training.metrics import make_loss, make_metrics, needs_one_hot
+
+    one_hot = needs_one_hot(training, data.task)
+    loss = make_loss(training, data.task, one_hot)
+    metrics = make_metrics(training, data.task, data.classes, one_hot, own=False)
+    model.compile(optimizer=model.optimizer, loss=loss, metrics=metrics)
 
 
 def steps_an_epoch(training: Training, data: Dataset) -> int:

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
+from cnnsweep.config.schema import Training
 from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.data.storage import concatenate, open_saved
 from cnnsweep.models.fine_tuning import blocks
 from cnnsweep.training import checkpoint, pictures
-from cnnsweep.training.building import build_model
+from cnnsweep.training.breakdown import Breakdown, break_down
+from cnnsweep.training.building import build_model, compile_plain
+from cnnsweep.training.targets import targets_of
 from cnnsweep.training.train import EVAL_BATCH, batched
 from cnnsweep.trial import TrialSpec
 
@@ -34,6 +37,8 @@ LABELS = "labels.json"
 """Beside model.keras: the classes' names, the shape of an image, the factor by which its values become 0..1, and how
 image files are decoded.
 """
+PREDICTED = 4096
+"""Images whose outputs are kept at a time."""
 MISTAKES, CLASSES, BLOCKS = 18, 10, 5
 """At most so many are shown."""
 
@@ -48,7 +53,7 @@ class FinalSpec:
 
 
 class Final(TypedDict):
-    """The final evaluation: test_accuracy and test_loss, measured on so many images."""
+    """The final evaluation: the metrics with `test_` before their names, measured on so many images."""
 
     metrics: dict[str, float]
     images: int
@@ -62,22 +67,20 @@ class Gallery(TypedDict):
 
 
 class Refit(TypedDict):
-    """The evaluation of a network trained on all data; `right` and `images` are counts for each class."""
+    """The evaluation of a network trained on all data, on so many test images."""
 
-    test_accuracy: float
-    test_loss: float
+    metrics: dict[str, float]
     parameters: int
-    right: list[int]
-    images: list[int]
+    images: int
+    breakdown: Breakdown
 
 
 def evaluate_best(spec: FinalSpec) -> Generator[None, bool, Final]:
     """A job: restore the best epoch's weights, measure on the test set and save the model."""
     model, data = _restore(spec.trial, checkpoint.BEST)
-    measured = model.evaluate(**batched(data.x_test, data.y_test, EVAL_BATCH), verbose=0, return_dict=True)
+    metrics = _measure(model, spec.trial.config.training, data)
     if spec.output is not None:
-        write_model(spec.output, model, data)
-    metrics = {"test_accuracy": float(measured["accuracy"]), "test_loss": float(measured["loss"])}
+        write_model(spec.output, model, data, spec.trial.config.training)
     return {"metrics": metrics, "images": len(data.x_test)}
     yield
 
@@ -89,10 +92,25 @@ def _restore(trial: TrialSpec, name: str) -> tuple[keras.Model, Dataset]:
     return model, data
 
 
+def _measure(model: keras.Model, training: Training, data: Dataset) -> dict[str, float]:
+    """The metrics of the test set, `test_` before their names."""
+    batches = batched(data.x_test, data.y_test, EVAL_BATCH, None, targets_of(training, data, weighted=False))
+    measured = model.evaluate(**batches, verbose=0, return_dict=True)
+    names = [*(name for name in measured if name != "loss"), "loss"]
+    return {f"test_{name}": float(measured[name]) for name in names}
+
+
 def _predict(model: keras.Model, x: Array, y: Array) -> Array:
     """The probabilities of the classes, for images that need not fit into memory."""
     batches = batched(x, y, EVAL_BATCH)
     return np.asarray(model.predict(batches["x"], batch_size=batches.get("batch_size"), verbose=0))
+
+
+def _pairs(model: keras.Model, x: Array, y: Array) -> Iterator[tuple[Array, Array]]:
+    """Labels and outputs, some images at a time."""
+    for start in range(0, len(x), PREDICTED):
+        some = slice(start, start + PREDICTED)
+        yield np.asarray(y[some]), _predict(model, np.asarray(x[some]), y[some])
 
 
 def with_validation(data: Dataset, folder: Path) -> Dataset:
@@ -111,28 +129,29 @@ def with_validation(data: Dataset, folder: Path) -> Dataset:
 def evaluate_last(spec: FinalSpec) -> Generator[None, bool, Refit]:
     """A job: restore the last epoch's weights, measure on the test set, class by class, and save the model."""
     model, data = _restore(spec.trial, checkpoint.LAST)
-    measured = model.evaluate(**batched(data.x_test, data.y_test, EVAL_BATCH), verbose=0, return_dict=True)
-    predicted = _predict(model, data.x_test, data.y_test).argmax(axis=1)
-    right = np.bincount(data.y_test[predicted == data.y_test], minlength=data.classes)
+    measured = _measure(model, spec.trial.config.training, data)
     if spec.output is not None:
-        write_model(spec.output, model, data)
+        write_model(spec.output, model, data, spec.trial.config.training)
     return {
-        "test_accuracy": float((predicted == data.y_test).mean()),
-        "test_loss": float(measured["loss"]),
+        "metrics": measured,
         "parameters": int(model.count_params()),
-        "right": right.tolist(),
-        "images": np.bincount(data.y_test, minlength=data.classes).tolist(),
+        "images": len(data.x_test),
+        "breakdown": break_down(data.task, _pairs(model, data.x_test, data.y_test), data.class_names),
     }
     yield
 
 
-def write_model(folder: Path, model: keras.Model, data: Dataset) -> None:
-    """Write model.keras and mlflow_model/, a folder that mlflow.keras.load_model takes, with a signature."""
+def write_model(folder: Path, model: keras.Model, data: Dataset, training: Training) -> None:
+    """Write model.keras and mlflow_model/, a folder that mlflow.keras.load_model takes, with a signature.
+
+    Keras loads it without this package: of the metrics it has those of Keras.
+    """
     import mlflow.keras
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
     folder.mkdir(parents=True, exist_ok=True)
+    compile_plain(model, training, data)
     model.save(folder / "model.keras")
     decoding = data.decoding or Decoding.plain(data.input_shape)
     labels = {

@@ -47,12 +47,15 @@ class Panel:
 
 
 def save_curves(columns: Columns, path: Path, objective: str = "val_accuracy") -> None:
-    """Write loss and accuracy over the epochs of one trial, 900×350 pixels, the best epoch marked.
+    """Write the loss and the objective over the epochs of one trial, 900×350 pixels, the best epoch marked.
 
-    `columns` are `epoch` and any of loss, accuracy, val_loss and val_accuracy, all of one length.
+    `columns` are `epoch` and any of the metrics, with `val_` and without, all of one length. Where the loss is the
+    objective, the first other metric is drawn beside it.
     """
     best = Objective.of(objective).best(v if math.isfinite(v) else math.nan for v in columns.get(objective, ()))
-    panels = [(_panel(columns, metric, 60 + 450 * i), metric) for i, metric in enumerate(("loss", "accuracy"))]
+    panels = [
+        (_panel(columns, metric, 60 + 450 * i), metric) for i, metric in enumerate(("loss", _drawn(columns, objective)))
+    ]
     image = Image.new("RGB", (SIZE[0] * SCALE, SIZE[1] * SCALE), "white")
     for panel, metric in panels:
         _lines(ImageDraw.Draw(image), panel, columns, metric, best)
@@ -60,6 +63,13 @@ def save_curves(columns: Columns, path: Path, objective: str = "val_accuracy") -
     for panel, metric in panels:
         _texts(ImageDraw.Draw(image), panel, columns, metric, best)
     image.save(path, format="PNG", compress_level=2)
+
+
+def _drawn(columns: Columns, objective: str) -> str:
+    """The metric that is drawn beside the loss."""
+    name = objective.removeprefix("val_")
+    others = [key.removeprefix("val_") for key in columns if key.startswith("val_") and key != "val_loss"]
+    return name if name != "loss" else [*others, "accuracy"][0]
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:

@@ -20,6 +20,7 @@ from cnnsweep.models.fine_tuning import head_epochs, out_of_patience
 from cnnsweep.training import checkpoint
 from cnnsweep.training.building import build_model, start_fine_tuning, steps_an_epoch
 from cnnsweep.training.pictures import save_curves
+from cnnsweep.training.targets import AS_THEY_ARE, Targets, targets_of
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ def _begin(spec: TrialSpec, data: Dataset, goal: Objective) -> tuple[keras.Model
 
 
 def _fault(metrics: Metrics, objective: Objective, epoch: int, precision: str) -> str | None:
-    bad = next((m for m in ("loss", objective.metric) if not math.isfinite(metrics[m])), None)
+    measured = [o.metric for o in objective.all if o.metric in metrics]
+    bad = next((m for m in ("loss", *measured) if not math.isfinite(metrics[m])), None)
     if bad is None:
         return None
     hint = f"; {precision} overflows where float32 may not: try training.precision=float32"
@@ -129,31 +131,34 @@ def run_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) ->
     """Train one epoch and validate; the order derives from (trial seed, epoch), also in a resumed trial."""
     began = time.monotonic()
     order = np.random.default_rng([spec.seed, epoch]).permutation(len(data.x_train))
-    batches = batched(data.x_train, data.y_train, spec.config.training.batch_size, order)
+    training = spec.config.training
+    weighted, plain = (targets_of(training, data, weighted) for weighted in (True, False))
+    batches = batched(data.x_train, data.y_train, training.batch_size, order, weighted)
     trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0).history
-    validated = model.evaluate(**batched(data.x_val, data.y_val, EVAL_BATCH), verbose=0, return_dict=True)
+    validated = model.evaluate(**batched(data.x_val, data.y_val, EVAL_BATCH, None, plain), verbose=0, return_dict=True)
     return {
-        "loss": float(trained["loss"][0]),
-        "accuracy": float(trained["accuracy"][0]),
-        "val_loss": float(validated["loss"]),
-        "val_accuracy": float(validated["accuracy"]),
+        **{name: float(values[0]) for name, values in trained.items()},
+        **{f"val_{name}": float(value) for name, value in validated.items()},
         "epoch_seconds": round(time.monotonic() - began, 4),
         "learning_rate": float(np.asarray(model.optimizer.learning_rate)),
     }
 
 
-def batched(x: Array, y: Array, size: int, order: Array | None = None) -> Mapping[str, Any]:
-    """The arguments with which `fit` and `evaluate` take the data in batches, in this order.
+def batched(
+    x: Array, y: Array, size: int, order: Array | None = None, targets: Targets = AS_THEY_ARE
+) -> Mapping[str, Any]:
+    """The arguments with which `fit` and `evaluate` take the data in batches, in this order, their labels encoded.
 
     Images that fill much of the memory are read from their file batch by batch.
     """
     import keras
 
-    if x.nbytes > IN_MEMORY:
-        return {"x": read_in_batches(x, y, size, np.arange(len(x)) if order is None else order)}
+    tensorflow = keras.backend.backend() == "tensorflow"
+    if x.nbytes > IN_MEMORY or not (targets.plain or tensorflow):
+        return {"x": read_in_batches(x, y, size, np.arange(len(x)) if order is None else order, targets.encode)}
     if order is not None:
         x, y = x[order], y[order]
-    if keras.backend.backend() != "tensorflow":
+    if not tensorflow:
         return {"x": x, "y": y, "batch_size": size}
     import tensorflow as tf
 
@@ -161,7 +166,10 @@ def batched(x: Array, y: Array, size: int, order: Array | None = None) -> Mappin
     # busy machine the end of an epoch waited for the tuner, which sleeps twice as long each time: 10, 20 … 2560 ms.
     options = tf.data.Options()
     options.autotune.enabled = False
-    return {"x": tf.data.Dataset.from_tensor_slices((x, y)).batch(size).prefetch(2).with_options(options)}
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(size)
+    if not targets.plain:
+        batches = batches.map(lambda some, labels: (some, *targets.encode_tensor(labels)))
+    return {"x": batches.prefetch(2).with_options(options)}
 
 
 def _write_layer_table(spec: TrialSpec, model: keras.Model, data: Dataset) -> None:
