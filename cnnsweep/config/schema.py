@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
@@ -68,11 +68,16 @@ class DataConfig(Component):
     dir: str | None
     limit: Int | None = Field(gt=0)
     validation: Float = Field(gt=0, lt=1)
+    group: str | None
+    duplicates: Literal["report", "refuse", "remove"]
     augment: Augment
 
 
 class ModelConfig(Component):
     """Keys that every model family has; each names a function, or is null."""
+
+    tasks: ClassVar[tuple[tasks.Task, ...]] = ("classification", "multi_label", "regression")
+    """Those for which the family's networks have the right output."""
 
     layers: str | None = None
     check: str | None = None
@@ -107,11 +112,15 @@ class CustomData(DataConfig, extra="allow"):
     dir: str | None = None
     limit: Int | None = Field(None, gt=0)
     validation: Float = Field(0.1, gt=0, lt=1)
+    group: str | None = None
+    duplicates: Literal["report", "refuse", "remove"] = "report"
     augment: Augment = Augment(flip=False, shift=0, rotation=0, zoom=0, contrast=0)
 
 
 class CustomModel(ModelConfig, extra="allow"):
     """A model family of the user's own."""
+
+    tasks: ClassVar[tuple[tasks.Task, ...]] = (*tasks.LABELS,)
 
 
 class CustomSearch(SearchConfig, extra="allow"):
@@ -217,6 +226,9 @@ class Config(Section):
             task, space = plain.get("task"), found["space"]
             found["objective"] = objective.check(plain["objective"], task, training.plain(), space)
         config = validate("", cls, found)
+        if config.task not in config.model.tasks:
+            needed = "model=unet" if config.task == "segmentation" else "model=cnn, or another but unet"
+            raise UserError(f"model: {config.model.target} has no output for task={config.task}: choose {needed}")
         if config.budget.trials is config.budget.minutes is config.budget.epochs is None:
             raise UserError("budget: a sweep needs an end; set at least one of budget.trials, .minutes, .epochs")
         return config

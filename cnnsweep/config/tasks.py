@@ -143,7 +143,8 @@ def kind_of(metric: str) -> Kind | None:
 
 def loss_of(name: str, task: Task) -> Kind:
     """The loss of this name; `auto` is that of the task."""
-    return LOSSES[AUTO_LOSS[task] if name == "auto" else SHORT.get(name, name)]
+    name = AUTO_LOSS[task] if name == "auto" else name
+    return LOSSES[name if name in LOSSES else SHORT[name]]
 
 
 def named(entry: Named) -> tuple[str, dict[str, Any]]:
@@ -173,7 +174,7 @@ def check_losses(names: Sequence[object], settings: Mapping[str, object], task: 
     """Raise `UserError` for a loss that does not exist or does not fit the task, and for settings that none has."""
     key, fitting = "training.loss", [loss for loss, kind in LOSSES.items() if task in kind.tasks]
     for name in names:
-        kind = LOSSES.get(SHORT.get(str(name), str(name)))
+        kind = LOSSES.get(str(name)) or LOSSES.get(SHORT.get(str(name), ""))
         if name == "auto":
             continue
         if kind is None:

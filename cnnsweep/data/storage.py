@@ -150,10 +150,10 @@ def is_whole_file(array: Array) -> bool:
 
 def take(array: Array, rows: Array) -> Array:
     """`array[rows]` (row numbers); of a mapped file it is written beside it, once, and mapped as well."""
-    if not is_whole_file(array):
-        return array[rows]
     if len(rows) == len(array) and np.array_equal(rows, np.arange(len(array))):
         return array
+    if not is_whole_file(array):
+        return array[rows]
     source = _file_of(array)
     name = hashlib.sha256(np.ascontiguousarray(rows, "<i8").data).hexdigest()[:16]
     path = source.with_name(f"{source.stem}-{name}.npy")

@@ -108,7 +108,7 @@ def start(config: Config, watcher: Watcher, command: Sequence[str] = (), job: Jo
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_unless_begun, folder)
         stack.enter_context(catalog.hold(folder))
-        parts = assemble(config, folder, watcher, stack, loading.load(config.data, config.seed))
+        parts = assemble(config, folder, watcher, stack, loading.load(config.data, config.seed, config.task))
         opening = SweepStarted(
             id=id_,
             sweep=config.name,

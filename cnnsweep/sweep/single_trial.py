@@ -59,7 +59,9 @@ def train_once(config: Config, say: Say) -> Trained:
     """Train the one configuration of a config without a space."""
     params = {f"model.{key}": text(value) for key, value in config.model.settings().items()}
     params |= {f"training.{key}": text(value) for key, value in config.training.plain().items()}
-    return _train(config, loading.load(config.data, config.seed), trial_seed(config.seed, 1), params, {}, say)
+    return _train(
+        config, loading.load(config.data, config.seed, config.task), trial_seed(config.seed, 1), params, {}, say
+    )
 
 
 def _train(

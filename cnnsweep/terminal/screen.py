@@ -232,10 +232,13 @@ def _print_best(state: SweepState, best: TrialState, console: Console) -> None:
 
 def _print_test(final: BestTested, outcome: Outcome, console: Console) -> None:
     key = outcome.state.objective.tested([*final.metrics])
-    value, interval = final.metrics[key], ""
+    value = final.metrics[key]
+    more = {name.removeprefix("test_"): v for name, v in final.metrics.items() if name not in (key, "test_loss")}
+    others = [f"{name} {other:.4f}" for name, other in more.items()]
+    interval = f"{', '.join(others)}; " if others else ""
     if key == "test_accuracy" and outcome.config.task == "classification":
         low, high = wilson(value, final.images)
-        interval = f"95% interval {low:.4f} to {high:.4f}; "
+        interval = f"95% interval {low:.4f} to {high:.4f}; {interval}"
     console.print()
     console.print(Text(f"{key.replace('_', ' ', 1)} {value:.4f}", style="bold green"), end="")
     console.print(

@@ -50,7 +50,7 @@ class StoredTrial:
 
     def load_data(self) -> loading.Dataset:
         """Load the data of the config. Raises UserError where they are not those that the trial was trained on."""
-        data = loading.load(self.config.data, self.config.seed)
+        data = loading.load(self.config.data, self.config.seed, self.config.task)
         if self.data:
             loading.refuse_other(data, self.data, f"{self.name} of {self.sweep} was trained", self.changes)
         return data

@@ -9,6 +9,7 @@ from cnnsweep.config.components import locate
 from cnnsweep.config.schema import Augment, Config, Training
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.models.fine_tuning import unfreeze
+from cnnsweep.training.outputs import with_output_of
 from cnnsweep.training.precision import computing_in
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def build_model(
         model = build(
             config.model.argument(), data.input_shape, data.classes, scale=data.scale, augment=augment, seed=seed
         )
+        model = with_output_of(model, data)
     compile_model(model, config.training, data, for_training)
     return model
 
