@@ -17,7 +17,7 @@ from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.data.storage import open_saved, read_in_batches
 from cnnsweep.geometry.network import measure
 from cnnsweep.models.fine_tuning import head_epochs, out_of_patience
-from cnnsweep.training import checkpoint
+from cnnsweep.training import batch_norm, checkpoint
 from cnnsweep.training.building import build_model, start_fine_tuning, steps_an_epoch
 from cnnsweep.training.pictures import save_curves
 from cnnsweep.training.targets import AS_THEY_ARE, Targets, targets_of
@@ -128,20 +128,34 @@ def _no_better(rows: Sequence[Metrics], objective: Objective, training: Training
 
 
 def run_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) -> Metrics:
-    """Train one epoch and validate; the order derives from (trial seed, epoch), also in a resumed trial."""
+    """Train one epoch, give batch normalisation its statistics, and validate."""
     began = time.monotonic()
-    order = np.random.default_rng([spec.seed, epoch]).permutation(len(data.x_train))
-    training = spec.config.training
-    weighted, plain = (targets_of(training, data, weighted) for weighted in (True, False))
-    batches = batched(data.x_train, data.y_train, training.batch_size, order, weighted)
-    trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0).history
-    validated = model.evaluate(**batched(data.x_val, data.y_val, EVAL_BATCH, None, plain), verbose=0, return_dict=True)
+    before = batch_norm.read(model)
+    trained = fit_epoch(model, data, spec, epoch)
+    batch_norm.recompute(model, data.x_train, before, spec.seed, spec.config.training.batch_size)
+    validated = validate(model, data, spec.config.training)
     return {
-        **{name: float(values[0]) for name, values in trained.items()},
-        **{f"val_{name}": float(value) for name, value in validated.items()},
+        **trained,
+        **{f"val_{name}": value for name, value in validated.items()},
         "epoch_seconds": round(time.monotonic() - began, 4),
         "learning_rate": float(np.asarray(model.optimizer.learning_rate)),
     }
+
+
+def fit_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) -> Metrics:
+    """Train one epoch; the order derives from (trial seed, epoch), also in a resumed trial."""
+    training = spec.config.training
+    order = np.random.default_rng([spec.seed, epoch]).permutation(len(data.x_train))
+    batches = batched(data.x_train, data.y_train, training.batch_size, order, targets_of(training, data))
+    trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0).history
+    return {name: float(values[0]) for name, values in trained.items()}
+
+
+def validate(model: keras.Model, data: Dataset, training: Training) -> Metrics:
+    """Measure on the validation images."""
+    batches = batched(data.x_val, data.y_val, EVAL_BATCH, None, targets_of(training, data, weighted=False))
+    measured = model.evaluate(**batches, verbose=0, return_dict=True)
+    return {name: float(value) for name, value in measured.items()}
 
 
 def batched(
