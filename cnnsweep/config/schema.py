@@ -76,8 +76,8 @@ class DataConfig(Component):
 class ModelConfig(Component):
     """Keys that every model family has; each names a function, or is null."""
 
-    tasks: ClassVar[tuple[tasks.Task, ...]] = ("classification", "multi_label", "regression")
-    """Those for which the family's networks have the right output."""
+    fits: ClassVar[tuple[tasks.Task, ...]] = ("classification", "multi_label", "regression")
+    """The tasks for which the family's networks have the right output."""
 
     layers: str | None = None
     check: str | None = None
@@ -120,7 +120,7 @@ class CustomData(DataConfig, extra="allow"):
 class CustomModel(ModelConfig, extra="allow"):
     """A model family of the user's own."""
 
-    tasks: ClassVar[tuple[tasks.Task, ...]] = (*tasks.LABELS,)
+    fits: ClassVar[tuple[tasks.Task, ...]] = (*tasks.LABELS,)
 
 
 class CustomSearch(SearchConfig, extra="allow"):
@@ -226,7 +226,7 @@ class Config(Section):
             task, space = plain.get("task"), found["space"]
             found["objective"] = objective.check(plain["objective"], task, training.plain(), space)
         config = validate("", cls, found)
-        if config.task not in config.model.tasks:
+        if config.task not in config.model.fits:
             needed = "model=unet" if config.task == "segmentation" else "model=cnn, or another but unet"
             raise UserError(f"model: {config.model.target} has no output for task={config.task}: choose {needed}")
         if config.budget.trials is config.budget.minutes is config.budget.epochs is None:
