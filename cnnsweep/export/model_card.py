@@ -78,8 +78,17 @@ labels = json.loads((here / "labels.json").read_text(encoding="utf-8"))
 model, decoding = keras.models.load_model(here / "model.keras"), Decoding.of(labels["decoding"])
 for path in sys.argv[1:]:
     pixels = read(path, decoding).astype("float32") / (255 * labels["scale"])
-    probabilities = model.predict(pixels[np.newaxis], verbose=0)[0]
-    print(f"{path}: {labels['classes'][probabilities.argmax()]} {probabilities.max():.4f}")
+    output, names = model.predict(pixels[np.newaxis], verbose=0)[0], labels["classes"]
+    if labels["task"] == "regression":
+        text = "  ".join(f"{name} {value:.4g}" for name, value in zip(names, output))
+    elif labels["task"] == "multi_label":
+        text = "  ".join(f"{name} {value:.4f}" for name, value in zip(names, output) if value > 0.5)
+    elif labels["task"] == "segmentation":
+        shares = np.bincount(output.argmax(axis=-1).ravel(), minlength=len(names)) / output[..., 0].size
+        text = "  ".join(f"{name} {share:.4f}" for name, share in zip(names, shares))
+    else:
+        text = f"{names[output.argmax()]} {output.max():.4f}"
+    print(f"{path}: {text}")
 """
 
 
@@ -119,7 +128,7 @@ WORDS: Mapping[Task, Words] = {
         "Overlap by class",
         "probabilities of the classes in `labels.json` for each pixel (height, width, classes)",
         "The network knows no other classes.",
-        "the share of each class, and writes the mask beside the image",
+        "the share of each class in the image; `predict --masks FOLDER` writes the masks",
     ),
 }
 NAMED = 5
