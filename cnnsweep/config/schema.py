@@ -226,9 +226,7 @@ class Config(Section):
             task, space = plain.get("task"), found["space"]
             found["objective"] = objective.check(plain["objective"], task, training.plain(), space)
         config = validate("", cls, found)
-        if config.task not in config.model.fits:
-            needed = "model=unet" if config.task == "segmentation" else "model=cnn, or another but unet"
-            raise UserError(f"model: {config.model.target} has no output for task={config.task}: choose {needed}")
+        tasks.check_fit(config.task, config.model.target, config.model.fits, bool(config.data.augment.active))
         if config.budget.trials is config.budget.minutes is config.budget.epochs is None:
             raise UserError("budget: a sweep needs an end; set at least one of budget.trials, .minutes, .epochs")
         return config

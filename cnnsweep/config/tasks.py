@@ -215,6 +215,15 @@ def check_metrics(entries: object, task: Task) -> None:
         names.append(name)
 
 
+def check_fit(task: Task, model: str, fits: Sequence[Task], augments: bool) -> None:
+    """Raise `UserError` for a model family without an output for the task, and images that move without their masks."""
+    if task not in fits:
+        needed = "model=unet" if task == "segmentation" else "model=cnn, or another but unet"
+        raise UserError(f"model: {model} has no output for task={task}: choose {needed}")
+    if task == "segmentation" and augments:
+        raise UserError("data.augment: changes images without their masks; for task=segmentation it has to be off")
+
+
 def check_class_weights(weights: object, task: Task, loss: str) -> None:
     """Raise `UserError` for weights of classes that the task, or its loss, cannot have."""
     key = "training.class_weights"

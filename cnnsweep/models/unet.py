@@ -95,18 +95,16 @@ def build(
     input_shape: Sequence[int],
     classes: int,
     scale: float = 1 / 255,
-    augment: Sequence[keras.layers.Layer] = (),
+    augment: Sequence[keras.layers.Layer] = (),  # noqa: ARG001
     *,
     seed: int,
 ) -> keras.Model:
     """Build the uncompiled Keras model of a `model` config, layer by layer as `layers` has it.
 
     Images of shape `input_shape` go in, float32 class probabilities (height, width, classes) come out. Initial weights
-    and dropout derive from `seed` and the layers' names alone. Raises GeometryError where a layer does not fit, and
-    UserError for augmentation, which would move the images and leave the masks where they are.
+    and dropout derive from `seed` and the layers' names alone. `augment` is empty: it would change images without their
+    masks. Raises GeometryError where a layer does not fit.
     """
-    if augment:
-        raise UserError("data.augment: moves images without their masks; set it off for task=segmentation")
     stack = layers(model, input_shape, classes, scale)
     measure(stack, input_shape)
     import keras

@@ -226,7 +226,7 @@ def _verdict(sweeps: Sequence[Results], race: dict[str, pd.DataFrame], equal: in
         return f"{verdict}, and so is that of {other.sweep.id}: no difference."
     verdict += f", that of {other.sweep.id} {second:.4f}."
     images = winner.parent("tags", "cnnsweep.data.validation")
-    if images and objective.metric == "val_accuracy":
+    if images and winner.by_share:
         low, high = wilson(first, int(images))
         position = "within" if low <= second <= high else "outside"
         verdict += f" The second is {position} the 95% interval of the first, {low:.4f} to {high:.4f}"

@@ -170,7 +170,7 @@ def _test(results: Results) -> str | None:
 
 def _ties(results: Results) -> str | None:
     images = _data(results, "validation")
-    if not images or results.objective.metric != "val_accuracy":
+    if not images or not results.by_share:
         return None
     values = results.ranked()[results.best_column]
     low, _ = wilson(float(values.iloc[0]), int(images))
@@ -186,7 +186,7 @@ def _ties(results: Results) -> str | None:
 def _cheaper(results: Results) -> str | None:
     """The smallest network within a point of the best, where it is at most half the size."""
     ranked = results.ranked()
-    if results.objective.metric != "val_accuracy" or ranked["parameters"].isna().all():
+    if not results.by_share or ranked["parameters"].isna().all():
         return None
     best = ranked.iloc[0]
     near = ranked[ranked[results.best_column] >= best[results.best_column] - 0.01]

@@ -58,6 +58,11 @@ class Results:
         return self.parent("params", "task") or "classification"
 
     @property
+    def by_share(self) -> bool:
+        """Whether trials are compared by a share of validation images."""
+        return self.objective.metric == "val_accuracy" and self.task == "classification"
+
+    @property
     def best_column(self) -> str:
         return f"best_{self.objective.metric}"
 

@@ -16,6 +16,7 @@ from cnnsweep.config.tasks import SHORT, measured
 from cnnsweep.errors import UserError
 
 METRICS = measured("auto", "classification")
+UNET = ("model=unet", "space=none")
 DIRECTIONS = {"val_accuracy": "max", "accuracy": "max", "val_loss": "min", "loss": "min"}
 
 
@@ -101,7 +102,7 @@ def test_errors_and_losses_are_minimised_all_other_metrics_maximised(name):
         (["training.metrics=[accuracy,{name: auc, curve: PR}]", "objective=val_auc"], "val_auc"),
         (["training.metrics=[accuracy,top_3]", "objective=[val_top_3,val_loss]"], ["val_top_3", "val_loss"]),
         (["task=regression"], "val_mae"),
-        (["task=segmentation", "training.loss=dice"], "val_iou"),
+        (["task=segmentation", *UNET, "training.loss=dice"], "val_iou"),
         (["task=multi_label", "training.loss_settings={label_smoothing: 0.1}"], "val_f1"),
     ],
 )
@@ -151,4 +152,17 @@ def test_class_weights_need_classes():
     with pytest.raises(UserError, match="but task=regression has numbers"):
         compose(["task=regression", "training.class_weights=balanced"])
     with pytest.raises(UserError, match="dice is a loss of whole images"):
-        compose(["task=segmentation", "training.loss=dice", "training.class_weights=balanced"])
+        compose(["task=segmentation", *UNET, "training.loss=dice", "training.class_weights=balanced"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error"),
+    [
+        (["task=segmentation"], r"cnn.build has no output for task=segmentation: choose model=unet"),
+        (UNET, r"unet.build has no output for task=classification: choose model=cnn"),
+        (["task=segmentation", *UNET, "data.augment.flip=true"], r"data.augment: changes images without their masks"),
+    ],
+)
+def test_a_model_family_fits_its_tasks(overrides, error):
+    with pytest.raises(UserError, match=error):
+        compose(overrides)

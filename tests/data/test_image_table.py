@@ -37,7 +37,7 @@ def test_one_column_of_classes(tmp_path):
     found = loaded(folder(tmp_path, rows("file,class", "2", "10")), "classification")
     assert found.class_names == ("2", "10")
     np.testing.assert_array_equal((found.x_train[:, 0, 0, 0] // 10) % 2, found.y_train)
-    assert (len(found.x_train), len(found.x_val), len(found.x_test)) == (12, 4, 4)
+    assert (len(found.x_train), len(found.x_val), len(found.x_test)) == (13, 3, 4)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from cnnsweep.errors import UserError
 FILES = {"test": 0.25, "image_size": 8, "resize": "crop", "color": "grey", "max_megapixels": 1, "skip_bad": False}
 
 
-def folder(root: Path, below: str = ".", ending: str = "") -> Path:
+def folder(root: Path, below: str = ".", ending: str = "", dark: int = 0) -> Path:
     """Images of 16×12 pixels whose left half is dark, and masks of it."""
     for number in range(12):
         mask = np.zeros((12, 16), np.uint8)
         mask[:, 8:] = 255
-        image = np.where(mask, 200, number).astype(np.uint8)
+        image = np.where(mask, 200, dark + number).astype(np.uint8)
         for name, content, end in (("images", image, ""), ("masks", mask, ending)):
             (root / below / name).mkdir(parents=True, exist_ok=True)
             Image.fromarray(content).save(root / below / name / f"{number}{end}.png")
@@ -44,8 +44,8 @@ def test_masks_follow_their_images(tmp_path, ending):
 
 
 def test_splits_of_their_own(tmp_path):
-    for split in ("train", "val", "Testing"):
-        folder(tmp_path / "data", split)
+    for number, split in enumerate(("train", "val", "Testing")):
+        folder(tmp_path / "data", split, dark=12 * number)
     found = loaded(tmp_path / "data", classes={"dark": 0, "light": 255})
     assert (len(found.x_train), len(found.x_val), len(found.x_test)) == (12, 12, 12)
 
