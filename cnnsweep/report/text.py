@@ -35,6 +35,9 @@ def searched(results: Results) -> str:
     epochs = int(trials["epochs"].fillna(0).sum())
     workers = json.loads(results.parent("tags", "cnnsweep.machine.workers") or "[]")
     where = f" on {', '.join(workers) if len(workers) < 5 else f'{len(workers)} workers'}" if workers else ""
+    precision = (results.config.get("training") or {}).get("precision")
+    if precision not in (None, "auto") and "training.precision" not in results.keys:
+        where += f", in {precision}"
     return (
         f"Searched {keys}{data}{by}: {len(trials):,} trials, {epochs:,} epochs, "
         f"{duration(sweep_seconds(results))}{where}. Of the trials {', '.join(each)}."

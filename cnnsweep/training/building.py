@@ -45,7 +45,7 @@ def compile_model(model: keras.Model, training: Training, data: Dataset, for_tra
     model.compile(
         optimizer=_optimizer(training, steps),
         loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],  # one by name is made while the step is traced
         steps_per_execution=_steps_per_execution(training.steps_per_execution, steps),
     )
     if for_training and keras.backend.backend() == "tensorflow":

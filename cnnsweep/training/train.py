@@ -17,7 +17,7 @@ from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.data.storage import open_saved, read_in_batches
 from cnnsweep.geometry.network import measure
 from cnnsweep.models.fine_tuning import head_epochs, out_of_patience
-from cnnsweep.training import checkpoint
+from cnnsweep.training import batch_norm, checkpoint
 from cnnsweep.training.building import build_model, start_fine_tuning, steps_an_epoch
 from cnnsweep.training.pictures import save_curves
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
@@ -126,20 +126,32 @@ def _no_better(rows: Sequence[Metrics], objective: Objective, training: Training
 
 
 def run_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) -> Metrics:
-    """Train one epoch and validate; the order derives from (trial seed, epoch), also in a resumed trial."""
+    """Train one epoch, give batch normalisation its statistics, and validate."""
     began = time.monotonic()
-    order = np.random.default_rng([spec.seed, epoch]).permutation(len(data.x_train))
-    batches = batched(data.x_train, data.y_train, spec.config.training.batch_size, order)
-    trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0).history
-    validated = model.evaluate(**batched(data.x_val, data.y_val, EVAL_BATCH), verbose=0, return_dict=True)
+    before = batch_norm.read(model)
+    trained = fit_epoch(model, data, spec, epoch)
+    batch_norm.recompute(model, data.x_train, before, spec.seed, spec.config.training.batch_size)
+    validated = validate(model, data)
     return {
-        "loss": float(trained["loss"][0]),
-        "accuracy": float(trained["accuracy"][0]),
-        "val_loss": float(validated["loss"]),
-        "val_accuracy": float(validated["accuracy"]),
+        **trained,
+        **{f"val_{name}": value for name, value in validated.items()},
         "epoch_seconds": round(time.monotonic() - began, 4),
         "learning_rate": float(np.asarray(model.optimizer.learning_rate)),
     }
+
+
+def fit_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) -> Metrics:
+    """Train one epoch; the order derives from (trial seed, epoch), also in a resumed trial."""
+    order = np.random.default_rng([spec.seed, epoch]).permutation(len(data.x_train))
+    batches = batched(data.x_train, data.y_train, spec.config.training.batch_size, order)
+    trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0).history
+    return {"loss": float(trained["loss"][0]), "accuracy": float(trained["accuracy"][0])}
+
+
+def validate(model: keras.Model, data: Dataset) -> Metrics:
+    """Measure on the validation images."""
+    measured = model.evaluate(**batched(data.x_val, data.y_val, EVAL_BATCH), verbose=0, return_dict=True)
+    return {"loss": float(measured["loss"]), "accuracy": float(measured["accuracy"])}
 
 
 def batched(x: Array, y: Array, size: int, order: Array | None = None) -> Mapping[str, Any]:
