@@ -17,7 +17,7 @@ from cnnsweep.errors import UserError, nearest, unknown
 PATHS = ("tracking.dir", "tracking.uri", "data.dir", "data.file")
 """Keys whose values are taken as they are: Hydra's grammar knows few of the signs that a path may have."""
 
-OPEN = ("space.", "tracking.tags", *(f"training.{group}" for group in SETTINGS))
+OPEN = ("space.", "tracking.tags", "training.loss_settings", *(f"training.{group}" for group in SETTINGS))
 """What these groups do not hold yet may be added without Hydra's "+"."""
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 
-from cnnsweep.config import objective
+from cnnsweep.config import objective, tasks
 from cnnsweep.config.augment import Augment
 from cnnsweep.config.components import config_type
 from cnnsweep.config.optimizers import OPTIMIZERS, SCHEDULES, settings_of
@@ -52,11 +52,16 @@ class DataConfig(Component):
     dir: str | None
     limit: Int | None = Field(gt=0)
     validation: Float = Field(gt=0, lt=1)
+    group: str | None
+    duplicates: Literal["report", "refuse", "remove"]
     augment: Augment
 
 
 class ModelConfig(Component):
     """Keys that every model family has; each names a function, or is null."""
+
+    fits: ClassVar[tuple[tasks.Task, ...]] = ("classification", "multi_label", "regression")
+    """The tasks for which the family's networks have the right output."""
 
     layers: str | None = None
     check: str | None = None
@@ -91,11 +96,15 @@ class CustomData(DataConfig, extra="allow"):
     dir: str | None = None
     limit: Int | None = Field(None, gt=0)
     validation: Float = Field(0.1, gt=0, lt=1)
+    group: str | None = None
+    duplicates: Literal["report", "refuse", "remove"] = "report"
     augment: Augment = Augment.off()
 
 
 class CustomModel(ModelConfig, extra="allow"):
     """A model family of the user's own."""
+
+    fits: ClassVar[tuple[tasks.Task, ...]] = (*tasks.LABELS,)
 
 
 class CustomSearch(SearchConfig, extra="allow"):
@@ -128,6 +137,10 @@ class Training(Section):
     patience: Int | None = Field(ge=1)
     min_delta: Float = Field(ge=0)
     target: Float | None
+    loss: str
+    loss_settings: dict[str, Any]
+    metrics: str | list[tasks.Named]
+    class_weights: str | dict[str, Float]
     steps_per_execution: Annotated[int | str, BeforeValidator(auto_or_steps)]
     deterministic: Annotated[bool | str, BeforeValidator(auto_or_truth)]
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
@@ -183,6 +196,7 @@ class Config(Section):
     name: Annotated[str, AfterValidator(sweep_name)]
     seed: int = Field(ge=0, le=2**32 - 1)
     backend: Literal["tensorflow", "jax", "torch"]
+    task: tasks.Task
     objective: str | list[str]
     limits: Limits
     data: SerializeAsAny[DataConfig]
@@ -200,9 +214,11 @@ class Config(Section):
         """Check plain nested data and return the config. Raises `UserError` for the first fault."""
         found = {**plain, "space": plain.get("space") or {}}
         found |= {name: check_section(name, plain[name]) for name in SECTIONS if name in plain}
-        if "objective" in plain:
-            found["objective"] = objective.read(plain["objective"])
+        if "objective" in plain and isinstance(training := found.get("training"), Training):
+            task, space = plain.get("task"), found["space"]
+            found["objective"] = objective.check(plain["objective"], task, training.plain(), space)
         config = validate("", cls, found)
+        tasks.check_fit(config.task, config.model.target, config.model.fits, bool(config.data.augment.active))
         if config.budget.trials is config.budget.minutes is config.budget.epochs is None:
             raise UserError("budget: a sweep needs an end; set at least one of budget.trials, .minutes, .epochs")
         return config

@@ -12,6 +12,7 @@ from cnnsweep.models.fine_tuning import unfreeze
 from cnnsweep.training import averaging
 from cnnsweep.training.augmentation import Mixing, augmentation, use_mixing
 from cnnsweep.training.optimizers import make_optimizer
+from cnnsweep.training.outputs import with_output_of
 from cnnsweep.training.precision import computing_in
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def build_model(
         model = build(
             config.model.argument(), data.input_shape, data.classes, scale=data.scale, augment=augment, seed=seed
         )
+        model = with_output_of(model, data)
     if for_training:
         use_mixing(model, config.data.augment)
     compile_model(model, config.training, data, for_training)
@@ -46,11 +48,14 @@ def compile_model(model: keras.Model, training: Training, data: Dataset, for_tra
     """Compile a model with a new optimizer, built on the trainable weights."""
     import keras
 
+    from cnnsweep.training.metrics import make_loss, make_metrics, needs_one_hot
+
     steps = steps_an_epoch(training, data)
+    one_hot = needs_one_hot(training, data.task)
     model.compile(
         optimizer=make_optimizer(training, steps, for_training),
-        loss="sparse_categorical_crossentropy",
-        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],  # one by name is made while the step is traced
+        loss=make_loss(training, data.task, one_hot),
+        metrics=make_metrics(training, data.task, data.classes, one_hot),
         jit_compile=False if isinstance(model, Mixing) else "auto",  # XLA has no Beta distribution
         steps_per_execution=_steps_per_execution(training.steps_per_execution, steps),
     )
@@ -60,6 +65,16 @@ def compile_model(model: keras.Model, training: Training, data: Dataset, for_tra
         fuse(model)
     averaging.use(model)
     model.optimizer.build(model.trainable_variables)
+
+
+def compile_plain(model: keras.Model, training: Training, data: Dataset) -> None:
+    """Compile a model, to be saved, with Keras' own losses and metrics alone."""
+    from cnnsweep.training.metrics import make_loss, make_metrics, needs_one_hot
+
+    one_hot = needs_one_hot(training, data.task)
+    loss = make_loss(training, data.task, one_hot)
+    metrics = make_metrics(training, data.task, data.classes, one_hot, own=False)
+    model.compile(optimizer=model.optimizer, loss=loss, metrics=metrics)
 
 
 def steps_an_epoch(training: Training, data: Dataset) -> int:

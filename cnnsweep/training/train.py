@@ -12,6 +12,7 @@ import numpy as np
 
 from cnnsweep.config.components import locate
 from cnnsweep.config.objective import Objective
+from cnnsweep.config.schema import Training
 from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.data.storage import open_saved, read_in_batches
 from cnnsweep.geometry.network import measure
@@ -20,6 +21,7 @@ from cnnsweep.training import augmentation, averaging, batch_norm, checkpoint
 from cnnsweep.training.building import build_model, start_fine_tuning, steps_an_epoch
 from cnnsweep.training.early_stopping import reason_to_stop
 from cnnsweep.training.pictures import save_curves
+from cnnsweep.training.targets import AS_THEY_ARE, Targets, targets_of
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -107,7 +109,8 @@ def _begin(spec: TrialSpec, data: Dataset, goal: Objective) -> tuple[keras.Model
 
 
 def _fault(metrics: Metrics, objective: Objective, epoch: int, precision: str) -> str | None:
-    bad = next((m for m in ("loss", objective.metric) if not math.isfinite(metrics[m])), None)
+    measured = [o.metric for o in objective.all if o.metric in metrics]
+    bad = next((m for m in ("loss", *measured) if not math.isfinite(metrics[m])), None)
     if bad is None:
         return None
     hint = f"; {precision} overflows where float32 may not: try training.precision=float32"
@@ -125,7 +128,7 @@ def run_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) ->
     before = batch_norm.read(model)
     trained = fit_epoch(model, data, spec, epoch)
     batch_norm.recompute(model, data.x_train, before, spec.seed, spec.config.training.batch_size)
-    validated = validate(model, data)
+    validated = validate(model, data, spec.config.training)
     return {
         **trained,
         **{f"val_{name}": value for name, value in validated.items()},
@@ -136,32 +139,37 @@ def run_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) ->
 
 def fit_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) -> Metrics:
     """Train one epoch; the order derives from (trial seed, epoch), also in a resumed trial."""
+    training = spec.config.training
     order = np.random.default_rng([spec.seed, epoch]).permutation(len(data.x_train))
-    batches = batched(data.x_train, data.y_train, spec.config.training.batch_size, order)
+    batches = batched(data.x_train, data.y_train, training.batch_size, order, targets_of(training, data))
     augmentation.begin_epoch(model, spec.seed, epoch)
     with averaging.training_weights(model):
         trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0).history
-    return {"loss": float(trained["loss"][0]), "accuracy": float(trained["accuracy"][0])}
+    return {name: float(values[0]) for name, values in trained.items()}
 
 
-def validate(model: keras.Model, data: Dataset) -> Metrics:
+def validate(model: keras.Model, data: Dataset, training: Training) -> Metrics:
     """Measure on the validation images."""
-    measured = model.evaluate(**batched(data.x_val, data.y_val, EVAL_BATCH), verbose=0, return_dict=True)
-    return {"loss": float(measured["loss"]), "accuracy": float(measured["accuracy"])}
+    batches = batched(data.x_val, data.y_val, EVAL_BATCH, None, targets_of(training, data, weighted=False))
+    measured = model.evaluate(**batches, verbose=0, return_dict=True)
+    return {name: float(value) for name, value in measured.items()}
 
 
-def batched(x: Array, y: Array, size: int, order: Array | None = None) -> Mapping[str, Any]:
-    """The arguments with which `fit` and `evaluate` take the data in batches, in this order.
+def batched(
+    x: Array, y: Array, size: int, order: Array | None = None, targets: Targets = AS_THEY_ARE
+) -> Mapping[str, Any]:
+    """The arguments with which `fit` and `evaluate` take the data in batches, in this order, their labels encoded.
 
     Images that fill much of the memory are read from their file batch by batch.
     """
     import keras
 
-    if x.nbytes > IN_MEMORY:
-        return {"x": read_in_batches(x, y, size, np.arange(len(x)) if order is None else order)}
+    tensorflow = keras.backend.backend() == "tensorflow"
+    if x.nbytes > IN_MEMORY or not (targets.plain or tensorflow):
+        return {"x": read_in_batches(x, y, size, np.arange(len(x)) if order is None else order, targets.encode)}
     if order is not None:
         x, y = x[order], y[order]
-    if keras.backend.backend() != "tensorflow":
+    if not tensorflow:
         return {"x": x, "y": y, "batch_size": size}
     import tensorflow as tf
 
@@ -169,7 +177,10 @@ def batched(x: Array, y: Array, size: int, order: Array | None = None) -> Mappin
     # busy machine the end of an epoch waited for the tuner, which sleeps twice as long each time: 10, 20 … 2560 ms.
     options = tf.data.Options()
     options.autotune.enabled = False
-    return {"x": tf.data.Dataset.from_tensor_slices((x, y)).batch(size).prefetch(2).with_options(options)}
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(size)
+    if not targets.plain:
+        batches = batches.map(lambda some, labels: (some, *targets.encode_tensor(labels)))
+    return {"x": batches.prefetch(2).with_options(options)}
 
 
 def _write_layer_table(spec: TrialSpec, model: keras.Model, data: Dataset) -> None:
