@@ -113,7 +113,8 @@ class Dataset:
         """Plain values that are stored with a run: where the data came from, and their content in short."""
         sizes = {"train": len(self.x_train), "validation": len(self.x_val), "test": len(self.x_test)}
         shape = {"shape": list(self.input_shape), "classes": self.classes}
-        return {"name": self.name, "digest": self.digest, "source": self.source, **sizes, **shape}
+        images = sizes | shape if len(self.x_train) else {}  # a function of the user's own reads its own
+        return {"name": self.name, "digest": self.digest, "source": self.source, **images}
 
     def describe(self) -> str:
         """One line for the screen and the log, and one for each note."""
