@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DATA = "cnnsweep.data."
 """Begins the names of the tags that describe the data."""
-KEPT = ("name", "seed", "backend", "task", "objective", "data", "model", "training")
+KEPT = ("name", "seed", "backend", "task", "objective", "job", "data", "model", "training")
 """Keys that describe a network and its training; all others say where and how to run, and are today's."""
 
 

@@ -39,10 +39,10 @@ def train_folds(
         reports = []
         for number, run in enumerate(runs, start=1):
             if (report := run.advance(epoch)) is None:
-                status, reason = "failed", f"fold {number}: {run.result.reason if run.result else 'it ended early'}"
+                status, reason = run.ended(number)
                 break
             reports.append(report)
-        if status == "failed":
+        if len(reports) < folds:
             break
         rows.append(mean([report.metrics for report in reports], objective))
         notes = [report.note for report in reports if report.note]
@@ -74,6 +74,11 @@ class _Fold:
             self.result = end.value
             return None
         return report
+
+    def ended(self, number: int) -> tuple[Status, str]:
+        """What its end makes of the trial: a failure, or no more than an early end, by a callback."""
+        status: Status = "failed" if self.result is None or self.result.status == "failed" else "completed"
+        return status, f"fold {number}: {self.result.reason if self.result else 'no result'}"
 
     def stop(self) -> TrialResult | None:
         """End it where it is; None where it has not begun."""
