@@ -182,7 +182,11 @@ def _usable(
 
 def _curve(rows: pd.DataFrame, metric: str) -> dict[str, dict[str, float]]:
     """The metrics by epoch."""
-    known = [name for name in rows if name.removeprefix("val_") in rows and f"val_{name.removeprefix('val_')}" in rows]
+    known = [
+        name
+        for name in map(str, rows)
+        if name.removeprefix("val_") in rows and f"val_{name.removeprefix('val_')}" in rows
+    ]
     return {
         str(int(row["epoch"])): {name: float(row[name]) for name in known}
         for _, row in rows.iterrows()
