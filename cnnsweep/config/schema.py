@@ -55,6 +55,7 @@ class DataConfig(Component):
     dir: str | None
     limit: Int | None = Field(gt=0)
     validation: Float = Field(gt=0, lt=1)
+    folds: Int | None = Field(ge=2, le=20)
     group: str | None
     duplicates: Literal["report", "refuse", "remove"]
     augment: Augment
@@ -112,6 +113,7 @@ class CustomData(DataConfig, extra="allow"):
     dir: str | None = None
     limit: Int | None = Field(None, gt=0)
     validation: Float = Field(0.1, gt=0, lt=1)
+    folds: Int | None = Field(None, ge=2, le=20)
     group: str | None = None
     duplicates: Literal["report", "refuse", "remove"] = "report"
     augment: Augment = Augment(flip=False, shift=0, rotation=0, zoom=0, contrast=0)

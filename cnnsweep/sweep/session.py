@@ -189,7 +189,7 @@ def conduct(
     tracker = Tracker(parts.uri, config.tracking.experiment, folder, config.tracking.tags)
     stack.callback(lambda: tracker.close(HURRIED_SECONDS))
     tracker.catch_up(sent)
-    root, workers, images = folder.parents[1], len(executor.workers), (len(parts.data.x_train), len(parts.data.x_val))
+    root, workers, images = folder.parents[1], len(executor.workers), parts.data.images_an_epoch
     forecaster = TrialForecaster.load(parts.problem, root, workers, images)
     journal = stack.enter_context(contextlib.closing(Journal(folder / FILE)))
     sweep = Sweep(folder, parts.problem, parts.search, executor, journal, state, [tracker, watcher], pending)

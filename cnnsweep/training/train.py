@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from cnnsweep.geometry.network import measure
 from cnnsweep.models.fine_tuning import head_epochs, out_of_patience
 from cnnsweep.training import batch_norm, checkpoint
 from cnnsweep.training.building import build_model, start_fine_tuning, steps_an_epoch
+from cnnsweep.training.folds import train_folds
 from cnnsweep.training.pictures import save_curves
 from cnnsweep.training.targets import AS_THEY_ARE, Targets, targets_of
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
@@ -35,13 +37,16 @@ Metrics = dict[str, float]
 
 
 def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
-    """Train a trial from its last checkpoint, or from the start, to `spec.epochs`.
+    """Train a trial from its last checkpoint, or from the start, to `spec.epochs`; of data in folds on all of them.
 
     Yields a report after every epoch, once its checkpoint is on disk, and stops where the answer is False.
     """
     began = time.monotonic()
     spec.folder.mkdir(parents=True, exist_ok=True)
     data, training = open_saved(spec.data), spec.config.training
+    if data.folds is not None and spec.fold is None:
+        return (yield from train_folds(spec, max(data.folds), train, partial(_no_better, training=training)))
+    data = data.fold(spec.fold or 0)
     objective = Objective.of(spec.config.objective)
     model, rows, spent, note = _begin(spec, data, objective)
     callbacks = make_callbacks(training, model, spec.epochs)
