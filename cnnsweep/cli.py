@@ -203,16 +203,18 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
 @commands.command(epilog=examples("predict mlruns/exports/fashion-20260101-120000 image.png"))
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
-def predict(model: Path, images: tuple[Path, ...]) -> int:
-    """Classify image files with an exported network.
+@click.option("--masks", metavar="FOLDER", type=click.Path(path_type=Path), help="Where masks are written.")
+def predict(model: Path, images: tuple[Path, ...], masks: Path | None) -> int:
+    """Let an exported network say what image files show.
 
     MODEL is a folder that `export` wrote, or a .keras file; an IMAGE is a JPEG, PNG, TIFF, WebP … of any
-    size; it is decoded and resized as the training images were.
+    size; it is decoded and resized as the training images were. Classes come with their probabilities, labels with
+    those above 0.5, targets with their values, and masks with the share of each class.
     """
-    from cnnsweep.export.predict import classify
+    from cnnsweep.export.predict import predict as predicted
 
-    for path, classes in zip(images, classify(model, images), strict=True):
-        click.echo(f"{path}: " + "  ".join(f"{name} {probability:.4f}" for name, probability in classes))
+    for path, found in zip(images, predicted(model, images, masks), strict=True):
+        click.echo(f"{path}: " + ("  ".join(f"{name} {value:.4f}" for name, value in found) or "no label"))
     return 0
 
 

@@ -31,7 +31,7 @@ def find_images(setting: str | None, depth: int | None = None) -> ImageFiles:
     `depth`: how many levels below the folder, or below each split, the classes are; None: one, and a folder that
     looks otherwise is refused. Raises UserError where there is no such folder, or no folders of images in it.
     """
-    root = _root(setting)
+    root = data_dir(setting, "a folder with train/CLASS/*.jpg or CLASS/*.jpg")
     tree = read_folder(root)
     folders = _find_splits(tree)
     if depth is None:
@@ -54,9 +54,10 @@ def _word(name: str) -> str:
     return next((word.removesuffix(f) for f in FILLERS if word.endswith(f)), word)
 
 
-def _root(setting: str | None) -> Path:
+def data_dir(setting: str | None, expected: str) -> Path:
+    """The folder `data.dir`. Raises UserError where there is none, with what is expected there."""
     if not setting:
-        raise UserError("data.dir is not set: data.dir=PATH, a folder with train/CLASS/*.jpg or CLASS/*.jpg")
+        raise UserError(f"data.dir is not set: data.dir=PATH, {expected}")
     root = Path(setting).expanduser()
     if not root.is_dir():
         fault = "is a file, not a folder" if root.exists() else "does not exist"

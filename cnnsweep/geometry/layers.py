@@ -25,7 +25,7 @@ Ranges = tuple[Any, ...]
 """Windows along one axis: (its size, first window as (start, end), *runs of (step of start, step of end, windows))."""
 KINDS = (
     "rescaling", "conv", "batch_norm", "activation", "max_pool", "average_pool", "flatten", "global_average_pool",
-    "dropout", "dense",
+    "dropout", "dense", "upsample", "crop", "concatenate",
 )  # fmt: skip
 _PADDINGS = ("same", "valid")
 _VIEWS = {"flatten", "dropout"}
@@ -99,12 +99,24 @@ def cost_of(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, Cost]:
             _check_function("activation", settings.get("activation", "linear"))
             output, weights = (*shape[:-1], units), shape[-1] * units
             parameters, mult_adds = weights + units * _has_bias(settings), prod(shape[:-1]) * weights
+        case "upsample" | "crop" | "concatenate":
+            output = _resized(kind, settings, *_image(shape))
         case "rescaling":
             if not _is_number(scale := settings.get("scale")):
                 raise MisfitError("scale", f"value is {scale!r}, not a number", mistake=True)
         case _:
             raise unknown("layer kind", kind, KINDS)
     return output, (parameters, mult_adds, 0 if kind in _VIEWS else 4 * prod(output))
+
+
+def _resized(kind: str, settings: Settings, height: int, width: int, channels: int) -> tuple[int, int, int]:
+    """The shape after repeating pixels, after cutting what is below and to the right, or beside more channels."""
+    if kind == "upsample":
+        size = _positive(settings, "size")
+        return height * size, width * size, channels
+    if kind == "crop":
+        return _positive(settings, "height"), _positive(settings, "width"), channels
+    return height, width, channels + _positive(settings, "channels")
 
 
 def _slide(settings: Settings, size_name: str, shape: Shape) -> tuple[int, int, int]:
@@ -172,6 +184,8 @@ def add_normal_form(parts: list[Part], kind: str, settings: Settings, shape: Sha
             _add_pool(parts, kind.removesuffix("_pool"), settings, shape, output)
         case "global_average_pool":
             _add_global_average(parts, shape)
+        case "upsample" | "crop" | "concatenate":
+            parts.append((kind, *settings.values()))
         case "dense":
             parts.append(("dense", shape[-1], settings["units"], _has_bias(settings)))
             _add_activation(parts, settings.get("activation", "linear"), output)

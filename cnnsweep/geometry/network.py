@@ -35,6 +35,9 @@ class Layer:
     global_average_pool
     dropout                  rate
     dense                    units, use_bias, activation
+    upsample                 size
+    crop                     height, width
+    concatenate              block (whose maps before its pooling), channels (that they have)
     ======================== ======================================================================
     """
 

@@ -189,7 +189,7 @@ def _row(results: Results, steps: pd.DataFrame, marks: Sequence[int]) -> dict[st
         "minutes": float(trials["seconds"].sum()) / 60,
         **{_at(mark): steps["best"].iloc[mark - 1] for mark in marks},
         f"best {results.objective.metric}": results.ranked()[results.best_column].iloc[0],
-        "test accuracy": results.test_accuracy,
+        **({f"test {results.test[0]}": results.test[1]} if results.test else {"test accuracy": None}),
     }
 
 
@@ -198,8 +198,8 @@ def _runs(results: Results, steps: pd.DataFrame, marks: Sequence[int]) -> Iterat
     for mark in marks:
         yield (id_, _at(mark)), str(steps["run_id"].iloc[mark - 1])
     yield (id_, f"best {results.objective.metric}"), str(results.ranked()["run_id"].iloc[0])
-    if results.test_accuracy is not None:
-        yield (id_, "test accuracy"), results.sweep.run
+    if results.test:
+        yield (id_, f"test {results.test[0]}"), results.sweep.run
 
 
 def _at(epochs: int) -> str:
@@ -226,7 +226,7 @@ def _verdict(sweeps: Sequence[Results], race: dict[str, pd.DataFrame], equal: in
         return f"{verdict}, and so is that of {other.sweep.id}: no difference."
     verdict += f", that of {other.sweep.id} {second:.4f}."
     images = winner.parent("tags", "cnnsweep.data.validation")
-    if images and objective.metric == "val_accuracy":
+    if images and winner.by_share:
         low, high = wilson(first, int(images))
         position = "within" if low <= second <= high else "outside"
         verdict += f" The second is {position} the 95% interval of the first, {low:.4f} to {high:.4f}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from cnnsweep.config.compose import flat
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Config
 from cnnsweep.config.trust import Trusted
@@ -18,16 +19,17 @@ from cnnsweep.models.fine_tuning import total_epochs
 from cnnsweep.search_space.problem import make_problem
 from cnnsweep.sweep.catalog import new_id
 from cnnsweep.sweep.precision import settle
-from cnnsweep.sweep.session import log_to, make_executor
+from cnnsweep.sweep.session import check_code, job_of, log_to, make_executor
 from cnnsweep.tracking.credentials import redact
 from cnnsweep.tracking.run_updates import MLFLOW_STATUS, text
 from cnnsweep.tracking.run_writer import SingleRun, now
 from cnnsweep.tracking.store import open_store
 from cnnsweep.tracking.stored_trials import DATA, find_trial
-from cnnsweep.training.train import train
+from cnnsweep.training.targets import class_weights
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
 
-SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
+LEFT_OUT = ("epoch_seconds", "learning_rate")
+"""Metrics that are not shown."""
 Say = Callable[[str], None]
 
 
@@ -57,7 +59,9 @@ def train_once(config: Config, say: Say) -> Trained:
     """Train the one configuration of a config without a space."""
     params = {f"model.{key}": text(value) for key, value in config.model.settings().items()}
     params |= {f"training.{key}": text(value) for key, value in config.training.plain().items()}
-    return _train(config, loading.load(config.data, config.seed), trial_seed(config.seed, 1), params, {}, say)
+    params |= {f"job.{key}": text(value) for key, value in flat(config.job.settings())}
+    data = loading.load(config.data, config.seed, config.task)
+    return _train(config, data, trial_seed(config.seed, 1), params, {}, say)
 
 
 def _train(
@@ -65,6 +69,7 @@ def _train(
 ) -> Trained:
     root = Path(config.tracking.dir).absolute()
     with contextlib.ExitStack() as stack:
+        class_weights(config.training, data)
         network = make_problem(config, data.input_shape, data.classes).validate({}).network
         uri = open_store(config.tracking)
         folder = root / "trained" / new_id(config.tracking, config.name, "trained")
@@ -72,6 +77,7 @@ def _train(
         executor = make_executor(config, folder / "log.txt")
         stack.callback(executor.close)
         config = settle(config, executor, say)
+        check_code(config, data, executor)
         storage.save(data, folder / "data")
         spec = TrialSpec(1, {}, config, seed, folder / "trials" / "001", folder / "data", total_epochs(config.training))
         run = SingleRun(uri, config.tracking.experiment)
@@ -92,7 +98,8 @@ def _train(
             status="RUNNING",
         )
         epochs: list[Mapping[str, float]] = []
-        (end,) = run_all(executor, [(train, spec)], lambda _, report: _log_epoch(report, epochs, spec, run, say))
+        job = job_of(config)
+        (end,) = run_all(executor, [(job, spec)], lambda _, report: _log_epoch(report, epochs, spec, run, say))
         result = end.value if end.kind == "result" else TrialResult(1, "failed", str(end.value), len(epochs))
         _log_end(result, epochs, spec, run)
         return Trained(run.id, folder, result)
@@ -104,7 +111,7 @@ def _log_epoch(
     epochs.append(report.metrics)
     time = now()
     run.send(metrics=[(key, float(value), time, report.epoch) for key, value in report.metrics.items()])
-    shown = "  ".join(f"{name} {report.metrics[name]:.4f}" for name in SHOWN)
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in report.metrics.items() if name not in LEFT_OUT)
     say(f"epoch {report.epoch:>3}/{spec.epochs}  {shown}")
     return True
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnsweep.config.components import program
+from cnnsweep.config.trust import find_strange, trusted_by
 from cnnsweep.formatting import duration, plain
 from cnnsweep.journal.events import BestTested, Event, GalleryDrawn, TrialEnded, TrialStarted
 from cnnsweep.journal.state import SweepState, TrialState
@@ -22,6 +23,7 @@ from cnnsweep.statistics import wilson
 from cnnsweep.sweep.session import Outcome, Watcher
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.terminal import make_console
+from cnnsweep.training import own_checkpoints
 
 MARKS = {"completed": "", "running": "…", "pruned": "pruned", "failed": "failed", "interrupted": "interrupted"}
 
@@ -195,8 +197,11 @@ def print_outcome(outcome: Outcome, report: Path | None, console: Console) -> No
         console.print(leaderboard(state, 10))
         console.print()
         _print_best(state, ranked[0], console)
+        folder = outcome.folder / "trials" / f"{ranked[0].number:03d}"
+        if checkpoint := own_checkpoints.best(folder, state.objective):
+            console.print(f"its checkpoint: {os.path.relpath(checkpoint)}", soft_wrap=True)
     if tested := state.tested():
-        _print_test(tested, outcome.folder, console)
+        _print_test(tested, outcome, console)
     console.print()
     if outcome.trouble:
         console.print(outcome.trouble, style="yellow", soft_wrap=True)
@@ -230,24 +235,30 @@ def _print_best(state: SweepState, best: TrialState, console: Console) -> None:
         console.print(f"  {key}: {plain(value)}", soft_wrap=True)
 
 
-def _print_test(final: BestTested, folder: Path, console: Console) -> None:
-    accuracy = final.metrics["test_accuracy"]
-    low, high = wilson(accuracy, final.images)
+def _print_test(final: BestTested, outcome: Outcome, console: Console) -> None:
+    key = outcome.state.objective.tested([*final.metrics])
+    value = final.metrics[key]
+    more = {name.removeprefix("test_"): v for name, v in final.metrics.items() if name not in (key, "test_loss")}
+    others = [f"{name} {other:.4f}" for name, other in more.items()]
+    interval = f"{', '.join(others)}; " if others else ""
+    if key == "test_accuracy" and outcome.config.task == "classification":
+        low, high = wilson(value, final.images)
+        interval = f"95% interval {low:.4f} to {high:.4f}; {interval}"
     console.print()
-    console.print(Text(f"test accuracy {accuracy:.4f}", style="bold green"), end="")
+    console.print(Text(f"{key.replace('_', ' ', 1)} {value:.4f}", style="bold green"), end="")
     console.print(
-        f"  (95% interval {low:.4f} to {high:.4f}; {final.images:,} images that the search never saw, "
-        "evaluated once, by this network)",
+        f"  ({interval}{final.images:,} images that the search never saw, evaluated once, by this network)",
         soft_wrap=True,
     )
-    console.print(f"model: {folder / final.folder}/model.keras", soft_wrap=True)
+    console.print(f"model: {outcome.folder / final.folder}/model.keras", soft_wrap=True)
 
 
 def _print_commands(outcome: Outcome, report: Path | None, console: Console) -> None:
     tracking = outcome.config.tracking
     folder = "" if tracking.dir == "mlruns" else f" {shlex.quote(f'tracking.dir={tracking.dir}')}"
     store = f" tracking=server {shlex.quote(f'tracking.uri={outcome.uri}')}" if tracking.uri else folder
-    resume = f"{program()} resume {outcome.id}{folder}"
+    trust = " --trust" if find_strange(outcome.config.plain(), trusted_by()) else ""  # named on the command line alone
+    resume = f"{program()} resume {outcome.id}{folder}{trust}"
     if outcome.waiting:
         console.print(f"send the rest to MLflow:  {resume}", soft_wrap=True)
     if outcome.status == "interrupted":

@@ -20,10 +20,13 @@ from cnnsweep.models.fine_tuning import head_epochs, out_of_patience
 from cnnsweep.training import batch_norm, checkpoint
 from cnnsweep.training.building import build_model, start_fine_tuning, steps_an_epoch
 from cnnsweep.training.pictures import save_curves
+from cnnsweep.training.targets import AS_THEY_ARE, Targets, targets_of
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     import keras
+
+    from cnnsweep.training.callbacks import Callbacks
 
 EVAL_BATCH = 256
 IN_MEMORY = 512 * 2**20
@@ -41,6 +44,7 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
     data, training = open_saved(spec.data), spec.config.training
     objective = Objective.of(spec.config.objective)
     model, rows, spent, note = _begin(spec, data, objective)
+    callbacks = make_callbacks(training, model, spec.epochs)
     status: Status = "completed"
     reason = None
     for epoch in range(min(spec.initial_epoch, len(rows)) + 1, spec.epochs + 1):
@@ -49,19 +53,24 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
         if epoch > len(rows):  # else it was trained, but the driver died before it learned of it
             if epoch == head_epochs(training) + 1:
                 start_fine_tuning(model, training, data)
-            metrics = run_epoch(model, data, spec, epoch)
+            metrics = run_epoch(model, data, spec, epoch, callbacks)
             if reason := _fault(metrics, objective, epoch, training.policy):
                 status = "failed"
                 break
             rows.append(metrics)
+            if callbacks and callbacks.end(epoch, metrics):
+                reason = f"stopped by a callback after epoch {epoch}"
             seconds = round(spent + time.monotonic() - began, 3)
             state = checkpoint.State(rows, seconds, steps_an_epoch(training, data))
             is_best, part = _last_is_best(rows, objective), model.name if spec.builder else ""
             checkpoint.save(spec.folder, model, state, is_best, part)
         if not (yield EpochReport(spec.number, epoch, rows[epoch - 1], note)):
             status, reason = "pruned", stopped_after(epoch)
+        if reason:
             break
         note = None
+    if callbacks:
+        callbacks.finish()
     if rows:
         columns = {key: [row[key] for row in rows] for key in rows[0]} | {"epoch": range(1, len(rows) + 1)}
         save_curves(columns, spec.folder / "artifacts" / "curves.png", objective.metric)
@@ -107,7 +116,10 @@ def _begin(spec: TrialSpec, data: Dataset, goal: Objective) -> tuple[keras.Model
 
 
 def _fault(metrics: Metrics, objective: Objective, epoch: int, precision: str) -> str | None:
-    bad = next((m for m in ("loss", objective.metric) if not math.isfinite(metrics[m])), None)
+    if objective.metric not in metrics:
+        return f"training measures {', '.join(metrics)}, and not the objective {objective.metric}"
+    measured = [o.metric for o in objective.all if o.metric in metrics]
+    bad = next((m for m in ("loss", *measured) if not math.isfinite(metrics[m])), None)
     if bad is None:
         return None
     hint = f"; {precision} overflows where float32 may not: try training.precision=float32"
@@ -125,13 +137,27 @@ def _no_better(rows: Sequence[Metrics], objective: Objective, training: Training
     return f"no better {objective.metric} for {training.patience} epochs" if over else None
 
 
-def run_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) -> Metrics:
+def make_callbacks(training: Training, model: keras.Model, epochs: int) -> Callbacks | None:
+    """The callbacks of the user's own; None where there are none."""
+    if not training.callbacks:
+        return None
+    from cnnsweep.training.callbacks import Callbacks
+
+    return Callbacks(training.callbacks, model, epochs)
+
+
+def run_epoch(
+    model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int, callbacks: Callbacks | None = None
+) -> Metrics:
     """Train one epoch, give batch normalisation its statistics, and validate."""
     began = time.monotonic()
     before = batch_norm.read(model)
-    trained = fit_epoch(model, data, spec, epoch)
+    if callbacks:
+        callbacks.begin(epoch)
+    inner = callbacks.inner if callbacks else []
+    trained = fit_epoch(model, data, spec, epoch, inner)
     batch_norm.recompute(model, data.x_train, before, spec.seed, spec.config.training.batch_size)
-    validated = validate(model, data)
+    validated = validate(model, data, spec.config.training, inner)
     return {
         **trained,
         **{f"val_{name}": value for name, value in validated.items()},
@@ -140,32 +166,41 @@ def run_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) ->
     }
 
 
-def fit_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) -> Metrics:
+def fit_epoch(
+    model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> Metrics:
     """Train one epoch; the order derives from (trial seed, epoch), also in a resumed trial."""
+    training = spec.config.training
     order = np.random.default_rng([spec.seed, epoch]).permutation(len(data.x_train))
-    batches = batched(data.x_train, data.y_train, spec.config.training.batch_size, order)
-    trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0).history
-    return {"loss": float(trained["loss"][0]), "accuracy": float(trained["accuracy"][0])}
+    batches = batched(data.x_train, data.y_train, training.batch_size, order, targets_of(training, data))
+    trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0, callbacks=[*callbacks]).history
+    return {name: float(values[0]) for name, values in trained.items()}
 
 
-def validate(model: keras.Model, data: Dataset) -> Metrics:
+def validate(
+    model: keras.Model, data: Dataset, training: Training, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> Metrics:
     """Measure on the validation images."""
-    measured = model.evaluate(**batched(data.x_val, data.y_val, EVAL_BATCH), verbose=0, return_dict=True)
-    return {"loss": float(measured["loss"]), "accuracy": float(measured["accuracy"])}
+    batches = batched(data.x_val, data.y_val, EVAL_BATCH, None, targets_of(training, data, weighted=False))
+    measured = model.evaluate(**batches, verbose=0, return_dict=True, callbacks=[*callbacks])
+    return {name: float(value) for name, value in measured.items()}
 
 
-def batched(x: Array, y: Array, size: int, order: Array | None = None) -> Mapping[str, Any]:
-    """The arguments with which `fit` and `evaluate` take the data in batches, in this order.
+def batched(
+    x: Array, y: Array, size: int, order: Array | None = None, targets: Targets = AS_THEY_ARE
+) -> Mapping[str, Any]:
+    """The arguments with which `fit` and `evaluate` take the data in batches, in this order, their labels encoded.
 
     Images that fill much of the memory are read from their file batch by batch.
     """
     import keras
 
-    if x.nbytes > IN_MEMORY:
-        return {"x": read_in_batches(x, y, size, np.arange(len(x)) if order is None else order)}
+    tensorflow = keras.backend.backend() == "tensorflow"
+    if x.nbytes > IN_MEMORY or not (targets.plain or tensorflow):
+        return {"x": read_in_batches(x, y, size, np.arange(len(x)) if order is None else order, targets.encode)}
     if order is not None:
         x, y = x[order], y[order]
-    if keras.backend.backend() != "tensorflow":
+    if not tensorflow:
         return {"x": x, "y": y, "batch_size": size}
     import tensorflow as tf
 
@@ -173,7 +208,10 @@ def batched(x: Array, y: Array, size: int, order: Array | None = None) -> Mappin
     # busy machine the end of an epoch waited for the tuner, which sleeps twice as long each time: 10, 20 … 2560 ms.
     options = tf.data.Options()
     options.autotune.enabled = False
-    return {"x": tf.data.Dataset.from_tensor_slices((x, y)).batch(size).prefetch(2).with_options(options)}
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(size)
+    if not targets.plain:
+        batches = batches.map(lambda some, labels: (some, *targets.encode_tensor(labels)))
+    return {"x": batches.prefetch(2).with_options(options)}
 
 
 def _write_layer_table(spec: TrialSpec, model: keras.Model, data: Dataset) -> None:

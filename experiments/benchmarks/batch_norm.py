@@ -51,16 +51,18 @@ def measured(data: Dataset, batch: int, rate: float) -> Iterator[dict[str, float
             fit_epoch(model, data, spec, epoch)
             row["epoch"] = time.process_time() - began
             moving[momentum] = batch_norm.read(model)
-            row[f"moving {momentum}"] = validate(model, data)["accuracy"]
+            row[f"moving {momentum}"] = validate(model, data, spec.config.training)["accuracy"]
             start = momentum ** (epoch * -(-len(data.x_train) // batch))
             pairs = [(m / (1 - start), np.maximum((v - start) / (1 - start), 0)) for m, v in moving[momentum]]
             batch_norm.write(model, pairs)
-            row[f"corrected {momentum}"] = validate(model, data)["accuracy"]
+            row[f"corrected {momentum}"] = validate(model, data, spec.config.training)["accuracy"]
         for size in (*SIZES, len(data.x_train)):
             began, batch_norm.IMAGES = time.process_time(), size
             batch_norm.recompute(model, data.x_train, before, 1, batch)
             row[f"seconds {size}"] = time.process_time() - began
-            row["exact" if size == len(data.x_train) else str(size)] = validate(model, data)["accuracy"]
+            row["exact" if size == len(data.x_train) else str(size)] = validate(model, data, spec.config.training)[
+                "accuracy"
+            ]
         yield row
 
 

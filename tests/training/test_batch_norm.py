@@ -116,7 +116,7 @@ def test_a_trial_validates_and_keeps_the_good_statistics(digits, tmp_path):
     reports, _ = run(train(trial))
     model = build_model(trial.config, data, trial.seed)
     checkpoint.load(trial.folder / "last.npz", model)
-    assert validate(model, data)["accuracy"] == reports[-1].metrics["val_accuracy"]
+    assert validate(model, data, trial.config.training)["accuracy"] == reports[-1].metrics["val_accuracy"]
     kept = batch_norm.read(model)
     batch_norm.recompute(model, data.x_train, [(mean - 1, variance) for mean, variance in kept], 1, 60)
     for (mean, variance), (exact, spread) in zip(kept, batch_norm.read(model), strict=True):
