@@ -1,4 +1,4 @@
-"""The base class of the config's sections."""
+"""The base of the config's sections, and the replacing of keys in them at any depth."""
 
 from __future__ import annotations
 
@@ -19,3 +19,26 @@ class Section(BaseModel):
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some keys changed, unchecked."""
         return self.model_copy(update=changes)
+
+
+def replaced(section: Section, changes: dict[str, Any]) -> Section:
+    """A section with changes as a tree; the keys of a list are the numbers of its blocks."""
+    found, own = dict(changes), section.model_extra or {}
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            before = own[name] if name in own else getattr(section, name)
+            if isinstance(before, Section):
+                found[name] = replaced(before, value)
+            elif isinstance(before, dict):
+                found[name] = _merged(before, value)
+            else:
+                blocks = int(changes.get("blocks", getattr(section, "blocks", 0)))
+                rest = before if isinstance(before, list) else [before]
+                found[name] = [value.get(str(i), rest[min(i, len(rest)) - 1]) for i in range(1, blocks + 1)]
+    return section.replace(**found)
+
+
+def _merged(before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A tree of the user's own keys with changes as a tree."""
+    both = {name for name, value in changes.items() if isinstance(value, dict) and isinstance(before.get(name), dict)}
+    return {**before, **changes, **{name: _merged(before[name], changes[name]) for name in both}}

@@ -137,6 +137,8 @@ def use_mixing(model: keras.Model, augment: Augment) -> None:
         kind = type(model)
         model.__class__ = type(f"Mixing{kind.__name__}", (Mixing, kind), {})
         model.mixer = Mixer(augment)
+        if model.compiled:
+            model.jit_compile = False  # XLA has no Beta distribution
 
 
 def begin_epoch(model: keras.Model, seed: int, epoch: int) -> None:
