@@ -154,9 +154,9 @@ class Training(Section):
     clip_by: Literal["global_norm", "norm", "value"]
     ema_momentum: Float = Field(ge=0, lt=1)
     patience: Int | None = Field(ge=1)
+    callbacks: list[dict[str, Any]]
     min_delta: Float = Field(ge=0)
     target: Float | None
-    callbacks: list[dict[str, Any]]
     loss: str
     loss_settings: dict[str, Any]
     metrics: str | list[tasks.Named]

@@ -44,8 +44,8 @@ def build_model(
     if model.compiled:  # by a function of the user's own, whose optimizer, loss and metrics count
         averaging.use(model)
         model.optimizer.build(model.trainable_variables)
-    else:
-        compile_model(model, config.training, data, for_training)
+        return model
+    compile_model(model, config.training, data, for_training)
     return model
 
 

@@ -42,12 +42,16 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
 
     Yields a report after every epoch, once its checkpoint is on disk, and stops where the answer is False.
     """
-    began = time.monotonic()
     spec.folder.mkdir(parents=True, exist_ok=True)
     data, training = open_saved(spec.data), spec.config.training
     if data.folds is not None and spec.fold is None:
         return (yield from train_folds(spec, max(data.folds), train, partial(reason_to_stop, training=training)))
-    data = data.fold(spec.fold or 0)
+    return (yield from _train(spec, data.fold(spec.fold or 0)))
+
+
+def _train(spec: TrialSpec, data: Dataset) -> Generator[EpochReport, bool, TrialResult]:
+    """Train one network on data without folds."""
+    began, training = time.monotonic(), spec.config.training
     objective = Objective.of(spec.config.objective)
     model, rows, spent, note = _begin(spec, data, objective)
     callbacks = make_callbacks(training, model, spec.epochs)
@@ -77,14 +81,19 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
         note = None
     if callbacks:
         callbacks.finish()
-    if rows:
-        columns = {key: [row[key] for row in rows] for key in rows[0]} | {"epoch": range(1, len(rows) + 1)}
-        save_curves(columns, spec.folder / "artifacts" / "curves.png", objective.metric)
-        checkpoint.sync_best(spec.folder)
+    _keep(spec, rows, objective)
     seconds = round(spent + time.monotonic() - began, 3)
     parameters = float(model.count_params() + spec.frozen_parameters)
     summary = {"parameters": parameters, "trial_seconds": seconds}
     return TrialResult(spec.number, status, reason or reason_to_stop(rows, objective, training), len(rows), summary)
+
+
+def _keep(spec: TrialSpec, rows: Sequence[Metrics], objective: Objective) -> None:
+    """Draw the curves of a trial that ends, and make its best checkpoint last."""
+    if rows:
+        columns = {key: [row[key] for row in rows] for key in rows[0]} | {"epoch": range(1, len(rows) + 1)}
+        save_curves(columns, spec.folder / "artifacts" / "curves.png", objective.metric)
+        checkpoint.sync_best(spec.folder)
 
 
 def stopped_after(epoch: int) -> str:
