@@ -31,13 +31,14 @@ from surrogate import surrogate  # noqa: E402
 TRAININGS = 60
 AT = (2, 5, 10, 15, 20, 40, 60)
 NEAR = 0.5
-DEFAULT = "gp"
+DEFAULT = "auto"
 OURS = (
     "random",
     "qmc",
     "bayesian search.initial_points=20",
     "tpe",
     DEFAULT,
+    "gp",
     "cmaes",
     "nsga2",
     "hyperband",

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import keras_tuner
+import numpy as np
 import optuna
 from problem import EPOCHS, OBJECTIVE, problem, search_config
 
@@ -38,6 +39,25 @@ class OneEpochOracle(Oracle):
         ended = [t for t in self.trials.values() if t.status == "COMPLETED" and t.trial_id in first]
         best = max((t for t in ended if t.trial_id not in continued), key=lambda t: t.score).trial_id
         return Proposal(id_, self.values_of(best), EPOCHS, continues=best)
+
+
+class RayAshaOracle(Oracle):
+    """Ray Tune's ASHA as it comes: random draws, grace period 1, reduction factor 4 (`_Bracket.on_result`)."""
+
+    def __init__(self, task: Task, factor: int = 4) -> None:
+        super().__init__(task)
+        self._factor = factor
+        levels = int(np.log(self.full_epochs) / np.log(factor) + 1)
+        self._recorded: dict[int, dict[str, float]] = {factor**level: {} for level in reversed(range(levels))}
+
+    def keep_on(self, id_: str, epoch: int) -> bool:
+        value = self.curves.by_id[id_][epoch]
+        for milestone, recorded in self._recorded.items():
+            if epoch >= milestone and id_ not in recorded:
+                cut = np.percentile(list(recorded.values()), 100 / self._factor) if recorded else np.inf
+                recorded[id_] = value
+                return bool(value <= cut)
+        return True
 
 
 class Contender:
@@ -159,6 +179,10 @@ def simplest(seed: int) -> Oracle | Contender:
     return OneEpochOracle(Task(problem(), OBJECTIVE, seed=seed, max_trials=None, max_epochs=EPOCHS))
 
 
+def rays(seed: int) -> Oracle | Contender:
+    return RayAshaOracle(Task(problem(), OBJECTIVE, seed=seed, max_trials=None, max_epochs=EPOCHS))
+
+
 def declare(space: Space) -> keras_tuner.HyperParameters:
     """A space as KerasTuner's hyperparameters, with its conditions."""
     hp = keras_tuner.HyperParameters()
@@ -208,6 +232,7 @@ OTHERS: dict[str, Make] = {
     "KerasTuner Bayesian": keras_tuners("BayesianOptimizationOracle", max_trials=MOST),
     "KerasTuner Hyperband": keras_tuners("HyperbandOracle", max_epochs=EPOCHS, factor=3, hyperband_iterations=100),
     "Optuna TPE + Hyperband": optunas,
+    "Ray Tune ASHA": rays,
     "one epoch, then the best": simplest,
 }
 
