@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-
 from cnnsweep.search_space.problem import Problem
-from cnnsweep.search_space.space import Values
 
 MEMBERS, ROUNDS = 16, 4
 """Gaussian processes that are tried in a round, and rounds: after the first, around the likeliest so far."""
