@@ -33,6 +33,8 @@ class TrialSpec:
     """Train until this many epochs are done, counted over the trial's whole life."""
     initial_epoch: int = 0
     """Epochs done already; above 0 the trial goes on from the checkpoint in its folder."""
+    fold: int | None = None
+    """Of data in folds: the one that validates, from 1; 0: train on all images; None: on each fold in turn."""
     since: int = 0
     """Epochs that were done when the search asked for this; it gets at least one more, despite patience."""
     seconds: float = 0.0
@@ -59,10 +61,26 @@ def trial_seed(seed: int, number: int) -> int:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The argument of a model family's `check`, which runs before the first trial."""
+    """The argument of the checks of a job and of a model family, which run before the first trial."""
 
     config: Config
     input_shape: tuple[int, int, int]
+    classes: int = 0
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """What a worker finds out about code of the user's own before the first trial."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Its keys, each with its default."""
+    space: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """For the keys that are to be searched, an entry of a space."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Its own names of keys that have another in the config."""
+    notes: tuple[str, ...] = ()
+    fault: str | None = None
+    """Why it cannot be used."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cnnsweep.data.image_decoding import Decoding
 
 ARRAYS = ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test")
-DESCRIPTION = ("name", "class_names", "source", "digest", "scale", "task")
+DESCRIPTION = ("name", "class_names", "source", "digest", "scale", "task", "folds")
 PIECE = 32 * 2**20  # bytes that are copied at a time
 
 
@@ -73,6 +73,7 @@ def open_saved(folder: Path) -> Dataset:
     try:
         description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         description["class_names"] = tuple(description["class_names"])
+        description["folds"] = None if description["folds"] is None else tuple(description["folds"])
         description["decoding"] = _decoding(description["decoding"])
         description |= {key: open_map(folder / f"{key}.npy") for key in ARRAYS}
         return Dataset(**description)

@@ -26,7 +26,7 @@ from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import loop
 from cnnsweep.sweep.limits import FULL_DISK, is_full_disk
 from cnnsweep.sweep.sweep import Sweep
-from cnnsweep.training import checkpoint
+from cnnsweep.training import checkpoint, own_checkpoints
 from cnnsweep.training.evaluate import FinalSpec, evaluate_best
 from cnnsweep.training.gallery import draw_gallery, gallery_folder
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec, trial_seed
@@ -40,9 +40,10 @@ def finish(sweep: Sweep) -> None:
     """Train the finalists again, evaluate the best trial on the test set, once, and record the sweep's end."""
     replicate(sweep)
     ranked = sweep.state.ranked()
-    if ranked and not sweep.interrupted and not sweep.state.tested():
+    networks = sweep.config.trains_networks
+    if networks and ranked and not sweep.interrupted and not sweep.state.tested():
         test(sweep, ranked[0])
-    if not sweep.interrupted:
+    if networks and not sweep.interrupted:
         draw(sweep, ranked[: sweep.config.tracking.gallery])
     _stop(sweep, "interrupted" if sweep.interrupted else "completed" if ranked else "failed")
 
@@ -121,10 +122,13 @@ def test(sweep: Sweep, best: TrialState) -> None:
     Without that network's checkpoint (it was not among the best before) the trial is trained again, up to that epoch.
     """
     spec, epoch = _spec(sweep, best), best.best_epoch(sweep.state.objective)
+    if sweep.config.data.folds:
+        spec = replace(spec, fold=0)
     try:
         checkpoint.read_state(spec.folder / checkpoint.BEST)
     except ValueError:
-        sweep.say(f"trial {best.number} is trained again up to epoch {epoch}: its checkpoint was not kept")
+        reason = "on all folds together" if spec.fold == 0 else "its checkpoint was not kept"
+        sweep.say(f"trial {best.number} is trained again up to epoch {epoch}: {reason}")
         _restore(sweep, replace(spec, folder=spec.folder / "again", epochs=epoch or 0))
     if sweep.interrupted:
         return
@@ -144,7 +148,8 @@ def _restore(sweep: Sweep, spec: TrialSpec) -> None:
     if end.kind == "lost":
         sweep.say(f"trial {spec.number} could not be trained again: {end.value}")
     with contextlib.suppress(FileNotFoundError):  # then its evaluation fails, which is said
-        os.replace(spec.folder / checkpoint.BEST, spec.folder.parent / checkpoint.BEST)
+        name = checkpoint.BEST if spec.fold is None else checkpoint.LAST
+        os.replace(spec.folder / name, spec.folder.parent / checkpoint.BEST)
     shutil.rmtree(spec.folder, ignore_errors=True)
 
 
@@ -156,12 +161,17 @@ def _run(sweep: Sweep, job: Job, argument: object) -> Message:
 
 def draw(sweep: Sweep, best: Sequence[TrialState]) -> None:
     """Draw pictures of the best networks. They are extras: one that fails is said and skipped."""
-    specs = [FinalSpec(_spec(sweep, trial)) for trial in best]
+    specs = [FinalSpec(_of_first_fold(_spec(sweep, trial))) for trial in best]
     tasks = [(draw_gallery, spec) for spec in specs]
     for spec, message in zip(specs, run_all(sweep.executor, tasks, wait=sweep.wait), strict=True):
         missing = message.value["missing"] if message.kind == "result" else {"pictures": str(message.value)}
         folder = gallery_folder(spec.trial).relative_to(sweep.folder).as_posix()
         sweep.record(GalleryDrawn(trial=spec.trial.number, folder=folder, missing=missing))
+
+
+def _of_first_fold(spec: TrialSpec) -> TrialSpec:
+    """The trial's network; of data in folds that of the first, which has not seen the images that it is shown on."""
+    return replace(spec, fold=1, folder=spec.folder / "fold1") if spec.config.data.folds else spec
 
 
 def _stop(sweep: Sweep, status: Status) -> None:
@@ -191,7 +201,7 @@ class Cleanup:
         self._search = search
         self._keep = max(1, keep)
         self._ends = 0
-        found = (folder / "trials").glob("*/*.npz*")
+        found = [*(folder / "trials").glob("*/*.npz*"), *(folder / "trials").glob(f"*/{own_checkpoints.FOLDER}")]
         self._holding = {int(path.parent.name) for path in found if path.parent.name.isdigit()}
 
     def log(self, event: Event) -> None:
@@ -218,7 +228,9 @@ class Cleanup:
             kept = number in best
             folder = self._folder / "trials" / f"{number:03d}"
             try:
-                checkpoint.clear(folder, (checkpoint.LAST,) if kept else (checkpoint.LAST, checkpoint.BEST))
+                for place in (folder, *folder.glob("fold*")):
+                    checkpoint.clear(place, (checkpoint.LAST,) if kept else (checkpoint.LAST, checkpoint.BEST))
+                own_checkpoints.prune(folder, [own_checkpoints.best(folder, self._state.objective)] if kept else ())
             except OSError:
                 continue
             if not kept:

@@ -56,7 +56,8 @@ def draw_gallery(spec: FinalSpec) -> Generator[None, bool, Gallery]:
 
 
 def gallery_folder(trial: TrialSpec) -> Path:
-    return trial.folder / "artifacts" / "gallery"
+    """The folder of a trial's pictures, also where they are those of one fold's network."""
+    return (trial.folder.parent if trial.fold else trial.folder) / "artifacts" / "gallery"
 
 
 @contextlib.contextmanager
