@@ -28,7 +28,7 @@ def train_folds(
     own. `reason_to_stop` is early stopping, by the means. A fold that fails ends the trial.
     """
     objective = Objective.of(spec.config.objective)
-    alone = spec.config.replace(training=spec.config.training.replace(patience=None))
+    alone = spec.config.replace(training=spec.config.training.replace(patience=None, target=None))
     parts = [replace(spec, config=alone, fold=fold, folder=spec.folder / f"fold{fold}") for fold in range(1, folds + 1)]
     runs, rows = [_Fold(train(part)) for part in parts], _earlier(parts, objective)
     status: Status = "completed"
@@ -44,7 +44,7 @@ def train_folds(
             reports.append(report)
         if len(reports) < folds:
             break
-        rows.append(mean([report.metrics for report in reports], objective))
+        rows.append(mean([{**report.metrics} for report in reports], objective))
         notes = [report.note for report in reports if report.note]
         if not (yield EpochReport(spec.number, epoch, rows[-1], "; ".join(notes) or None)):
             status, reason = "pruned", f"stopped by the search after epoch {epoch}"
