@@ -196,23 +196,23 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
     trusted = _trusted(trust, config, config_dir)
     made = exporting.export(next(iter(names), None), trial, out, config, overrides, click.echo, trusted)
     click.echo(made.describe())
-    click.echo(f"try:   {program()} predict {shlex.quote(str(made.folder))} IMAGE.png")
+    click.echo(f"try:   {program()} predict {shlex.quote(str(made.folder))} {made.argument}")
     return 0
 
 
 @commands.command(epilog=examples("predict mlruns/exports/fashion-20260101-120000 image.png"))
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
-def predict(model: Path, images: tuple[Path, ...]) -> int:
-    """Classify image files with an exported network.
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+def predict(model: Path, inputs: tuple[str, ...]) -> int:
+    """Classify image files, sentences, sounds or videos with an exported network.
 
-    MODEL is a folder that `export` wrote, or a .keras file; an IMAGE is a JPEG, PNG, TIFF, WebP … of any
-    size; it is decoded and resized as the training images were.
+    MODEL is a folder that `export` wrote, or a .keras file. An INPUT is of the kind that the network was trained on and
+    decoded as the training data were: a JPEG, PNG, TIFF, WebP … of any size; a sentence in quotes, or a .txt file.
     """
     from cnnsweep.export.predict import classify
 
-    for path, classes in zip(images, classify(model, images), strict=True):
-        click.echo(f"{path}: " + "  ".join(f"{name} {probability:.4f}" for name, probability in classes))
+    for name, classes in zip(inputs, classify(model, inputs), strict=True):
+        click.echo(f"{name}: " + "  ".join(f"{label} {probability:.4f}" for label, probability in classes))
     return 0
 
 

@@ -62,7 +62,7 @@ class Inspection:
     """The argument of a model family's `check`, which runs before the first trial."""
 
     config: Config
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
 from cnnsweep.config import objective
 from cnnsweep.config.components import config_type
+from cnnsweep.config.inputs import NOUNS, refuse_input
 from cnnsweep.config.validation import Float, Int, Quantity, auto_or_steps, auto_or_truth, sweep_name, tags, validate
 from cnnsweep.errors import UserError
 
@@ -74,9 +75,15 @@ class DataConfig(Component):
 class ModelConfig(Component):
     """Keys that every model family has; each names a function, or is null."""
 
+    takes: ClassVar[tuple[str, ...]] = ("image",)
+    """The kinds of input that the family takes."""
     layers: str | None = None
     check: str | None = None
     prepare: str | None = None
+
+    def check_input(self, kind: str) -> None:
+        """Raise UserError where the network takes no inputs of this kind."""
+        refuse_input(kind, self.takes)
 
     def describe(self, values: Mapping[str, object]) -> str:
         """The network in a few characters: its searched values, else those of its training, or the family's name."""
@@ -112,6 +119,8 @@ class CustomData(DataConfig, extra="allow"):
 
 class CustomModel(ModelConfig, extra="allow"):
     """A model family of the user's own."""
+
+    takes: ClassVar[tuple[str, ...]] = tuple(NOUNS)
 
 
 class CustomSearch(SearchConfig, extra="allow"):

@@ -1,4 +1,4 @@
-"""Images and labels: `Arrays`, which a loader returns, their checks, and `Dataset`, on which a sweep trains."""
+"""Inputs and labels: `Arrays`, which a loader returns, their checks, and `Dataset`, on which a sweep trains."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnsweep.config.inputs import NOUNS
+from cnnsweep.data.inputs import input_faults
+from cnnsweep.data.text_decoding import TextDecoding
 from cnnsweep.errors import UserError
 
 if TYPE_CHECKING:
-    from cnnsweep.data.image_decoding import Decoding
+    from cnnsweep.data.decoding import AnyDecoding
+    from cnnsweep.data.vocabulary import Corpus
 
 Array = NDArray[Any]
 
@@ -22,10 +26,11 @@ NAMED = 5  # classes in one line
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """A loader's images and labels as they were found; `load` checks, converts and splits them.
+    """A loader's inputs and labels as they were found; `load` checks, converts and splits them.
 
-    x: (images, height, width) or (images, height, width, channels), whole numbers 0..255, or floats 0..1
-    or 0..255.
+    x of images: (images, height, width) or (images, height, width, channels), whole numbers 0..255, or floats 0..1
+    or 0..255; of signals: (signals, steps, channels), numbers; of texts: (texts, 1), their places in `corpus`; of
+    videos: (videos, frames, height, width, channels), uint8.
     y: (images,) or (images, 1), whole numbers from 0.
     """
 
@@ -49,10 +54,14 @@ class Arrays:
     """The file of "x_train", "y_train" …, for messages, where each has its own."""
     digest: str | None = None
     """A digest of the content, if the loader knows one; None: it is computed."""
-    decoding: Decoding | None = None
-    """How image files became x; None: x was no image files."""
+    decoding: AnyDecoding | None = None
+    """How files became x; None: x was no files."""
     notes: tuple[str, ...] = ()
     """What a person should know of the data, a line each."""
+    kind: str = "image"
+    """image, signal, text or video."""
+    corpus: Corpus | None = None
+    """The texts, whose vocabulary is taken from the training part."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -67,7 +76,11 @@ class Arrays:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Three checked splits. x: uint8 or float32 (images, height, width, channels); y: int32 (images,)."""
+    """Three checked splits; y: int32 (n,).
+
+    x of images: uint8 or float32 (n, height, width, channels); of signals: float32 (n, steps, channels); of texts:
+    int32 (n, words), numbers of words; of videos: uint8 (n, frames, height, width, channels).
+    """
 
     name: str
     x_train: Array
@@ -82,16 +95,23 @@ class Dataset:
     """16 hex digits over the content of all splits: the same images in the same splits, the same digest."""
     scale: float
     """Multiply x by it to get 0..1."""
-    decoding: Decoding | None = None
-    """How image files became x; None: x was no image files."""
+    decoding: AnyDecoding | None = None
+    """How files became x; None: x was no files."""
     notes: tuple[str, ...] = ()
     """What a person should know of the data when it is loaded; not stored."""
+    kind: str = "image"
+    """image, signal, text or video."""
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of one image."""
-        height, width, channels = self.x_train.shape[1:]
-        return int(height), int(width), int(channels)
+    def input_shape(self) -> tuple[int, ...]:
+        """(height, width, channels) of one image; (words, vocabulary) of a text: each word is a one-hot vector."""
+        shape = tuple(map(int, self.x_train.shape[1:]))
+        return (*shape, len(self.decoding.words)) if isinstance(self.decoding, TextDecoding) else shape
+
+    @property
+    def noun(self) -> str:
+        """ "images", "signals", "texts" or "videos" """
+        return NOUNS[self.kind]
 
     @property
     def classes(self) -> int:
@@ -100,14 +120,14 @@ class Dataset:
     def facts(self) -> dict[str, object]:
         """Plain values that are stored with a run: where the data came from, and their content in short."""
         sizes = {"train": len(self.x_train), "validation": len(self.x_val), "test": len(self.x_test)}
-        shape = {"shape": list(self.input_shape), "classes": self.classes}
+        shape = {"shape": list(self.input_shape), "classes": self.classes, "kind": self.kind}
         return {"name": self.name, "digest": self.digest, "source": self.source, **sizes, **shape}
 
     def describe(self) -> str:
         """One line for the screen and the log, and one for each note."""
         counts = [f"{len(x):,}" for x in (self.x_train, self.x_val, self.x_test)]
         size = "×".join(str(side) for side in self.input_shape)
-        images = f"{counts[0]} training, {counts[1]} validation, {counts[2]} test images"
+        images = f"{counts[0]} training, {counts[1]} validation, {counts[2]} test {self.noun}"
         some = ", ".join(self.class_names[:NAMED]) + (" …" if self.classes > NAMED else "")
         first = f"{self.name}: {images}, {size}, {self.classes} classes ({some}), from {self.source}"
         return "\n  ".join([first, *self.notes])
@@ -153,10 +173,11 @@ def _split_faults(arrays: Arrays, split: str) -> Iterator[str]:
     if x is None or y is None:
         yield f"{x_place if x is None else y_place}: missing, though the set's other half is there"
         return
-    yield from (f"{x_place}: {fault}" for fault in _image_faults(x, arrays.scale))
+    found = _image_faults(x, arrays.scale) if arrays.kind == "image" else input_faults(arrays.kind, x)
+    yield from (f"{x_place}: {fault}" for fault in found)
     yield from (f"{y_place}: {fault}" for fault in _label_faults(y))
     if x.ndim and y.ndim and len(x) != len(y):
-        yield f"{y_place}: {len(y):,} labels for {len(x):,} images in {x_place}"
+        yield f"{y_place}: {len(y):,} labels for {len(x):,} {NOUNS[arrays.kind]} in {x_place}"
 
 
 def _image_faults(x: Array, scale: float | None) -> Iterator[str]:
@@ -202,11 +223,12 @@ def _mismatches(arrays: Arrays) -> Iterator[str]:
     train = arrays.x_train
     for split in arrays.splits[1:]:
         place, x = arrays.place(f"x_{split}"), getattr(arrays, f"x_{split}")
-        shape, expected = ((*a.shape, 1)[1:4] for a in (x, train))
+        noun, missing = NOUNS[arrays.kind], (1,) if arrays.kind == "image" and x.ndim == 3 else ()
+        shape, expected = ((*a.shape[1:], *missing) if a.ndim == x.ndim else a.shape[1:] for a in (x, train))
         if shape != expected:
-            yield f"{place}: images of {shape}, the training images are {expected}"
+            yield f"{place}: {noun} of {shape}, the training {noun} are {expected}"
         if split == "test" and x.shape == train.shape and np.array_equal(x, train):
-            yield f"{place}: the test images are the training images"
+            yield f"{place}: the test {noun} are the training {noun}"
         if arrays.scale is None and (x.max() > 1) != (train.max() > 1):
             yield f"{place}: values up to {x.max():g}, the training images' go up to {train.max():g}"
         if (x.dtype.kind == "f") != (train.dtype.kind == "f"):

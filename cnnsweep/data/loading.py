@@ -13,6 +13,7 @@ import numpy as np
 from cnnsweep.config.components import locate
 from cnnsweep.config.schema import DataConfig
 from cnnsweep.data.arrays import Array, Arrays, Dataset, count_classes, find_faults, find_missing, find_scale, refuse
+from cnnsweep.data.inputs import TYPES
 from cnnsweep.data.storage import is_whole_file, open_saved, save, take
 from cnnsweep.errors import UserError
 
@@ -52,13 +53,14 @@ def refuse_other(data: Dataset, stored: Mapping[str, object], owner: str, change
     """
     if data.digest == stored["digest"]:
         return
-    words = {"train": "training images", "validation": "validation images", "test": "test images"}
+    words = {"train": "training", "validation": "validation", "test": "test"}
+    words = {name: f"{word} {data.noun}" for name, word in words.items()}
     facts = {name: (str(stored[name]), str(value)) for name, value in data.facts().items() if name in stored}
     changed = [f"{words.get(n, n)} {was} → {now}" for n, (was, now) in facts.items() if was != now and n != "source"]
     difference = ", ".join([*changed, *changes])
     raise UserError(
-        f"the data have changed since {owner} ({difference}; {data.source}): results cannot be compared, and images "
-        "that were trained on could be tested on. Put the old files and settings back, or start a new sweep"
+        f"the data have changed since {owner} ({difference}; {data.source}): results cannot be compared, and what "
+        "was trained on could be tested on. Put the old files and settings back, or start a new sweep"
     )
 
 
@@ -76,8 +78,13 @@ def _split(arrays: Arrays, config: DataConfig, seed: int) -> Dataset:
     for split in ("train", "val", "test"):
         own, part = split in arrays.splits and split != "train", parts.get(split, rows)
         x_all, y_all = (getattr(arrays, f"{a}_{split if own else 'train'}") for a in "xy")
-        splits[f"x_{split}"] = _images(x_all if own else take(x_all, part))
+        splits[f"x_{split}"] = _inputs(arrays.kind, x_all if own else take(x_all, part))
         splits[f"y_{split}"] = _labels(y_all if own else y_all[part])
+    decoding = arrays.decoding
+    if arrays.corpus is not None:
+        decoding = arrays.corpus.fit(splits["x_train"])
+        texts = {key: arrays.corpus.convert(x, decoding) for key, x in splits.items() if key.startswith("x_")}
+        splits |= texts
     return Dataset(
         name=arrays.name or _name(config.target),
         **splits,
@@ -85,7 +92,8 @@ def _split(arrays: Arrays, config: DataConfig, seed: int) -> Dataset:
         source=arrays.source,
         digest=_digest(splits) if arrays.digest is None else _short_digest(arrays.digest, rows, parts),
         scale=find_scale(arrays),
-        decoding=arrays.decoding,
+        decoding=decoding,
+        kind=arrays.kind,
         notes=(*arrays.notes, *find_missing(arrays)),
     )
 
@@ -148,7 +156,10 @@ def choose(labels: Array, taken: Array, seed: int, stream: int) -> Array:
     return mask
 
 
-def _images(x: Array) -> Array:
+def _inputs(kind: str, x: Array) -> Array:
+    if kind != "image":
+        wanted = TYPES[kind]
+        return x if is_whole_file(x) and x.dtype == wanted else np.ascontiguousarray(x, wanted)
     if is_whole_file(x) and x.ndim == 4 and x.dtype in (np.uint8, np.float32):
         return x  # still a map
     x = x if x.ndim == 4 else x[..., np.newaxis]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cnnsweep.data.arrays import Dataset
-from cnnsweep.data.image_decoding import Decoding
+from cnnsweep.export.examples import example_of
 from cnnsweep.statistics import wilson
 from cnnsweep.tracking.frames import Results
 from cnnsweep.tracking.stored_trials import StoredTrial
@@ -17,24 +17,24 @@ from cnnsweep.training.evaluate import Refit
 
 TEXT = """# {stored.config.name}
 
-A convolutional network that distinguishes {data.classes} classes in images of {size} (height×width×channels).
+A convolutional network that distinguishes {data.classes} classes of {data.noun}; one has the shape {size} ({axes}).
 
 | | |
 | --- | --- |
-| test accuracy | **{accuracy:.4f}** (95% interval {low:.4f} to {high:.4f}, {images:,} images) |
+| test accuracy | **{accuracy:.4f}** (95% interval {low:.4f} to {high:.4f}, {images:,} {data.noun}) |
 | over {seeds} seeds | {spread}; the model is the first seed's, not the best |
 | parameters | {parameters:,} |
-| multiply-adds of one image | {adds} |
+| multiply-adds of one input | {adds} |
 
 ## Data
 
-{data.name}, from {data.source}; digest `{data.digest}`. Trained on {trained:,} images, the
-search's training and validation images together; tested on {images:,} images that took no part in the search.
+{data.name}, from {data.source}; digest `{data.digest}`. Trained on {trained:,} {data.noun}, the
+search's training and validation {data.noun} together; tested on {images:,} that took no part in the search.
 
 ## Selection
 
 The sweep `{stored.sweep}` tried {count:,} configurations{by} ({tried}) and
-compared them by {objective} on {validation:,} validation images. This is trial {row[name]}
+compared them by {objective} on {validation:,} validation {data.noun}. This is trial {row[name]}
 ({objective} {objective_value:.4f}, MLflow run `{stored.run}`), trained again for the {row[best_epoch]:.0f} epochs at
 which the trial was best. Its validation figure is the best of many and therefore optimistic; the test figure is not.
 
@@ -46,41 +46,29 @@ which the trial was best. Its validation figure is the best of many and therefor
 
 ## Accuracy by class
 
-| class | accuracy | 95% interval | test images |
+| class | accuracy | 95% interval | test {data.noun} |
 | --- | --- | --- | --- |
 {classes}
 
 ## Use
 
-The input is pixels as they are in the data ({pixels}), the output is probabilities of the classes in `labels.json`;
-scaling is part of the model.
+The input is {values}, the output is probabilities of the classes in `labels.json`.
 {files}
-The network knows no other classes: it assigns one of them to any other image too.
+The network knows no other classes: it assigns one of them to anything else too.
 """
 
-FILES = """
-Image files become pixels by `image_decoding.py`, with the settings `decoding` of `labels.json`, as those of the
-training data did; this needs NumPy, Pillow and simplejpeg, not cnnsweep. Each of
-
-    python example.py IMAGE.png
-    python -m cnnsweep predict FOLDER IMAGE.png
-
-prints the class.
-"""
-EXAMPLE = """# Needs keras and its backend, numpy, pillow and simplejpeg: python example.py IMAGE.png
-import json, sys
-from pathlib import Path
-import keras, numpy as np
-from image_decoding import Decoding, read
-
-here = Path(__file__).parent
-labels = json.loads((here / "labels.json").read_text(encoding="utf-8"))
-model, decoding = keras.models.load_model(here / "model.keras"), Decoding.of(labels["decoding"])
-for path in sys.argv[1:]:
-    pixels = read(path, decoding).astype("float32") / (255 * labels["scale"])
-    probabilities = model.predict(pixels[np.newaxis], verbose=0)[0]
-    print(f"{path}: {labels['classes'][probabilities.argmax()]} {probabilities.max():.4f}")
-"""
+AXES = {
+    "image": "height×width×channels",
+    "signal": "steps×channels",
+    "text": "words×vocabulary",
+    "video": "frames×height×width×channels",
+}
+VALUES = {
+    "image": "pixels as they are in the data ({}; scaling is part of the model)",
+    "signal": "values as they are in the data, a waveform -1 to 1",
+    "text": "numbers of words in `labels.json`'s vocabulary",
+    "video": "pixels as they are in the data ({}; scaling is part of the model)",
+}
 
 
 @dataclass(frozen=True)
@@ -124,6 +112,7 @@ class ModelCard:
             low=low,
             high=high,
             size="×".join(map(str, data.input_shape)),
+            axes=AXES[data.kind],
             seeds=len(self.measured),
             spread=spread(self.accuracies),
             images=self.images,
@@ -134,8 +123,8 @@ class ModelCard:
             tried=", ".join(f"{count:,} {status}" for status, count in statuses.items()),
             adds="unknown" if pd.isna(row["mmacs"]) else f"{row['mmacs']:,.2f} million",
             by=f" by {search} search" if search else "",
-            files=FILES if Decoding.plain(data.input_shape) else "",
-            pixels="0 to 1" if data.scale == 1 else f"0 to {1 / data.scale:g}",
+            files=example.use if (example := example_of(data)) else "",
+            values=VALUES[data.kind].format("0 to 1" if data.scale == 1 else f"0 to {1 / data.scale:g}"),
             settings="\n".join(f"| `{key}` | {value} |" for key, value in self.stored.values.items()),
             classes="\n".join(self._by_class()),
         )

@@ -1,4 +1,4 @@
-"""Classifying image files with an exported network."""
+"""Classifying files and texts with an exported network."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnsweep.data.decoding import decoding_of
 from cnnsweep.data.image_decoding import BadImageError, Decoding, read
+from cnnsweep.data.text_decoding import TextDecoding
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.sweep.session import framework_noise_to
 from cnnsweep.training import keras_settings
 
 if TYPE_CHECKING:
     import keras
+
+    from cnnsweep.data.decoding import AnyDecoding
 
 TOP = 3
 
@@ -29,23 +33,23 @@ class Labels:
     classes: tuple[str, ...]
     scale: float
     """Multiplying pixels of the training data by this gives 0 to 1."""
-    decoding: Decoding
-    """How an image file becomes pixels."""
+    decoding: AnyDecoding
+    """How a file or a text becomes numbers."""
 
 
-def classify(where: Path, paths: Sequence[Path]) -> list[list[tuple[str, float]]]:
-    """Return the most probable classes of each image file, with their probabilities.
+def classify(where: Path, inputs: Sequence[str | Path]) -> list[list[tuple[str, float]]]:
+    """Return the most probable classes of each file or text, with their probabilities.
 
-    `where` is an exported folder or a .keras file. Raises UserError for a model or an image that cannot be used.
+    `where` is an exported folder or a .keras file. Raises UserError for a model or an input that cannot be used.
     """
     labels = read_labels(where)
     # Before the seconds that loading the model takes, where the size is known.
-    images = None if labels is None else read_images(paths, labels)
+    found = None if labels is None else read_inputs(inputs, labels)
     with framework_noise_to(Path(os.devnull)):
         model = load(where)
-        if images is None:
-            images = read_images(paths, Labels((), 1 / 255, _plain(model.input_shape[1:])))
-        probabilities = np.asarray(model.predict(images, verbose=0))
+        if found is None:
+            found = read_inputs(inputs, Labels((), 1 / 255, _plain(model.input_shape[1:])))
+        probabilities = np.asarray(model.predict(found, verbose=0))
     names = labels.classes if labels else [str(i) for i in range(probabilities.shape[1])]
     return [[(names[i], float(row[i])) for i in np.argsort(-row)[:TOP]] for row in probabilities]
 
@@ -90,7 +94,8 @@ def read_labels(where: Path) -> Labels | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        decoding = Decoding.of(content["decoding"]) if content["decoding"] else _plain(content["input_shape"])
+        stored, shape = content["decoding"], content["input_shape"]
+        decoding = decoding_of(content["kind"], stored) if stored else _plain(shape)
         return Labels(tuple(content["classes"]), float(content["scale"]), decoding)
     except UserError:
         raise
@@ -98,11 +103,33 @@ def read_labels(where: Path) -> Labels | None:
         raise UserError(f"'{path}' cannot be read: {error}") from error
 
 
+def read_inputs(inputs: Sequence[str | Path], labels: Labels) -> np.ndarray:
+    """Decode files or texts as those of the training data. Raises UserError for one that cannot be used."""
+    if isinstance(labels.decoding, TextDecoding):
+        return np.stack([labels.decoding.decode(_text(each)) for each in inputs])
+    return read_images([Path(each) for each in inputs], labels)
+
+
+def _text(given: str | Path) -> str:
+    """The text itself, or the content of a .txt file."""
+    path = Path(given)
+    try:
+        text = path.read_text(encoding="utf-8") if path.suffix == ".txt" else str(given)
+    except FileNotFoundError:
+        raise UserError(f"there is no text '{path}'{_nearest_file(path)}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' cannot be read ({error})") from error
+    if not text.strip():
+        raise UserError(f"the text '{given}' is empty")
+    return text
+
+
 def read_images(paths: Sequence[Path], labels: Labels) -> np.ndarray:
     """Decode image files as those of the training data: float32 (images, height, width, channels), in their range.
 
     Raises UserError for a file that is no image.
     """
+    assert isinstance(labels.decoding, Decoding)
     return np.stack([_read(path, labels.decoding) for path in paths]).astype("float32") / (255 * labels.scale)
 
 

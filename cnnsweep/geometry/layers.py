@@ -1,8 +1,8 @@
 """Each kind of layer: its output shape, its costs and its normal form.
 
-Output sizes follow Keras: floor((W - F) / S) + 1 for `valid` padding, ceil(W / S) for `same` and `causal`, where a kernel
-of size K at dilation D spans F = (K - 1) D + 1 positions. Convolution and pooling slide over any number of axes: the
-shape (steps, channels) has one, (height, width, channels) two, (frames, height, width, channels) three.
+Output sizes follow Keras: floor((W - F) / S) + 1 for `valid` padding, ceil(W / S) for `same` and `causal`, where a
+kernel of size K at dilation D spans F = (K - 1) D + 1 positions. Convolution and pooling slide over any number of axes:
+the shape (steps, channels) has one, (height, width, channels) two, (frames, height, width, channels) three.
 """
 
 from __future__ import annotations

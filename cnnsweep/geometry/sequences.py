@@ -46,7 +46,7 @@ def part_of(kind: str, settings: Settings, shape: Shape) -> Part:
 
 
 def _conv_max_over_time(settings: Settings, shape: Shape) -> tuple[Shape, int, int]:
-    """Convolutions of several sizes side by side, each followed by its maximum over time (Kim 2014, arXiv 1408.5882)."""
+    """Convolutions of several sizes side by side, then the maximum of each over time (Kim 2014, arXiv 1408.5882)."""
     steps, channels = _sequence(shape)
     filters, sizes = positive(settings, "filters"), settings["kernel_sizes"]
     check_function("activation", settings.get("activation", "linear"))
@@ -73,6 +73,10 @@ def _spectrogram(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, in
         raise MisfitError("step", f"step of {step} samples is larger than the window of {frame}")
     if kind == "mel_spectrogram":
         frames, frequencies, weights, mult_adds = 1 + samples // step, positive(settings, "mels"), 0, 0
+        if channels != 1:
+            raise MisfitError("mels", f"input has {channels} channels, and Keras' mel spectrogram takes one")
+        if (samples + 1) % step == 0:  # there Keras promises one frame more than it computes
+            raise MisfitError("step", f"step of {step} samples divides {samples} + 1; take another")
     else:
         frames, frequencies = (samples - frame) // step + 1, frame // 2 + 1
         weights = 2 * frame * frequencies

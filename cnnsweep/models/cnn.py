@@ -42,12 +42,12 @@ class CnnConfig(ModelConfig):
     kernel_size: Sizes
     stride: Sizes
     dilation: Sizes
-    padding: Annotated[str | list[str], words("same", "valid")]
+    padding: Annotated[str | list[str], words("same", "valid", "causal")]
     pooling: Annotated[str | list[str], words("max", "average", "none")]
     pool_size: Sizes
     activation: Annotated[str, words(*ACTIVATIONS)]
     batch_norm: bool
-    head: Literal["flatten", "average"]
+    head: Literal["flatten", "average", "max"]
     dense_units: Int = Field(ge=0)
     dropout: Float = Field(ge=0, lt=1)
 
@@ -133,7 +133,7 @@ def build(
     for layer in augment:
         outputs = layer(outputs)
     for layer in stack:
-        outputs = _keras_layer(layer, layer_seed(seed, layer.name))(outputs)
+        outputs = keras_layer(layer, layer_seed(seed, layer.name))(outputs)
     return keras.Model(images, outputs, name="cnn")
 
 
@@ -153,7 +153,7 @@ def _block(model: CnnConfig, number: int) -> list[Layer]:
 
 
 def _head(model: CnnConfig, classes: int) -> list[Layer]:
-    kind = "flatten" if model.head == "flatten" else "global_average_pool"
+    kind = {"flatten": "flatten", "average": "global_average_pool", "max": "global_max_pool"}[model.head]
     head = [Layer(kind, kind)]
     if model.dense_units != 0:
         dense = {"units": model.dense_units, "use_bias": True, "activation": model.activation}
@@ -169,7 +169,7 @@ def layer_seed(seed: int, name: str) -> int:
     return random.Random(f"{seed} {name}").getrandbits(31)
 
 
-def _keras_layer(layer: Layer, seed: int) -> keras.layers.Layer:
+def keras_layer(layer: Layer, seed: int) -> keras.layers.Layer:
     from keras import initializers
     from keras import layers as kl
 
@@ -194,6 +194,8 @@ def _keras_layer(layer: Layer, seed: int) -> keras.layers.Layer:
             return kl.Flatten(name=name)
         case "global_average_pool":
             return kl.GlobalAveragePooling2D(name=name)
+        case "global_max_pool":
+            return kl.GlobalMaxPooling2D(name=name)
         case "dropout":
             return kl.Dropout(s["rate"], seed=seed, name=name)
         case _:

@@ -273,7 +273,7 @@ def check(inspection: Inspection) -> Generator[None, bool, list[str]]:
     yield
 
 
-def inspect(config: Config, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def inspect(config: Config, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Build the backbone of one configuration and return (height, width, channels) of its output.
 
     Raises UserError where that, or its unfreezing, is not possible.

@@ -60,7 +60,7 @@ class Plan(SpaceDescription):
     """All that is known of a sweep before it is run."""
 
     name: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     search: SearchDescription
     features: Features | None = None
     forecast: Forecast | None = None
@@ -80,7 +80,7 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
             config = settle(config, executor, watcher.say)
         data = datasets.load(config.data, config.seed)
         watcher.say(data.describe())
-        problem = make_problem(config, data.input_shape, data.classes)
+        problem = make_problem(config, data.input_shape, data.classes, data.kind)
         space = vars(describe_space(problem))
         with session.framework_noise_to(scratch / "log.txt"):
             search = build(config, problem, Objective.of(config.objective))

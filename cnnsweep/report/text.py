@@ -6,6 +6,7 @@ import json
 
 import pandas as pd
 
+from cnnsweep.config.inputs import NOUNS
 from cnnsweep.config.objective import COSTS
 from cnnsweep.formatting import duration
 from cnnsweep.report.analysis import Importance
@@ -28,7 +29,7 @@ def searched(results: Results) -> str:
     data = f" on {name}" if name else ""
     train, validation = _data(results, "train"), _data(results, "validation")
     if train and validation:
-        data += f" ({int(train):,} training and {int(validation):,} validation images)"
+        data += f" ({int(train):,} training and {int(validation):,} validation {noun(results)})"
     keys = f"{len(results.keys)} settings of a CNN" if results.keys else "one configuration of a CNN"
     by = f" with {search} search" if search else ""
     each = [f"{count:,} {OUTCOMES[str(status)]}" for status, count in trials["status"].value_counts().items()]
@@ -73,6 +74,11 @@ def sweep_seconds(results: Results) -> float:
         return float(known)
     trials = results.trials
     return float((trials[["started", "ended"]].max().max() - trials["started"].min()).total_seconds())
+
+
+def noun(results: Results) -> str:
+    """What the data are: "images", "texts" …"""
+    return NOUNS[str(_data(results, "kind") or "image")]
 
 
 def tested(results: Results) -> tuple[float, float, float, int] | None:
@@ -138,7 +144,7 @@ def _test(results: Results) -> str | None:
         return None
     accuracy, low, high, images = measured
     return (
-        f"On the {images:,} test images, which the search never saw and which were used once, that network "
+        f"On the {images:,} test {noun(results)}, which the search never saw and which were used once, that network "
         f"reaches {accuracy:.4f} (95% interval {low:.4f} to {high:.4f}; run {results.sweep.run[:8]})."
     )
 
@@ -151,10 +157,11 @@ def _ties(results: Results) -> str | None:
     low, _ = wilson(float(values.iloc[0]), int(images))
     close = int((values >= low).sum()) - 1
     if not close:
-        return f"No other trial is within the 95% interval of {int(images):,} validation images (down to {low:.4f})."
+        sample = f"{int(images):,} validation {noun(results)}"
+        return f"No other trial is within the 95% interval of {sample} (down to {low:.4f})."
     return (
         f"{close:,} other trial{'s' if close > 1 else ''} cannot be distinguished from it: the 95% interval of "
-        f"{int(images):,} validation images extends down to {low:.4f}, and the best of many is partly luck."
+        f"{int(images):,} validation {noun(results)} extends down to {low:.4f}, and the best of many is partly luck."
     )
 
 

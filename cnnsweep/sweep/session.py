@@ -145,7 +145,7 @@ def assemble(
     config = settle(config, executor, watcher.say)
     uri = open_store(config.tracking)
     tracking, config = config.tracking, redact(config)
-    problem = make_problem(config, data.input_shape, data.classes)
+    problem = make_problem(config, data.input_shape, data.classes, data.kind)
     _check_networks(config, data.input_shape, executor)
     stack.enter_context(log_to(log))
     shown = os.path.relpath(log) if log.is_relative_to(Path.cwd()) else log
@@ -231,7 +231,7 @@ def make_executor(config: Config, log: Path) -> SharedWorkExecutor:
     return SharedWorkExecutor(limited, locate("model.prepare", step) if step else lambda spec: spec)
 
 
-def _check_networks(config: Config, shape: tuple[int, int, int], executor: Executor) -> None:
+def _check_networks(config: Config, shape: tuple[int, ...], executor: Executor) -> None:
     """Have a worker build what the model family can only check by building. Raises `UserError` with all faults."""
     if not config.model.check:
         return

@@ -65,7 +65,7 @@ def _train(
 ) -> Trained:
     root = Path(config.tracking.dir).absolute()
     with contextlib.ExitStack() as stack:
-        network = make_problem(config, data.input_shape, data.classes).validate({}).network
+        network = make_problem(config, data.input_shape, data.classes, data.kind).validate({}).network
         uri = open_store(config.tracking)
         folder = root / "trained" / new_id(config.tracking, config.name, "trained")
         stack.enter_context(log_to(folder / "log.txt"))

@@ -236,7 +236,7 @@ def _print_test(final: BestTested, folder: Path, console: Console) -> None:
     console.print()
     console.print(Text(f"test accuracy {accuracy:.4f}", style="bold green"), end="")
     console.print(
-        f"  (95% interval {low:.4f} to {high:.4f}; {final.images:,} images that the search never saw, "
+        f"  (95% interval {low:.4f} to {high:.4f}; {final.images:,} examples that the search never saw, "
         "evaluated once, by this network)",
         soft_wrap=True,
     )

@@ -21,7 +21,7 @@ from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.data.storage import concatenate, open_saved
 from cnnsweep.models.fine_tuning import blocks
-from cnnsweep.training import checkpoint, pictures
+from cnnsweep.training import checkpoint, pictures, text_pictures
 from cnnsweep.training.building import build_model
 from cnnsweep.training.train import EVAL_BATCH, batched
 from cnnsweep.trial import TrialSpec
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LABELS = "labels.json"
-"""Beside model.keras: the classes' names, the shape of an image, the factor by which its values become 0..1, and how
-image files are decoded.
+"""Beside model.keras: the kind of input, the classes' names, the shape of an input, the factor by which its values
+become 0..1, and how files or texts are decoded.
 """
 MISTAKES, CLASSES, BLOCKS = 18, 10, 5
 """At most so many are shown."""
@@ -134,8 +134,9 @@ def write_model(folder: Path, model: keras.Model, data: Dataset) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "model.keras")
-    decoding = data.decoding or Decoding.plain(data.input_shape)
+    decoding = data.decoding or (Decoding.plain(data.input_shape) if data.kind == "image" else None)
     labels = {
+        "kind": data.kind,
         "classes": list(data.class_names),
         "input_shape": list(data.input_shape),
         "scale": data.scale,
@@ -144,15 +145,16 @@ def write_model(folder: Path, model: keras.Model, data: Dataset) -> None:
     (folder / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8")
     shutil.rmtree(folder / "mlflow_model", ignore_errors=True)
     (folder / "mlflow_model").mkdir()
-    single = np.dtype("float32")
+    single, sizes = np.dtype("float32"), data.x_val.shape[1:]
+    taken = np.dtype("int32") if data.kind == "text" else single
     mlflow.keras.save_model(
         model,
         str(folder / "mlflow_model"),
         signature=ModelSignature(
-            inputs=Schema([TensorSpec(single, (-1, *data.input_shape), name=None)]),
+            inputs=Schema([TensorSpec(taken, (-1, *sizes), name=None)]),
             outputs=Schema([TensorSpec(single, (-1, data.classes), name=None)]),
         ),
-        input_example=np.asarray(data.x_val[:2], dtype="float32"),
+        input_example=np.asarray(data.x_val[:2], dtype=taken),
         # Without the list MLflow starts a process that loads the model to guess it: 12 s instead of 0.3 s.
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("keras", "numpy", "tensorflow")],
     )
@@ -192,7 +194,9 @@ def _noted(missing: dict[str, str], name: str) -> Iterator[None]:
 def _figures(data: Dataset, model: keras.Model, missing: dict[str, str]) -> Iterator[tuple[str, Callable[[], Figure]]]:
     predicted, names = _predict(model, data.x_val, data.y_val), data.class_names
     yield "1_confusion_matrix", lambda: pictures.confusion_matrix(_counts(data, predicted), names)
-    if data.x_val.shape[-1] not in (1, 3):
+    if data.kind == "text":
+        yield from text_pictures.figures(data, model, predicted)
+    if data.kind != "image" or data.x_val.shape[-1] not in (1, 3):
         return
     wrong = np.flatnonzero(predicted.argmax(axis=1) != data.y_val)
     wrong = wrong[np.argsort(-predicted[wrong].max(axis=1), kind="stable")][:MISTAKES]

@@ -153,7 +153,7 @@ def confusion_matrix(matrix: Array, class_names: Sequence[str]) -> Figure:
         strength = np.where(diagonal, shares, np.minimum(1, shares * 5))[mask][:, None]
         colours[mask] = 1 - strength * (1 - np.array(colour))
     side = max(4.5, 1.6 + 0.52 * len(class_names))
-    figure = _figure(side, side)
+    figure = new_figure(side, side)
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FRAME)
@@ -191,7 +191,7 @@ def mistakes(images: Array, texts: Sequence[str]) -> Figure:
     """Draw images (n, height, width, 1 or 3), values 0..1, each with its text."""
     columns = min(6, max(len(images), 1))
     rows = -(-len(images) // columns) or 1
-    figure = _figure(columns * 1.55, rows * 1.95)
+    figure = new_figure(columns * 1.55, rows * 1.95)
     for index, image in enumerate(_reduced(images)):
         axes = figure.add_subplot(rows, columns, index + 1)
         picture = image[..., 0] if image.shape[-1] == 1 else image.clip(0, 1)
@@ -213,7 +213,7 @@ def filters(kernel: Array) -> Figure:
     rows = -(-len(tiles) // columns)
     filled = np.concatenate([tiles, np.full((rows * columns - len(tiles), *tiles.shape[1:]), np.nan)])
     board = _board(filled.reshape(rows, columns, *tiles.shape[1:]))
-    figure = _figure(0.52 * columns + 0.2, 0.52 * rows + 0.2)
+    figure = new_figure(0.52 * columns + 0.2, 0.52 * rows + 0.2)
     axes = figure.add_subplot()
     most = float(np.abs(tiles).max()) or 1.0
     if colour:
@@ -234,7 +234,7 @@ def feature_maps(images: Array, maps: Array, names: Sequence[str]) -> Figure:
     spread = tiles.max(axis=(2, 3), keepdims=True) - tiles.min(axis=(2, 3), keepdims=True)
     tiles = (tiles - tiles.min(axis=(2, 3), keepdims=True)) / np.maximum(spread, 1e-9)
     rows = len(images)
-    figure = _figure(0.62 * (len(channels) + 1) + 1.4, 0.62 * rows + 0.3)
+    figure = new_figure(0.62 * (len(channels) + 1) + 1.4, 0.62 * rows + 0.3)
     left, right = figure.subplots(1, 2, width_ratios=[1, len(channels)])
     left.imshow(_board(images[:, None]).clip(0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     right.imshow(_board(tiles), cmap="viridis", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
@@ -266,7 +266,7 @@ def _board(tiles: Array) -> Array:
     return np.nan_to_num(board, nan=1.0) if tiles.ndim == 5 else board
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
