@@ -43,9 +43,14 @@ class Result:
 
     @property
     def test_accuracy(self) -> float | None:
-        """Of the best trial's network, on images that the search never saw."""
+        """Of the best trial's network, on images that the search never saw; None where no accuracy is measured."""
+        return self.test_metrics.get("test_accuracy")
+
+    @property
+    def test_metrics(self) -> dict[str, float]:
+        """All metrics of the best trial's network on the test set, `test_` before their names."""
         final = self.outcome.state.tested()
-        return None if final is None else float(final.metrics["test_accuracy"])
+        return {} if final is None else dict(final.metrics)
 
     @property
     def model(self) -> Path | None:

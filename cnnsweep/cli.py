@@ -203,16 +203,19 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
 @commands.command(epilog=examples("predict mlruns/exports/fashion-20260101-120000 image.png"))
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-def predict(model: Path, inputs: tuple[str, ...]) -> int:
-    """Classify image files, sentences, sounds or videos with an exported network.
+@click.option("--masks", metavar="FOLDER", type=click.Path(path_type=Path), help="Where masks are written.")
+def predict(model: Path, inputs: tuple[str, ...], masks: Path | None) -> int:
+    """Let an exported network say what image files show, or what sentences, sounds or videos are.
 
     MODEL is a folder that `export` wrote, or a .keras file. An INPUT is of the kind that the network was trained on and
     decoded as the training data were: a JPEG, PNG, TIFF, WebP … of any size; a sentence in quotes, or a .txt file.
+    Classes come with their probabilities, labels with those above 0.5, targets with their values, and masks with the
+    share of each class.
     """
-    from cnnsweep.export.predict import classify
+    from cnnsweep.export.predict import predict as predicted
 
-    for name, classes in zip(inputs, classify(model, inputs), strict=True):
-        click.echo(f"{name}: " + "  ".join(f"{label} {probability:.4f}" for label, probability in classes))
+    for given, found in zip(inputs, predicted(model, inputs, masks), strict=True):
+        click.echo(f"{given}: " + ("  ".join(f"{name} {value:.4f}" for name, value in found) or "no label"))
     return 0
 
 

@@ -84,7 +84,7 @@ class EpochReport:
     epoch: int
     """Counted from 1 over the trial's whole life."""
     metrics: Mapping[str, float]
-    """loss, accuracy, val_loss, val_accuracy, epoch_seconds, learning_rate."""
+    """loss and the other metrics, each with its `val_` twin, epoch_seconds, learning_rate."""
     note: str | None = None
     """A line for the screen, such as that the trial had to begin again."""
 

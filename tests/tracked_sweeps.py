@@ -83,7 +83,7 @@ def named(event: SweepStarted, name: str, *overrides: str) -> SweepStarted:
 
 def events_of(id_: str = "fake-20260101-000000", name: str = "fake", time: float = 1000.0) -> list[Event]:
     """A whole sweep of five trials, of which the second has two blocks only."""
-    events: list[Event] = [named(sweep_event(id_, time), name)]
+    events: list[Event] = [named(sweep_event(id_, time), name, "training.precision=float32")]
     for number, status in enumerate(STATUSES, start=1):
         start, *rest = trial_events(number, status=status)
         if number == 2:

@@ -80,8 +80,8 @@ def _prepare(override: str) -> str:
         path = os.path.expanduser(value)  # the shell leaves a ~ after = as it is
         escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), path)
         return f"{key}='{escaped}'"
-    # What a space or the tags do not hold yet may be added without Hydra's "+".
-    return f"++{override}" if override.startswith(("space.", "tracking.tags")) else override
+    # What these do not hold yet may be added without Hydra's "+".
+    return f"++{override}" if override.startswith(("space.", "tracking.tags", "training.loss_settings")) else override
 
 
 def _fixed_by(overrides: Sequence[str]) -> list[str]:

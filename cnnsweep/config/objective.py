@@ -6,12 +6,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from cnnsweep.config import tasks
+from cnnsweep.config.tasks import Direction, kind_of
 from cnnsweep.errors import UserError, unknown
 
-Direction = Literal["max", "min"]
-METRICS = ("val_accuracy", "val_loss", "accuracy", "loss")
 COSTS = ("parameters", "mmacs")
 """Known of a network before it is trained; one may be an objective beside a metric."""
 
@@ -36,6 +36,17 @@ class Objective:
             names = json.loads(names) if names.startswith("[") else [names]
         first = next(name for name in names if name not in COSTS)
         return cls(first, direction(first), tuple(cls(n, direction(n)) for n in names if n != first))
+
+    @property
+    def name(self) -> str:
+        """The metric without `val_`, as it is measured on the test data too."""
+        return self.metric.removeprefix("val_")
+
+    def tested(self, metrics: Sequence[str]) -> str:
+        """The metric by which the final test is told, of those with `test_`: its own, else the first but the loss."""
+        others = [name for name in metrics if name != "test_loss"]
+        own = f"test_{self.name}"
+        return own if own in others else [*others, "test_loss"][0]
 
     @property
     def sign(self) -> float:
@@ -66,7 +77,9 @@ class Objective:
 
 
 def direction(name: str) -> Direction:
-    return "min" if name.endswith("loss") or name in COSTS else "max"
+    """The direction in which a metric or a cost is better."""
+    kind = kind_of(name)
+    return "min" if name in COSTS or (kind and kind.direction == "min") else "max"
 
 
 def front(points: Sequence[tuple[float, ...]]) -> list[int]:
@@ -83,14 +96,18 @@ def front(points: Sequence[tuple[float, ...]]) -> list[int]:
     return [index for index, point in enumerate(points) if point in best]
 
 
-def read(value: Any) -> str | list[str]:
-    """Check a config's `objective`: a name, {name: direction}, or a list of these. Raises `UserError`."""
+def read(value: Any, measured: Sequence[str]) -> str | list[str]:
+    """Check a config's `objective`: a name, {name: direction}, or a list of these; `auto` is the first metric.
+
+    `measured` is what training measures. Raises `UserError`.
+    """
     names: list[str] = []
     for entry in value if isinstance(value, list) else [value]:
         pairs = list(entry.items()) if isinstance(entry, Mapping) else [(entry, None)]
         for name, wanted in pairs or [(entry, None)]:
-            if name not in METRICS + COSTS:
-                raise unknown("objective", name, METRICS + COSTS)
+            name = measured[0] if name == "auto" else name
+            if name not in measured and name not in COSTS:
+                raise _unmeasured(name, measured)
             if wanted not in (None, "max", "min"):
                 raise unknown(f"direction of objective {name}", wanted, ("max", "min"))
             if wanted not in (None, direction(name)):
@@ -99,7 +116,38 @@ def read(value: Any) -> str | list[str]:
             if name in names:
                 raise UserError(f"objective: {name} stands there twice")
             names.append(name)
-    if not any(name in METRICS for name in names):
+    if not any(name in measured for name in names):
         given = ", ".join(names) or "an empty list"
-        raise UserError(f"objective: {given} is known without training; add one of {', '.join(METRICS)}")
+        raise UserError(f"objective: {given} is known without training; add one of {', '.join(measured)}")
     return names if len(names) > 1 else names[0]
+
+
+def check(value: Any, task: Any, training: Mapping[str, Any], space: object) -> str | list[str]:
+    """Check a config's `objective` with its losses and metrics, all of which have to fit the task, and return it.
+
+    Raises `UserError`.
+    """
+    if task not in tasks.LABELS:
+        raise unknown("task", task, tasks.LABELS)
+    tasks.check_metrics(training["metrics"], task)
+    searched = space.get("training") if isinstance(space, Mapping) else None
+    entry = searched.get("loss") if isinstance(searched, Mapping) else None
+    losses = entry.get("values") if isinstance(entry, Mapping) else None
+    tasks.check_losses(losses or [training["loss"]], training["loss_settings"], task)
+    tasks.check_class_weights(training["class_weights"], task, training["loss"])
+    found = read(value, tasks.measured(training["metrics"], task))
+    if losses and {"loss", "val_loss"} & {*([found] if isinstance(found, str) else found)}:
+        raise UserError("objective: trials of different losses (space.training.loss) cannot be compared by their loss")
+    return found
+
+
+def _unmeasured(name: object, measured: Sequence[str]) -> UserError:
+    """The error for an objective that is no metric, or one that is not among the config's."""
+    kind = kind_of(name) if isinstance(name, str) else None
+    if kind is None:
+        return unknown("objective", name, [*measured, *COSTS])
+    metric = str(name).removeprefix("val_")
+    return UserError(
+        f"objective: {name} is not measured (measured: {', '.join(measured)}); "
+        f"add {metric} to training.metrics, or name one of these"
+    )

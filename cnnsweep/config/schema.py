@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
-from cnnsweep.config import objective
+from cnnsweep.config import objective, tasks
 from cnnsweep.config.components import config_type
 from cnnsweep.config.inputs import NOUNS, refuse_input
 from cnnsweep.config.validation import Float, Int, Quantity, auto_or_steps, auto_or_truth, sweep_name, tags, validate
@@ -69,6 +69,8 @@ class DataConfig(Component):
     dir: str | None
     limit: Int | None = Field(gt=0)
     validation: Float = Field(gt=0, lt=1)
+    group: str | None
+    duplicates: Literal["report", "refuse", "remove"]
     augment: Augment
 
 
@@ -77,6 +79,9 @@ class ModelConfig(Component):
 
     takes: ClassVar[tuple[str, ...]] = ("image",)
     """The kinds of input that the family takes."""
+    fits: ClassVar[tuple[tasks.Task, ...]] = ("classification", "multi_label", "regression")
+    """The tasks for which the family's networks have the right output."""
+
     layers: str | None = None
     check: str | None = None
     prepare: str | None = None
@@ -114,6 +119,8 @@ class CustomData(DataConfig, extra="allow"):
     dir: str | None = None
     limit: Int | None = Field(None, gt=0)
     validation: Float = Field(0.1, gt=0, lt=1)
+    group: str | None = None
+    duplicates: Literal["report", "refuse", "remove"] = "report"
     augment: Augment = Augment(flip=False, shift=0, rotation=0, zoom=0, contrast=0)
 
 
@@ -121,6 +128,7 @@ class CustomModel(ModelConfig, extra="allow"):
     """A model family of the user's own."""
 
     takes: ClassVar[tuple[str, ...]] = tuple(NOUNS)
+    fits: ClassVar[tuple[tasks.Task, ...]] = (*tasks.LABELS,)
 
 
 class CustomSearch(SearchConfig, extra="allow"):
@@ -145,6 +153,10 @@ class Training(Section):
     weight_decay: Float = Field(ge=0)
     schedule: Literal["constant", "cosine"]
     patience: Int | None = Field(ge=1)
+    loss: str
+    loss_settings: dict[str, Any]
+    metrics: str | list[tasks.Named]
+    class_weights: str | dict[str, Float]
     steps_per_execution: Annotated[int | str, BeforeValidator(auto_or_steps)]
     deterministic: Annotated[bool | str, BeforeValidator(auto_or_truth)]
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
@@ -200,6 +212,7 @@ class Config(Section):
     name: Annotated[str, AfterValidator(sweep_name)]
     seed: int = Field(ge=0, le=2**32 - 1)
     backend: Literal["tensorflow", "jax", "torch"]
+    task: tasks.Task
     objective: str | list[str]
     limits: Limits
     data: SerializeAsAny[DataConfig]
@@ -217,9 +230,11 @@ class Config(Section):
         """Check plain nested data and return the config. Raises `UserError` for the first fault."""
         found = {**plain, "space": plain.get("space") or {}}
         found |= {name: check_section(name, plain[name]) for name in SECTIONS if name in plain}
-        if "objective" in plain:
-            found["objective"] = objective.read(plain["objective"])
+        if "objective" in plain and isinstance(training := found.get("training"), Training):
+            task, space = plain.get("task"), found["space"]
+            found["objective"] = objective.check(plain["objective"], task, training.plain(), space)
         config = validate("", cls, found)
+        tasks.check_fit(config.task, config.model.target, config.model.fits, bool(config.data.augment.active))
         if config.budget.trials is config.budget.minutes is config.budget.epochs is None:
             raise UserError("budget: a sweep needs an end; set at least one of budget.trials, .minutes, .epochs")
         return config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnsweep.config.inputs import NOUNS
+from cnnsweep.config.tasks import Task
 from cnnsweep.data.inputs import input_faults
+from cnnsweep.data.labels import class_faults, described, label_faults, missing_class
 from cnnsweep.data.text_decoding import TextDecoding
 from cnnsweep.errors import UserError
 
@@ -31,7 +33,9 @@ class Arrays:
     x of images: (images, height, width) or (images, height, width, channels), whole numbers 0..255, or floats 0..1
     or 0..255; of signals: (signals, steps, channels), numbers; of texts: (texts, 1), their places in `corpus`; of
     videos: (videos, frames, height, width, channels), uint8.
-    y: (images,) or (images, 1), whole numbers from 0.
+    y: (images,) or (images, 1), whole numbers from 0; for task=multi_label (images, labels), 0 and 1; for
+    task=regression (images,) or (images, targets), numbers; for task=segmentation (images, height, width), the class
+    of each pixel.
     """
 
     x_train: Array
@@ -40,7 +44,7 @@ class Arrays:
     y_test: Array | None
     """Both None: split off the training set, by the share `data.test`."""
     class_names: tuple[str, ...]
-    """One name a class; empty: the classes are numbered."""
+    """One name a class, label or target; empty: they are numbered."""
     source: str
     """Where the arrays came from, for people."""
     x_val: Array | None = None
@@ -62,6 +66,12 @@ class Arrays:
     """image, signal, text or video."""
     corpus: Corpus | None = None
     """The texts, whose vocabulary is taken from the training part."""
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The name of each image by split, for messages, where images have names."""
+    prints: Mapping[str, Array] = field(default_factory=dict)
+    """A fingerprint of each image by split, uint64, where the loader knows them; else they are computed."""
+    groups: Mapping[str, Array] = field(default_factory=dict)
+    """The group of each image by split: images of one group stay in one split."""
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -76,7 +86,7 @@ class Arrays:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Three checked splits; y: int32 (n,).
+    """Three checked splits; y: as `labels.typed` says.
 
     x of images: uint8 or float32 (n, height, width, channels); of signals: float32 (n, steps, channels); of texts:
     int32 (n, words), numbers of words; of videos: uint8 (n, frames, height, width, channels).
@@ -95,6 +105,7 @@ class Dataset:
     """16 hex digits over the content of all splits: the same images in the same splits, the same digest."""
     scale: float
     """Multiply x by it to get 0..1."""
+    task: Task = "classification"
     decoding: AnyDecoding | None = None
     """How files became x; None: x was no files."""
     notes: tuple[str, ...] = ()
@@ -115,6 +126,7 @@ class Dataset:
 
     @property
     def classes(self) -> int:
+        """The number of values that a network gives for an image, or a pixel: classes, labels or targets."""
         return len(self.class_names)
 
     def facts(self) -> dict[str, object]:
@@ -128,8 +140,8 @@ class Dataset:
         counts = [f"{len(x):,}" for x in (self.x_train, self.x_val, self.x_test)]
         size = "×".join(str(side) for side in self.input_shape)
         images = f"{counts[0]} training, {counts[1]} validation, {counts[2]} test {self.noun}"
-        some = ", ".join(self.class_names[:NAMED]) + (" …" if self.classes > NAMED else "")
-        first = f"{self.name}: {images}, {size}, {self.classes} classes ({some}), from {self.source}"
+        outputs = described(self.class_names, self.task, NAMED)
+        first = f"{self.name}: {images}, {size}, {outputs}, from {self.source}"
         return "\n  ".join([first, *self.notes])
 
 
@@ -143,21 +155,17 @@ def refuse(faults: list[str], advice: str = "") -> NoReturn:
     raise UserError(f"data cannot be used, {len(faults):,} faults:{lines}{last}")
 
 
-def find_faults(arrays: Arrays) -> list[str]:
-    """Return every fault of the arrays; none if `load` can use them."""
-    faults = [fault for split in arrays.splits for fault in _split_faults(arrays, split)]
+def find_faults(arrays: Arrays, task: Task = "classification") -> list[str]:
+    """Return every fault of the arrays; none if `load` can use them for this task."""
+    faults = [fault for split in arrays.splits for fault in _split_faults(arrays, split, task)]
     # Comparisons between splits mean something only for arrays that are sound themselves.
-    return faults or [*_mismatches(arrays), *_class_faults(arrays)]
+    return faults or [*_mismatches(arrays), *class_faults(arrays, task)]
 
 
-def find_missing(arrays: Arrays) -> list[str]:
+def find_missing(arrays: Arrays, task: Task = "classification") -> list[str]:
     """A line for each split of sound arrays that has no image of some class: nothing is measured of these."""
-    return [f"{arrays.place(f'y_{split}')}: {text}" for split in arrays.splits[1:] if (text := _missing(arrays, split))]
-
-
-def count_classes(arrays: Arrays) -> int:
-    """The number of class names or, without names, one more than the largest training label."""
-    return len(arrays.class_names) or int(arrays.y_train.max()) + 1
+    found = {split: missing_class(arrays, split, task) for split in arrays.splits[1:]}
+    return [f"{arrays.place(f'y_{split}')}: {text}" for split, text in found.items() if text]
 
 
 def find_scale(arrays: Arrays) -> float:
@@ -167,7 +175,7 @@ def find_scale(arrays: Arrays) -> float:
     return 1.0 if max(float(getattr(arrays, f"x_{s}").max()) for s in arrays.splits) <= 1 else 1 / 255
 
 
-def _split_faults(arrays: Arrays, split: str) -> Iterator[str]:
+def _split_faults(arrays: Arrays, split: str, task: Task) -> Iterator[str]:
     x, y = getattr(arrays, f"x_{split}"), getattr(arrays, f"y_{split}")
     x_place, y_place = arrays.place(f"x_{split}"), arrays.place(f"y_{split}")
     if x is None or y is None:
@@ -175,7 +183,7 @@ def _split_faults(arrays: Arrays, split: str) -> Iterator[str]:
         return
     found = _image_faults(x, arrays.scale) if arrays.kind == "image" else input_faults(arrays.kind, x)
     yield from (f"{x_place}: {fault}" for fault in found)
-    yield from (f"{y_place}: {fault}" for fault in _label_faults(y))
+    yield from (f"{y_place}: {fault}" for fault in label_faults(y, task))
     if x.ndim and y.ndim and len(x) != len(y):
         yield f"{y_place}: {len(y):,} labels for {len(x):,} {NOUNS[arrays.kind]} in {x_place}"
 
@@ -208,17 +216,6 @@ def _value_faults(x: Array, scale: float | None) -> Iterator[str]:
         yield f"values from {low:g} to {high:g}, which is neither 0..1 nor 0..255"
 
 
-def _label_faults(y: Array) -> Iterator[str]:
-    if y.ndim == 2 and y.shape[1] > 1:
-        yield f"shape {y.shape}, expected (images,); one-hot labels become numbers with argmax(axis=1)"
-    elif y.ndim != 1 and y.shape[1:] != (1,):
-        yield f"shape {y.shape}, expected (images,)"
-    elif y.dtype.kind not in "ui":
-        yield f"dtype {y.dtype}, expected whole numbers such as int32"
-    elif y.size and int(y.min()) < 0:
-        yield f"label {int(y.min())}, expected whole numbers from 0"
-
-
 def _mismatches(arrays: Arrays) -> Iterator[str]:
     train = arrays.x_train
     for split in arrays.splits[1:]:
@@ -233,32 +230,3 @@ def _mismatches(arrays: Arrays) -> Iterator[str]:
             yield f"{place}: values up to {x.max():g}, the training images' go up to {train.max():g}"
         if (x.dtype.kind == "f") != (train.dtype.kind == "f"):
             yield f"{place}: dtype {x.dtype}, the training images are {train.dtype}"
-
-
-def _class_faults(arrays: Arrays) -> Iterator[str]:
-    classes = count_classes(arrays)
-    if classes < 2:
-        yield f"{arrays.place('y_train')}: {classes} class, at least 2 are needed"
-        return
-    for split in arrays.splits:
-        place, found = arrays.place(f"y_{split}"), np.unique(getattr(arrays, f"y_{split}"))
-        if found[-1] >= classes:
-            yield f"{place}: label {found[-1]}, expected 0..{classes - 1} ({classes} classes)"
-        if split == "train" and (text := _missing(arrays, split)):
-            yield f"{place}: {text}"
-        elif split != "train" and len(found) == 1:
-            yield f"{place}: images of one class only ({found[0]})"
-
-
-def _missing(arrays: Arrays, split: str) -> str | None:
-    """The classes of which a split has no image."""
-    classes, found = count_classes(arrays), np.unique(getattr(arrays, f"y_{split}"))
-    # Searched, not counted up to: a label such as 2,000,000,000 would make a list of that length.
-    kept = int((found < classes).sum())
-    if kept == classes:
-        return None
-    gaps = np.flatnonzero(found[:kept] != np.arange(kept))
-    missing = int(gaps[0]) if len(gaps) else kept
-    name = f" ({arrays.class_names[missing]})" if arrays.class_names else ""
-    others = f" and of {classes - kept - 1:,} more" if classes - kept > 1 else ""
-    return f"no image of class {missing}{name}{others}"

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from cnnsweep.data.arrays import Array
+from cnnsweep.data.duplicates import fingerprint
 from cnnsweep.data.folder_tree import show
-from cnnsweep.data.storage import Writer, new_folder
+from cnnsweep.data.storage import Writer, new_folder, open_map
 from cnnsweep.errors import UserError
 
 if TYPE_CHECKING:
     from cnnsweep.data.image_decoding import Decoding
 
-FORMAT = 3  # raised when the files or the decoding change
+FORMAT = 4  # raised when the files or the decoding change
 PORTION = 8  # files that a thread takes at a time
 AHEAD = 4  # portions a thread that may wait in memory to be written
 R = TypeVar("R")
@@ -73,6 +74,11 @@ class ImageFiles:
     def relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
+    def kept(self, decoded: Decoded) -> dict[str, list[str]]:
+        """The names of the files of each split that could be decoded."""
+        places = {split: decoded.array(split, "kept") for split in self.splits}
+        return {s: [show(self.relative(self.splits[s][i].path)) for i in found] for s, found in places.items()}
+
     def without(self, classes: Collection[str], splits: Collection[str], reasons: Sequence[str]) -> ImageFiles:
         """Leave out classes and splits; the reasons are added to the faults."""
         kept = [name for name in self.classes if name not in classes]
@@ -87,8 +93,9 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The folder with the decoded images: for each split SPLIT.npy, uint8 (images, height, width, channels), and
-    SPLIT-labels.npy. Its name is a digest of the content.
+    """The folder with the decoded images: for each split SPLIT.npy, uint8 (images, height, width, channels),
+    SPLIT-labels.npy, SPLIT-kept.npy, the places of these files in the list of all, and SPLIT-prints.npy, the
+    fingerprints of their pixels. Its name is a digest of the content.
     """
 
     folder: Path
@@ -98,6 +105,10 @@ class Decoded:
     """With the range of values, where there are grey images of more than 8 bits."""
     deep_colours: int
     """Images of more than 8 bits a colour, of which the upper 8 are read."""
+
+    def array(self, split: str, name: str = "") -> Array:
+        """One of the arrays of a split, mapped: its images, or its "labels", "kept" or "prints"."""
+        return open_map(self.folder / (f"{split}-{name}.npy" if name else f"{split}.npy"))
 
 
 def open_decoded(cache: Path, images: ImageFiles, decoding: Decoding) -> Decoded:
@@ -191,16 +202,21 @@ def _decode_split(new: Path, split: str, images: ImageFiles, decoding: Decoding,
             return str(error.strerror), f"cannot be read ({error.strerror})"
 
     files, channels = images.splits[split], 3 if decoding.color == "rgb" else 1
-    labels, hashes = [], []
+    labels, hashes, kept, prints = [], [], [], []
     with Writer(new / f"{split}.npy", (len(files), *decoding.size, channels), np.uint8) as writer:
-        for file, (content, pixels) in zip(files, _in_order(read, files, f"decoding {split}"), strict=True):
+        read_files = zip(files, _in_order(read, files, f"decoding {split}"), strict=True)
+        for position, (file, (content, pixels)) in enumerate(read_files):
             hashes.append(content)
             if isinstance(pixels, str):
                 skipped.append(f"{show(images.relative(file.path))}: {pixels}")
             else:
                 writer.append(pixels[np.newaxis])
                 labels.append(file.label)
+                kept.append(position)
+                prints.append(fingerprint(pixels))
     np.save(new / f"{split}-labels.npy", np.array(labels, np.int32))
+    np.save(new / f"{split}-kept.npy", np.array(kept, np.int32))
+    np.save(new / f"{split}-prints.npy", np.array(prints, np.uint64))
     return hashes
 
 

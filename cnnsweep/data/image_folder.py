@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field
 
 from cnnsweep.config.components import configured_by
-from cnnsweep.config.schema import DataConfig
-from cnnsweep.config.validation import Float, Int
 from cnnsweep.data.arrays import Arrays, refuse
 from cnnsweep.data.folder_tree import show
+from cnnsweep.data.groups import find_groups
 from cnnsweep.data.image_cache import Decoded, ImageFiles, open_decoded
-from cnnsweep.data.image_decoding import Decoding
+from cnnsweep.data.image_files import ImageFolderConfig, depth_notes
 from cnnsweep.data.image_layout import find_images
 from cnnsweep.data.storage import open_map
-
-
-def _check_size(value: object) -> object:
-    sides = value if isinstance(value, list) else [value, value]
-    if len(sides) != 2 or any(type(side) is not int or side < 1 for side in sides):
-        raise ValueError(f"'{value}' (a number of pixels, or [height, width])")
-    return value
-
-
-class ImageFolderConfig(DataConfig):
-    """A folder of images; `test` and `validation` are the shares of splits that the folder does not have."""
-
-    test: Float = Field(gt=0, lt=1)
-    image_size: Annotated[int | list[int], BeforeValidator(_check_size)]
-    resize: Literal["crop", "pad", "stretch"]
-    color: Literal["rgb", "grey"]
-    class_depth: Int | None = Field(ge=1)
-    max_megapixels: Float = Field(gt=0)
-    skip_bad: bool
-    cache: str
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width)"""
-        height, width = self.image_size if isinstance(self.image_size, list) else [self.image_size] * 2
-        return height, width
 
 
 @configured_by(ImageFolderConfig)
@@ -55,7 +26,7 @@ def load(config: ImageFolderConfig) -> Arrays:
     """
     images = find_images(config.dir, config.class_depth)
     _refuse_one_class(images)
-    decoding = Decoding(config.size, config.color, config.resize, config.max_megapixels)
+    decoding = config.decoding
     decoded = open_decoded(Path(config.cache), images, decoding)
     while config.skip_bad and (without := _leave_out(images, decoded)) is not images:
         images = without
@@ -64,7 +35,7 @@ def load(config: ImageFolderConfig) -> Arrays:
     faults = [*images.faults, *(f"{show(images.root)}/{fault}" for fault in decoded.skipped)]
     if faults and not config.skip_bad:
         refuse(faults, "data.skip_bad=true skips all of these")
-    return _arrays(images, decoded)
+    return _arrays(images, decoded, config)
 
 
 def _refuse_one_class(images: ImageFiles) -> None:
@@ -90,7 +61,7 @@ def _leave_out(images: ImageFiles, decoded: Decoded) -> ImageFiles:
     return images.without(lost, few, reasons) if reasons else images
 
 
-def _arrays(images: ImageFiles, decoded: Decoded) -> Arrays:
+def _arrays(images: ImageFiles, decoded: Decoded, config: ImageFolderConfig) -> Arrays:
     x = {split: open_map(decoded.folder / f"{split}.npy") for split in images.splits}
     y = {split: open_map(decoded.folder / f"{split}-labels.npy") for split in images.splits}
     skipped = len(images.faults) + len(decoded.skipped)
@@ -108,16 +79,9 @@ def _arrays(images: ImageFiles, decoded: Decoded) -> Arrays:
         name=show(images.root.resolve().name),
         files={f"{a}_{split}": show(images.folders[split]) for split in images.splits for a in "xy"},
         digest=decoded.folder.name,
+        names=(names := images.kept(decoded)),
+        prints={split: decoded.array(split, "prints") for split in images.splits},
+        groups=find_groups(config.group, names),
         decoding=decoded.decoding,
-        notes=(*images.notes, *(f"skipped: {fault}" for fault in images.faults), *_depth_notes(decoded)),
+        notes=(*images.notes, *(f"skipped: {fault}" for fault in images.faults), *depth_notes(decoded)),
     )
-
-
-def _depth_notes(decoded: Decoded) -> list[str]:
-    notes, deep = [], "images of more than 8 bits"
-    if decoded.decoding.values:
-        low, high = decoded.decoding.values
-        notes.append(f"grey {deep}: values from {low:,g} to {high:,g} become 0 to 255")
-    if decoded.deep_colours:
-        notes.append(f"{deep} a colour: {decoded.deep_colours:,}, of which only the upper 8 bits are read")
-    return notes

@@ -31,7 +31,7 @@ def find_images(setting: str | None, depth: int | None = None, kind: FileKind = 
     `depth`: how many levels below the folder, or below each split, the classes are; None: one, and a folder that
     looks otherwise is refused. Raises UserError where there is no such folder, or no folders of images in it.
     """
-    root = _root(setting, kind)
+    root = data_dir(setting, f"a folder with train/CLASS/{kind.example} or CLASS/{kind.example}")
     tree = read_folder(root, kind)
     folders = _find_splits(tree)
     if depth is None:
@@ -54,10 +54,10 @@ def _word(name: str) -> str:
     return next((word.removesuffix(f) for f in FILLERS if word.endswith(f)), word)
 
 
-def _root(setting: str | None, kind: FileKind) -> Path:
+def data_dir(setting: str | None, expected: str) -> Path:
+    """The folder `data.dir`. Raises UserError where there is none, with what is expected there."""
     if not setting:
-        layout = f"train/CLASS/{kind.example} or CLASS/{kind.example}"
-        raise UserError(f"data.dir is not set: data.dir=PATH, a folder with {layout}")
+        raise UserError(f"data.dir is not set: data.dir=PATH, {expected}")
     root = Path(setting).expanduser()
     if not root.is_dir():
         fault = "is a file, not a folder" if root.exists() else "does not exist"

@@ -12,18 +12,23 @@ import numpy as np
 
 from cnnsweep.config.components import locate
 from cnnsweep.config.schema import DataConfig
-from cnnsweep.data.arrays import Array, Arrays, Dataset, count_classes, find_faults, find_missing, find_scale, refuse
+from cnnsweep.config.tasks import Task
+from cnnsweep.data.arrays import Array, Arrays, Dataset, find_faults, find_missing, find_scale, refuse
+from cnnsweep.data.duplicates import fingerprints, kept
+from cnnsweep.data.groups import choose_groups, expect_apart
 from cnnsweep.data.inputs import TYPES
+from cnnsweep.data.labels import output_names, strata, typed
 from cnnsweep.data.storage import is_whole_file, open_saved, save, take
 from cnnsweep.errors import UserError
 
 __all__ = ["Arrays", "Dataset", "load", "open_saved", "refuse_other", "save"]
 
+ALL = ("train", "val", "test")
 LIMIT, VALIDATION, TEST = 1, 2, 3
 """Random streams: for choosing the images that are used, those for validation, and those for the test."""
 
 
-def load(config: DataConfig, seed: int) -> Dataset:
+def load(config: DataConfig, seed: int, task: Task = "classification") -> Dataset:
     """Load, check, limit and split the data that the composed `data` config names.
 
     Data without a validation set of its own gets a stratified share of the training set, chosen by `seed`; so does
@@ -40,9 +45,9 @@ def load(config: DataConfig, seed: int) -> Dataset:
         raise UserError(f"data._target_ '{config.target}' failed: {type(error).__name__}: {error}") from error
     if not isinstance(arrays, Arrays):
         raise UserError(f"data._target_ '{config.target}' returned {type(arrays).__name__}, expected Arrays")
-    if faults := find_faults(arrays):
+    if faults := find_faults(arrays, task):
         refuse(faults)
-    return _split(arrays, config, seed)
+    return _split(arrays, config, seed, task)
 
 
 def refuse_other(data: Dataset, stored: Mapping[str, object], owner: str, changes: Sequence[str] = ()) -> None:
@@ -64,38 +69,71 @@ def refuse_other(data: Dataset, stored: Mapping[str, object], owner: str, change
     )
 
 
-def _split(arrays: Arrays, config: DataConfig, seed: int) -> Dataset:
-    names = arrays.class_names or tuple(str(label) for label in range(count_classes(arrays)))
-    y, rows = _labels(arrays.y_train), np.arange(len(arrays.y_train))
-    if config.limit is not None and config.limit < len(y):
-        rows = rows[_limited(arrays, y, config.limit, seed)]
-    parts = {}
-    for split, key, stream in (("test", "test", TEST), ("val", "validation", VALIDATION)):
-        if split not in arrays.splits:
-            chosen = _split_off(arrays, y[rows], names, _share(config, key), seed, stream)
-            parts[split], rows = rows[chosen], rows[~chosen]
+def _split(arrays: Arrays, config: DataConfig, seed: int, task: Task) -> Dataset:
+    names = output_names(arrays, task)
+    rows = _choose_rows(arrays, config, seed, strata(typed(arrays.y_train, task, len(names)), task), names)
+    masks, notes = _without_shared(arrays, config.duplicates, rows)
+    rows = {split: found[masks[split]] for split, found in rows.items()}
     splits = {}
-    for split in ("train", "val", "test"):
-        own, part = split in arrays.splits and split != "train", parts.get(split, rows)
-        x_all, y_all = (getattr(arrays, f"{a}_{split if own else 'train'}") for a in "xy")
-        splits[f"x_{split}"] = _inputs(arrays.kind, x_all if own else take(x_all, part))
-        splits[f"y_{split}"] = _labels(y_all if own else y_all[part])
+    for split in ALL:
+        own = split in arrays.splits
+        x, y = (getattr(arrays, f"{a}_{split if own else 'train'}") for a in "xy")
+        splits[f"x_{split}"] = _inputs(arrays.kind, take(x, rows[split]))
+        splits[f"y_{split}"] = typed(y[rows[split]], task, len(names))
     decoding = arrays.decoding
     if arrays.corpus is not None:
         decoding = arrays.corpus.fit(splits["x_train"])
-        texts = {key: arrays.corpus.convert(x, decoding) for key, x in splits.items() if key.startswith("x_")}
-        splits |= texts
+        for split in ALL:
+            splits[f"x_{split}"] = arrays.corpus.convert(splits[f"x_{split}"], decoding)
     return Dataset(
         name=arrays.name or _name(config.target),
         **splits,
-        class_names=tuple(names),
+        class_names=names,
         source=arrays.source,
-        digest=_digest(splits) if arrays.digest is None else _short_digest(arrays.digest, rows, parts),
+        digest=_digest(splits) if arrays.digest is None else _short_digest(arrays, rows),
         scale=find_scale(arrays),
+        task=task,
         decoding=decoding,
         kind=arrays.kind,
-        notes=(*arrays.notes, *find_missing(arrays)),
+        notes=(*arrays.notes, *find_missing(arrays, task), *notes),
     )
+
+
+def _choose_rows(arrays: Arrays, config: DataConfig, seed: int, y: Array, names: tuple[str, ...]) -> dict[str, Array]:
+    """The rows of each split: in its own arrays, or, where it has none, in those of the training set."""
+    expect_apart(arrays.groups)
+    groups, rows = arrays.groups.get("train"), np.arange(len(y))
+    if config.group is not None and groups is None:
+        raise UserError(f"data.group: the images of {arrays.source} have no names in which '{config.group}' could be")
+    if config.limit is not None and config.limit < len(y):
+        rows = rows[_limited(arrays, y, config.limit, seed)]
+    found = {split: np.arange(len(getattr(arrays, f"y_{split}"))) for split in arrays.splits}
+    for split, key, stream in (("test", "test", TEST), ("val", "validation", VALIDATION)):
+        if split not in arrays.splits:
+            share = _share(config, key)
+            if groups is None:
+                chosen = _split_off(arrays, y[rows], names, share, seed, stream)
+            else:
+                chosen = choose_groups(y[rows], groups[rows], share, seed + stream, key)
+            found[split], rows = rows[chosen], rows[~chosen]
+    return {**found, "train": rows}
+
+
+def _without_shared(arrays: Arrays, setting: str, rows: dict[str, Array]) -> tuple[Mapping[str, Array], Sequence[str]]:
+    """Which rows are used by `data.duplicates`, and notes; images that would have to be read are not compared."""
+    sources = {split: split if split in arrays.splits else "train" for split in ALL}
+    x = {split: getattr(arrays, f"x_{split}") for split in arrays.splits}
+    known = {s: arrays.prints[s] if s in arrays.prints else fingerprints(x[s]) for s in x
+             if s in arrays.prints or not is_whole_file(x[s])}  # fmt: skip
+    if {*sources.values()} - {*known}:
+        return {split: np.ones(len(found), bool) for split, found in rows.items()}, ()
+    prints = {split: known[source][rows[split]] for split, source in sources.items()}
+    names = {
+        split: [arrays.names[source][row] for row in rows[split]]
+        for split, source in sources.items()
+        if source in arrays.names
+    }
+    return kept(prints, names, setting)
 
 
 def _share(config: DataConfig, key: str) -> float:
@@ -166,10 +204,6 @@ def _inputs(kind: str, x: Array) -> Array:
     return np.ascontiguousarray(x, np.float32 if x.dtype.kind == "f" else np.uint8)
 
 
-def _labels(y: Array) -> Array:
-    return np.ascontiguousarray(y.reshape(-1), np.int32)
-
-
 def _name(target: str) -> str:
     """
     >>> _name("cnnsweep.data.digits.load"), _name("mine.data.galaxies")
@@ -179,10 +213,13 @@ def _name(target: str) -> str:
     return module.rpartition(".")[2] if function == "load" else function
 
 
-def _short_digest(content: str, train: Array, parts: Mapping[str, Array]) -> str:
-    found = hashlib.sha256(content.encode())
-    for split, rows in {"train": train, **parts}.items():
-        found.update(f"{split} {len(rows)}".encode() + np.ascontiguousarray(rows, "<i8").data)
+def _short_digest(arrays: Arrays, rows: Mapping[str, Array]) -> str:
+    """A digest of the content, and of the rows of all splits that are not whole."""
+    found = hashlib.sha256(str(arrays.digest).encode())
+    for split in ("train", "test", "val"):
+        whole = split != "train" and split in arrays.splits
+        if not whole or len(rows[split]) < len(getattr(arrays, f"y_{split}")):
+            found.update(f"{split} {len(rows[split])}".encode() + np.ascontiguousarray(rows[split], "<i8").data)
     return found.hexdigest()[:16]
 
 

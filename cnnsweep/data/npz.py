@@ -15,7 +15,7 @@ from cnnsweep.data.arrays import Array, Arrays, refuse
 from cnnsweep.errors import UserError, nearest
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
-OPTIONAL = ("x_val", "y_val", "class_names")
+OPTIONAL = ("x_val", "y_val", "class_names", "groups_train", "groups_val", "groups_test")
 
 
 class NpzConfig(DataConfig):
@@ -45,7 +45,21 @@ def load(config: NpzConfig) -> Arrays:
         x_val=arrays.get("x_val"),
         y_val=arrays.get("y_val"),
         name=path.stem,
+        groups=_groups(path, arrays),
     )
+
+
+def _groups(path: Path, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    found = {split: arrays[f"groups_{split}"] for split in ("train", "val", "test") if f"groups_{split}" in arrays}
+    faults = [
+        f"{path}: groups_{split} is {groups.dtype} {groups.shape}, expected a number or a text for each of "
+        f"{len(arrays[f'y_{split}']):,} images"
+        for split, groups in found.items()
+        if groups.ndim != 1 or groups.dtype.kind not in "Uui" or len(groups) != len(arrays.get(f"y_{split}", ()))
+    ]
+    if faults:
+        refuse(faults)
+    return found
 
 
 def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Array]:

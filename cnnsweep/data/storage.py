@@ -9,7 +9,7 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import keras
 
 ARRAYS = ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test")
-DESCRIPTION = ("name", "class_names", "source", "digest", "scale", "kind")
+DESCRIPTION = ("name", "class_names", "source", "digest", "scale", "task", "kind")
 PIECE = 32 * 2**20  # bytes that are copied at a time
 
 
@@ -144,10 +144,10 @@ def is_whole_file(array: Array) -> bool:
 
 def take(array: Array, rows: Array) -> Array:
     """`array[rows]` (row numbers); of a mapped file it is written beside it, once, and mapped as well."""
-    if not is_whole_file(array):
-        return array[rows]
     if len(rows) == len(array) and np.array_equal(rows, np.arange(len(array))):
         return array
+    if not is_whole_file(array):
+        return array[rows]
     source = _file_of(array)
     name = hashlib.sha256(np.ascontiguousarray(rows, "<i8").data).hexdigest()[:16]
     path = source.with_name(f"{source.stem}-{name}.npy")
@@ -192,16 +192,21 @@ def _file_of(array: Array) -> Path:
     return Path(str(array.filename))
 
 
-def read_in_batches(x: Array, y: Array, size: int, order: Array) -> keras.utils.PyDataset:
-    """The rows of mapped arrays in the given order, `size` at a time, each batch read when it is needed."""
+def read_in_batches(
+    x: Array, y: Array, size: int, order: Array, encode: Callable[[Array], tuple[Array, ...]] = lambda y: (y,)
+) -> keras.utils.PyDataset:
+    """The rows of mapped arrays in the given order, `size` at a time, each batch read when it is needed.
+
+    `encode` makes a batch's labels what the loss takes.
+    """
     import keras
 
     class Batches(keras.utils.PyDataset):
         def __len__(self) -> int:
             return math.ceil(len(order) / size)
 
-        def __getitem__(self, index: int) -> tuple[Array, Array]:
+        def __getitem__(self, index: int) -> tuple[Array, ...]:
             rows = order[index * size : (index + 1) * size]
-            return np.asarray(x[rows]), np.asarray(y[rows])
+            return np.asarray(x[rows]), *encode(np.asarray(y[rows]))
 
     return Batches()

@@ -20,8 +20,17 @@ labels = json.loads((here / "labels.json").read_text(encoding="utf-8"))
 model, decoding = keras.models.load_model(here / "model.keras"), {kind}.of(labels["decoding"])
 for argument in sys.argv[1:]:
     {decode}
-    probabilities = model.predict(found[np.newaxis], verbose=0)[0]
-    print(f"{{argument}}: {{labels['classes'][probabilities.argmax()]}} {{probabilities.max():.4f}}")
+    output, names = model.predict(found[np.newaxis], verbose=0)[0], labels["classes"]
+    if labels["task"] == "regression":
+        text = "  ".join(f"{{name}} {{value:.4g}}" for name, value in zip(names, output))
+    elif labels["task"] == "multi_label":
+        text = "  ".join(f"{{name}} {{value:.4f}}" for name, value in zip(names, output) if value > 0.5)
+    elif labels["task"] == "segmentation":
+        shares = np.bincount(output.argmax(axis=-1).ravel(), minlength=len(names)) / output[..., 0].size
+        text = "  ".join(f"{{name}} {{share:.4f}}" for name, share in zip(names, shares))
+    else:
+        text = f"{{names[output.argmax()]}} {{output.max():.4f}}"
+    print(f"{{argument}}: {{text}}")
 """
 USE = """
 {becomes} by `{module}.py`, with the settings `decoding` of `labels.json`, as those of the
@@ -30,7 +39,7 @@ training data did; this needs {needs}, not cnnsweep. Each of
     python example.py {argument}
     python -m cnnsweep predict FOLDER {argument}
 
-prints the class.
+prints {prints}.
 """
 
 
@@ -56,10 +65,9 @@ class Example(NamedTuple):
         """The program."""
         return START.format(module=self.module.stem, **{k: v for k, v in self._asdict().items() if k != "module"})
 
-    @property
-    def use(self) -> str:
-        """A paragraph for the model card."""
-        fields = self._asdict() | {"module": self.module.stem}
+    def use(self, prints: str) -> str:
+        """A paragraph for the model card; `prints` says what the program prints."""
+        fields = self._asdict() | {"module": self.module.stem, "prints": prints}
         return USE.format(**fields)
 
 

@@ -57,12 +57,12 @@ class Exported:
         return example.argument if (example := example_of(self.card.data)) else "IMAGE.png"
 
     def describe(self) -> str:
-        """Its accuracy and its places, in lines."""
-        card, name, (low, high) = self.card, self.card.stored.config.name, self.card.interval
-        tested = f"{card.images:,} {card.data.noun}"
+        """Its test and its places, in lines."""
+        card, name = self.card, self.card.stored.config.name
+        interval = card.interval_text("95% interval {:.4f} to {:.4f}; ")
         return (
-            f"test accuracy {card.accuracies[0]:.4f} (95% interval {low:.4f} to {high:.4f}; {tested})\n"
-            f"over {len(card.accuracies)} seeds: {spread(card.accuracies)}\n"
+            f"test {card.metric} {card.values[0]:.4f} ({interval}{card.images:,} {card.data.noun})\n"
+            f"over {len(card.values)} seeds: {spread(card.values)}\n"
             f"model: {self.folder / 'model.keras'}\n"
             f"card:  {self.folder / 'README.md'}\n"
             f"MLflow registry: {name}, version {self.version}, alias {ALIAS}; run {self.run}\n"
@@ -128,8 +128,9 @@ def _train(
     """Train and test one network a seed; the first seed's model is written to `folder`."""
 
     def on_report(index: int, report: EpochReport) -> bool:
-        loss, accuracy = report.metrics["loss"], report.metrics["accuracy"]
-        say(f"seed {index + 1}  epoch {report.epoch:>3}/{epochs}  loss {loss:.4f}  accuracy {accuracy:.4f}")
+        names = [name for name in report.metrics if f"val_{name}" in report.metrics]
+        shown = "  ".join(f"{name} {report.metrics[name]:.4f}" for name in names)
+        say(f"seed {index + 1}  epoch {report.epoch:>3}/{epochs}  {shown}")
         return True
 
     config = stored.config.replace(training=stored.config.training.replace(patience=None))
@@ -174,7 +175,8 @@ def _log(card: ModelCard, folder: Path) -> str:
     """Write the export's own run, its model included; return the run's id."""
     stored = card.stored
     run = SingleRun(stored.uri, stored.config.tracking.experiment)
-    by_seed = [("seed_test_accuracy", value, run.began, index) for index, value in enumerate(card.accuracies, start=1)]
+    key = f"seed_test_{card.metric}"
+    by_seed = [(key, value, run.began, index) for index, value in enumerate(card.values, start=1)]
     metrics = [(key, value, run.began, 0) for key, value in _metrics(card).items() if not math.isnan(value)]
     run.send(
         name=f"export · {card.row['name']}",
@@ -196,18 +198,17 @@ def _log(card: ModelCard, folder: Path) -> str:
 
 
 def _metrics(card: ModelCard) -> dict[str, float]:
-    first, (low, high) = card.measured[0], card.interval
+    first, name = card.measured[0], f"test_{card.metric}"
     values = {
-        "test_accuracy": first["test_accuracy"],
-        "test_loss": first["test_loss"],
-        "test_accuracy_low": low,
-        "test_accuracy_high": high,
-        "test_accuracy_mean": statistics.fmean(card.accuracies),
+        **first["metrics"],
+        f"{name}_mean": statistics.fmean(card.values),
         "parameters": float(first["parameters"]),
         "epochs": float(card.row["best_epoch"]),
     }
-    if len(card.accuracies) > 1:
-        values["test_accuracy_std"] = statistics.stdev(card.accuracies)
+    if card.interval:
+        values |= dict(zip((f"{name}_low", f"{name}_high"), card.interval, strict=True))
+    if len(card.values) > 1:
+        values[f"{name}_std"] = statistics.stdev(card.values)
     return values
 
 
@@ -227,8 +228,7 @@ def _register(run: str, card: ModelCard) -> str:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise UserError(f"the model cannot be registered: {str(error).splitlines()[0]}") from error
-    low, high = card.interval
-    result = f"test accuracy {card.accuracies[0]:.4f} (95%: {low:.4f} to {high:.4f})"
+    result = f"test {card.metric} {card.values[0]:.4f}{card.interval_text(' (95%: {:.4f} to {:.4f})')}"
     version = client.create_model_version(
         name, source, run, description=f"{card.row['name']} of {card.stored.sweep}: {result}", model_id=model.model_id
     )

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
+from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.export.examples import example_of
 from cnnsweep.statistics import wilson
 from cnnsweep.tracking.frames import Results
 from cnnsweep.tracking.stored_trials import StoredTrial
+from cnnsweep.training.breakdown import Breakdown
 from cnnsweep.training.evaluate import Refit
 
 TEXT = """# {stored.config.name}
 
-A convolutional network that distinguishes {data.classes} classes of {data.noun}; one has the shape {size} ({axes}).
+A convolutional network that {does} {data.noun} of the shape {size} ({axes}).
 
 | | |
 | --- | --- |
-| test accuracy | **{accuracy:.4f}** (95% interval {low:.4f} to {high:.4f}, {images:,} {data.noun}) |
+| test {metric} | **{value:.4f}** ({interval}{images:,} {data.noun}) |
 | over {seeds} seeds | {spread}; the model is the first seed's, not the best |
 | parameters | {parameters:,} |
 | multiply-adds of one input | {adds} |
@@ -44,17 +47,14 @@ which the trial was best. Its validation figure is the best of many and therefor
 
 `config.yaml` is the whole configuration.
 
-## Accuracy by class
+## {by_what}
 
-| class | accuracy | 95% interval | test {data.noun} |
-| --- | --- | --- | --- |
-{classes}
+{breakdown}
 
 ## Use
 
-The input is {values}, the output is probabilities of the classes in `labels.json`.
-{files}
-The network knows no other classes: it assigns one of them to anything else too.
+The input is {values}, the output is {output}.
+{files}{warning}
 """
 
 AXES = {
@@ -66,9 +66,51 @@ AXES = {
 VALUES = {
     "image": "pixels as they are in the data ({}; scaling is part of the model)",
     "signal": "values as they are in the data, a waveform -1 to 1",
-    "text": "numbers of words in `labels.json`'s vocabulary",
+    "text": "numbers of words in the vocabulary of `labels.json`",
     "video": "pixels as they are in the data ({}; scaling is part of the model)",
 }
+
+
+class Words(NamedTuple):
+    """The sentences of a task."""
+
+    does: str
+    by_what: str
+    output: str
+    warning: str = ""
+    prints: str = "the class"
+
+
+WORDS: Mapping[Task, Words] = {
+    "classification": Words(
+        "distinguishes {count} classes in",
+        "Accuracy by class",
+        "probabilities of the classes in `labels.json`",
+        "The network knows no other classes: it assigns one of them to any other image too.",
+    ),
+    "multi_label": Words(
+        "finds which of {count} labels belong to",
+        "Labels, at a threshold of 0.5",
+        "a probability for each of the labels in `labels.json`, each by itself",
+        "The network knows no other labels.",
+        "the labels",
+    ),
+    "regression": Words(
+        "estimates {names} from",
+        "Errors",
+        "the values of the targets in `labels.json`, in the units of the training data",
+        "Outside the range of the training data the values mean nothing.",
+        "the values",
+    ),
+    "segmentation": Words(
+        "assigns one of {count} classes to each pixel of",
+        "Overlap by class",
+        "probabilities of the classes in `labels.json` for each pixel (height, width, classes)",
+        "The network knows no other classes.",
+        "the share of each class in the image; `predict --masks FOLDER` writes the masks",
+    ),
+}
+NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -84,23 +126,33 @@ class ModelCard:
     """By seed; the model is the first seed's."""
 
     @property
-    def accuracies(self) -> list[float]:
-        """On the test set, by seed."""
-        return [each["test_accuracy"] for each in self.measured]
+    def metric(self) -> str:
+        """The metric by which the network is told, without `test_`."""
+        return self.results.objective.tested([*self.measured[0]["metrics"]]).removeprefix("test_")
+
+    @property
+    def values(self) -> list[float]:
+        """The metric on the test set, by seed."""
+        return [each["metrics"][f"test_{self.metric}"] for each in self.measured]
 
     @property
     def images(self) -> int:
         """Of the test set."""
-        return sum(self.measured[0]["images"])
+        return self.measured[0]["images"]
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """The 95% interval of the first seed's accuracy."""
-        return wilson(self.accuracies[0], self.images)
+    def interval(self) -> tuple[float, float] | None:
+        """The 95% interval of the first seed's accuracy; None for a metric that is no share of images."""
+        is_share = self.metric == "accuracy" and self.data.task == "classification"
+        return wilson(self.values[0], self.images) if is_share else None
+
+    def interval_text(self, form: str) -> str:
+        """The interval by a form such as "95%: {:.4f} to {:.4f}"; empty where there is none."""
+        return form.format(*self.interval) if self.interval else ""
 
     def text(self) -> str:
         """The card, in Markdown."""
-        data, row, results, (low, high) = self.data, self.row, self.results, self.interval
+        data, row, results, words = self.data, self.row, self.results, WORDS[self.data.task]
         statuses, search = results.trials["status"].value_counts(), results.parent("params", "search")
         return TEXT.format(
             stored=self.stored,
@@ -108,13 +160,14 @@ class ModelCard:
             data=data,
             objective=results.objective.metric,
             objective_value=float(row[results.best_column]),
-            accuracy=self.accuracies[0],
-            low=low,
-            high=high,
+            does=words.does.format(count=data.classes, names=", ".join(data.class_names[:NAMED])),
+            metric=self.metric.replace("_", " "),
+            value=self.values[0],
+            interval=self.interval_text("95% interval {:.4f} to {:.4f}, "),
             size="×".join(map(str, data.input_shape)),
             axes=AXES[data.kind],
             seeds=len(self.measured),
-            spread=spread(self.accuracies),
+            spread=spread(self.values),
             images=self.images,
             parameters=self.measured[0]["parameters"],
             trained=len(data.x_train) + len(data.x_val),
@@ -123,30 +176,29 @@ class ModelCard:
             tried=", ".join(f"{count:,} {status}" for status, count in statuses.items()),
             adds="unknown" if pd.isna(row["mmacs"]) else f"{row['mmacs']:,.2f} million",
             by=f" by {search} search" if search else "",
-            files=example.use if (example := example_of(data)) else "",
+            files=example.use(words.prints) if (example := example_of(data)) else "",
             values=VALUES[data.kind].format("0 to 1" if data.scale == 1 else f"0 to {1 / data.scale:g}"),
             settings="\n".join(f"| `{key}` | {value} |" for key, value in self.stored.values.items()),
-            classes="\n".join(self._by_class()),
+            by_what=words.by_what,
+            breakdown="\n".join(_table(self.measured[0]["breakdown"])),
+            output=words.output,
+            warning=words.warning,
         )
 
-    def _by_class(self) -> list[str]:
-        first, lines = self.measured[0], []
-        for name, right, images in zip(self.data.class_names, first["right"], first["images"], strict=True):
-            if not images:
-                lines.append(f"| {name} | – | – | 0 |")
-                continue
-            low, high = wilson(right / images, images)
-            lines.append(f"| {name} | {right / images:.3f} | {low:.3f} to {high:.3f} | {images:,} |")
-        return lines
+
+def _table(table: Breakdown) -> Iterator[str]:
+    yield f"| {' | '.join(table['header'])} |"
+    yield "|" + " --- |" * len(table["header"])
+    yield from (f"| {' | '.join(row)} |" for row in table["rows"])
 
 
-def spread(accuracies: Sequence[float]) -> str:
-    """Mean, standard deviation and range of several accuracies.
+def spread(values: Sequence[float]) -> str:
+    """Mean, standard deviation and range of several values.
 
     >>> spread([0.9, 0.92]), spread([0.9])
     ('0.9100 ± 0.0141 (0.9000 to 0.9200)', '0.9000')
     """
-    if len(accuracies) == 1:
-        return f"{accuracies[0]:.4f}"
-    mean, deviation = statistics.fmean(accuracies), statistics.stdev(accuracies)
-    return f"{mean:.4f} ± {deviation:.4f} ({min(accuracies):.4f} to {max(accuracies):.4f})"
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    mean, deviation = statistics.fmean(values), statistics.stdev(values)
+    return f"{mean:.4f} ± {deviation:.4f} ({min(values):.4f} to {max(values):.4f})"

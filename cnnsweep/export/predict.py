@@ -1,4 +1,4 @@
-"""Classifying files and texts with an exported network."""
+"""What an exported network says of files and texts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnsweep.config.tasks import Task
 from cnnsweep.data.decoding import decoding_of
 from cnnsweep.data.image_decoding import BadImageError, Decoding, read
 from cnnsweep.data.text_decoding import TextDecoding
@@ -30,6 +31,7 @@ TOP = 3
 class Labels:
     """The content of a model's labels.json."""
 
+    task: Task
     classes: tuple[str, ...]
     scale: float
     """Multiplying pixels of the training data by this gives 0 to 1."""
@@ -37,10 +39,13 @@ class Labels:
     """How a file or a text becomes numbers."""
 
 
-def classify(where: Path, inputs: Sequence[str | Path]) -> list[list[tuple[str, float]]]:
-    """Return the most probable classes of each file or text, with their probabilities.
+def predict(where: Path, inputs: Sequence[str | Path], masks: Path | None = None) -> list[list[tuple[str, float]]]:
+    """Return names and numbers for each file or text, as the network's task has them.
 
-    `where` is an exported folder or a .keras file. Raises UserError for a model or an input that cannot be used.
+    The most probable classes with their probabilities; the labels with one above 0.5; the targets with their values;
+    or of masks the share of each class in the image: then the masks are written to the folder `masks`, if there is
+    one, as images of the classes' numbers. `where` is an exported folder or a .keras file. Raises UserError for a
+    model or an input that cannot be used.
     """
     labels = read_labels(where)
     # Before the seconds that loading the model takes, where the size is known.
@@ -48,10 +53,37 @@ def classify(where: Path, inputs: Sequence[str | Path]) -> list[list[tuple[str, 
     with framework_noise_to(Path(os.devnull)):
         model = load(where)
         if found is None:
-            found = read_inputs(inputs, Labels((), 1 / 255, _plain(model.input_shape[1:])))
-        probabilities = np.asarray(model.predict(found, verbose=0))
-    names = labels.classes if labels else [str(i) for i in range(probabilities.shape[1])]
-    return [[(names[i], float(row[i])) for i in np.argsort(-row)[:TOP]] for row in probabilities]
+            found = read_inputs(inputs, Labels("classification", (), 1 / 255, _plain(model.input_shape[1:])))
+        outputs = np.asarray(model.predict(found, verbose=0))
+    names = labels.classes if labels else tuple(str(i) for i in range(outputs.shape[-1]))
+    task: Task = labels.task if labels else "classification"
+    if task == "segmentation" and masks is not None:
+        _write_masks(masks, [Path(each) for each in inputs], outputs.argmax(axis=-1).astype(np.uint8))
+    return [_told(task, names, output) for output in outputs]
+
+
+def _told(task: Task, names: Sequence[str], output: np.ndarray) -> list[tuple[str, float]]:
+    """What a network's output for one image says."""
+    match task:
+        case "regression":
+            return list(zip(names, output.tolist(), strict=True))
+        case "multi_label":
+            return [(names[i], float(output[i])) for i in np.argsort(-output) if output[i] > 0.5]
+        case "segmentation":
+            shares = np.bincount(output.argmax(axis=-1).reshape(-1), minlength=len(names)) / output[..., 0].size
+            return [(name, float(share)) for name, share in zip(names, shares, strict=True)]
+    return [(names[i], float(output[i])) for i in np.argsort(-output)[:TOP]]
+
+
+def _write_masks(folder: Path, paths: Sequence[Path], masks: np.ndarray) -> None:
+    from PIL import Image
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, mask in zip(paths, masks, strict=True):
+            Image.fromarray(mask).save(folder / f"{path.stem}.png")
+    except OSError as error:
+        raise UserError(f"--masks: '{folder}' cannot be written ({error.strerror})") from error
 
 
 def load(where: Path) -> keras.Model:
@@ -96,7 +128,7 @@ def read_labels(where: Path) -> Labels | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         stored, shape = content["decoding"], content["input_shape"]
         decoding = decoding_of(content["kind"], stored) if stored else _plain(shape)
-        return Labels(tuple(content["classes"]), float(content["scale"]), decoding)
+        return Labels(content["task"], tuple(content["classes"]), float(content["scale"]), decoding)
     except UserError:
         raise
     except (ValueError, KeyError, TypeError) as error:

@@ -31,7 +31,7 @@ Ranges = tuple[Any, ...]
 """Windows along one axis: (its size, first window as (start, end), *runs of (step of start, step of end, windows))."""
 KINDS = (
     "rescaling", "conv", "batch_norm", "activation", "max_pool", "average_pool", "flatten", "global_average_pool",
-    "global_max_pool", "dropout", "dense", *sequences.KINDS,
+    "global_max_pool", "dropout", "dense", "upsample", "crop", "concatenate", *sequences.KINDS,
 )  # fmt: skip
 PADDINGS = ("same", "valid", "causal")
 _VIEWS = {"flatten", "dropout", "merge_channels"}
@@ -106,6 +106,8 @@ def cost_of(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, Cost]:
             check_function("activation", settings.get("activation", "linear"))
             output, weights = (*shape[:-1], units), shape[-1] * units
             parameters, mult_adds = weights + units * has_bias(settings), prod(shape[:-1]) * weights
+        case "upsample" | "crop" | "concatenate":
+            output = _resized(kind, settings, shape)
         case "rescaling":
             if not is_number(scale := settings.get("scale")):
                 raise MisfitError("scale", f"value is {scale!r}, not a number", mistake=True)
@@ -114,6 +116,19 @@ def cost_of(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, Cost]:
         case _:
             raise unknown("layer kind", kind, KINDS)
     return output, (parameters, mult_adds, 0 if kind in _VIEWS else 4 * prod(output))
+
+
+def _resized(kind: str, settings: Settings, shape: Shape) -> Shape:
+    """The shape after repeating pixels, after cutting what is below and to the right, or beside more channels."""
+    if len(shape) != 3:
+        raise MisfitError("input", f"input has shape {shape}, not height × width × channels")
+    height, width, channels = shape
+    if kind == "upsample":
+        size = positive(settings, "size")
+        return height * size, width * size, channels
+    if kind == "crop":
+        return positive(settings, "height"), positive(settings, "width"), channels
+    return height, width, channels + positive(settings, "channels")
 
 
 def _slide(settings: Settings, size_name: str, shape: Shape) -> Shape:
@@ -168,6 +183,8 @@ def add_normal_form(parts: list[Part], kind: str, settings: Settings, shape: Sha
         case "global_max_pool":
             if shape[:-1] != (1,) * len(shape[:-1]):
                 parts.append(("max", *((size, (0, size)) for size in shape[:-1])))
+        case "upsample" | "crop" | "concatenate":
+            parts.append((kind, *settings.values()))
         case "dense":
             parts.append(("dense", shape[-1], settings["units"], has_bias(settings)))
             _add_activation(parts, settings.get("activation", "linear"), output)

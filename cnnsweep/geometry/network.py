@@ -42,6 +42,9 @@ class Layer:
     mel_spectrogram          frame, step, axes, mels, rate
     merge_channels
     lstm, gru                units, return_sequences, bidirectional, use_bias, reset_after (gru)
+    upsample                 size
+    crop                     height, width
+    concatenate              block (whose maps before its pooling), channels (that they have)
     ======================== ======================================================================
     """
 

@@ -78,7 +78,7 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
             executor = session.make_executor(config, scratch / "log.txt")
             stack.callback(executor.close)
             config = settle(config, executor, watcher.say)
-        data = datasets.load(config.data, config.seed)
+        data = datasets.load(config.data, config.seed, config.task)
         watcher.say(data.describe())
         problem = make_problem(config, data.input_shape, data.classes, data.kind)
         space = vars(describe_space(problem))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ MIN_TRIALS, MIN_TRIALS_PER_KEY = 20, 5
 PROBES, PROBE_SEED = 3, 7_919_000
 """The seed is their own: with a sweep's seed the probes would repeat what the search drew."""
 ABSENT = "absent"
+FEW_VALUES = 12
+"""Up to here a number counts by its place among the others: 16, 32, 64 as 0, 1, 2."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ def importance(trials: pd.DataFrame, keys: Sequence[str], objective: Objective) 
     """Work out each key's share in the objective's variance (fANOVA), or in getting into the best tenth (PED-ANOVA).
 
     `trials` has a row a trial and `best_<metric>`. None where fewer than 4 trials have a value, or none differ.
-    Absence of a key counts as a value of its own.
+    Numbers count as ordered, on a logarithmic scale where they span a factor of 20; absence of a key counts as a value
+    of its own. Values far worse than most count as the worst of the others.
     fANOVA: Hutter, Hoos, Leyton-Brown 2014. PED-ANOVA: Watanabe, Bansal, Hutter 2023.
     """
     column = f"best_{objective.metric}"
@@ -61,7 +65,7 @@ def importance(trials: pd.DataFrame, keys: Sequence[str], objective: Objective) 
     probes = {f"probe {i}": np.random.default_rng([PROBE_SEED, i]).random(len(scored)) for i in range(PROBES)}
     with_probes = pd.concat([scored[varied], pd.DataFrame(probes, scored.index)], axis=1)
     method: Method = "fANOVA" if len(scored) <= FANOVA_TRIALS else "PED-ANOVA"
-    found = _evaluate(with_probes, scored[column], objective, method)
+    found = _evaluate(with_probes, _without_outliers(scored[column], objective), objective, method)
     whole = sum(found[key] for key in varied)
     if not whole > 0:
         return None
@@ -100,18 +104,37 @@ def _evaluate(columns: pd.DataFrame, values: pd.Series, objective: Objective, me
     return {name: max(float(found[name]), 0.0) for name in described}
 
 
-def _distribution(column: pd.Series) -> tuple[BaseDistribution, list[float] | list[str]]:
+def _distribution(column: pd.Series) -> tuple[BaseDistribution, list[float] | list[int] | list[str]]:
     """Optuna's description of a column, and its values in these terms."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    present = column.dropna()
-    if pd.api.types.is_float_dtype(column.dtype) and len(present):
-        low, high = float(present.min()), float(present.max())
-        log = low > 0 and high / low >= 20
-        filled = column.fillna(np.sqrt(low * high) if log else (low + high) / 2)
-        return FloatDistribution(low, high, log=log), [float(v) for v in filled]
-    texts = [ABSENT if pd.isna(v) else str(v) for v in column]
-    return CategoricalDistribution(sorted(set(texts))), texts
+    is_number = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+    if not is_number or column.isna().all():
+        texts = [ABSENT if pd.isna(v) else str(v) for v in column]
+        return CategoricalDistribution(sorted(set(texts))), texts
+    values = column.astype("Float64").to_numpy(float, na_value=np.nan)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if low > 0 and high / low >= 20:
+        values, low, high = np.log(values), math.log(low), math.log(high)
+    values = np.where(np.isnan(values), low - (high - low) / 4, values)  # absent: apart from all numbers
+    distinct, places = np.unique(values, return_inverse=True)
+    if len(distinct) <= FEW_VALUES:
+        return IntDistribution(0, len(distinct) - 1), [int(place) for place in places]
+    return FloatDistribution(float(values.min()), float(values.max())), [float(v) for v in values]
+
+
+def _without_outliers(values: pd.Series, objective: Objective) -> pd.Series:
+    """Let values far worse than most count as the worst of the others: a few failures would be most of the variance.
+
+    Far worse is more than 1.5 interquartile ranges beyond the worse quartile (Tukey 1977, Exploratory Data Analysis).
+    """
+    lower, upper = values.quantile([0.25, 0.75])
+    reach = 1.5 * (upper - lower)
+    if objective.direction == "max":
+        clipped = values.clip(lower=values[values >= lower - reach].min())
+    else:
+        clipped = values.clip(upper=values[values <= upper + reach].max())
+    return clipped if clipped.nunique() > 1 else values
 
 
 @dataclass(frozen=True)
@@ -166,7 +189,7 @@ def _row(results: Results, steps: pd.DataFrame, marks: Sequence[int]) -> dict[st
         "minutes": float(trials["seconds"].sum()) / 60,
         **{_at(mark): steps["best"].iloc[mark - 1] for mark in marks},
         f"best {results.objective.metric}": results.ranked()[results.best_column].iloc[0],
-        "test accuracy": results.test_accuracy,
+        **({f"test {results.test[0]}": results.test[1]} if results.test else {"test accuracy": None}),
     }
 
 
@@ -175,8 +198,8 @@ def _runs(results: Results, steps: pd.DataFrame, marks: Sequence[int]) -> Iterat
     for mark in marks:
         yield (id_, _at(mark)), str(steps["run_id"].iloc[mark - 1])
     yield (id_, f"best {results.objective.metric}"), str(results.ranked()["run_id"].iloc[0])
-    if results.test_accuracy is not None:
-        yield (id_, "test accuracy"), results.sweep.run
+    if results.test:
+        yield (id_, f"test {results.test[0]}"), results.sweep.run
 
 
 def _at(epochs: int) -> str:
@@ -203,7 +226,7 @@ def _verdict(sweeps: Sequence[Results], race: dict[str, pd.DataFrame], equal: in
         return f"{verdict}, and so is that of {other.sweep.id}: no difference."
     verdict += f", that of {other.sweep.id} {second:.4f}."
     images = winner.parent("tags", "cnnsweep.data.validation")
-    if images and objective.metric == "val_accuracy":
+    if images and winner.by_share:
         low, high = wilson(first, int(images))
         position = "within" if low <= second <= high else "outside"
         verdict += f" The second is {position} the 95% interval of the first, {low:.4f} to {high:.4f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -36,6 +37,9 @@ def searched(results: Results) -> str:
     epochs = int(trials["epochs"].fillna(0).sum())
     workers = json.loads(results.parent("tags", "cnnsweep.machine.workers") or "[]")
     where = f" on {', '.join(workers) if len(workers) < 5 else f'{len(workers)} workers'}" if workers else ""
+    precision = (results.config.get("training") or {}).get("precision")
+    if precision not in (None, "auto") and "training.precision" not in results.keys:
+        where += f", in {precision}"
     return (
         f"Searched {keys}{data}{by}: {len(trials):,} trials, {epochs:,} epochs, "
         f"{duration(sweep_seconds(results))}{where}. Of the trials {', '.join(each)}."
@@ -43,7 +47,7 @@ def searched(results: Results) -> str:
 
 
 def found(results: Results) -> list[str]:
-    """The best trial, its test accuracy, how certain these are, and smaller networks that are nearly as good."""
+    """The best trial, its final test, how certain these are, and smaller networks that are nearly as good."""
     best, metric = results.ranked().iloc[0], results.objective.metric
     value = f"{metric} {best[results.best_column]:.4f} at epoch {best['best_epoch']:.0f} of {best['epochs']}"
     by = f" by {metric}" if results.objective.also else ""
@@ -81,10 +85,30 @@ def noun(results: Results) -> str:
     return NOUNS[str(_data(results, "kind") or "image")]
 
 
-def tested(results: Results) -> tuple[float, float, float, int] | None:
-    """Test accuracy of the best, its 95% interval and the number of images; None where it was not evaluated."""
-    accuracy, images = results.test_accuracy, _data(results, "test")
-    return (accuracy, *wilson(accuracy, int(images)), int(images)) if accuracy is not None and images else None
+@dataclass(frozen=True)
+class Tested:
+    """The final evaluation of the best network."""
+
+    name: str
+    """Of the metric."""
+    value: float
+    images: int
+    interval: tuple[float, float] | None
+    """At 95%; None where the value is no share of images."""
+
+    @property
+    def range(self) -> str:
+        """The interval as text: "95% interval 0.9012 to 0.9344"."""
+        return f"95% interval {self.interval[0]:.4f} to {self.interval[1]:.4f}" if self.interval else ""
+
+
+def tested(results: Results) -> Tested | None:
+    """The final evaluation of the best; None where it was not evaluated."""
+    found, images = results.test, _data(results, "test")
+    if found is None or not images:
+        return None
+    is_share = found[0] == "accuracy" and results.task == "classification"
+    return Tested(*found, int(images), wilson(found[1], int(images)) if is_share else None)
 
 
 def spread(row: pd.Series, metric: str) -> str:
@@ -142,16 +166,17 @@ def _test(results: Results) -> str | None:
     measured = tested(results)
     if measured is None:
         return None
-    accuracy, low, high, images = measured
+    name = "" if measured.name == "accuracy" else f"{measured.name} "
+    interval = f"{measured.range}; " if measured.interval else ""
     return (
-        f"On the {images:,} test {noun(results)}, which the search never saw and which were used once, that network "
-        f"reaches {accuracy:.4f} (95% interval {low:.4f} to {high:.4f}; run {results.sweep.run[:8]})."
+        f"On the {measured.images:,} test {noun(results)}, which the search never saw and which were used once, that "
+        f"network reaches {name}{measured.value:.4f} ({interval}run {results.sweep.run[:8]})."
     )
 
 
 def _ties(results: Results) -> str | None:
     images = _data(results, "validation")
-    if not images or results.objective.metric != "val_accuracy":
+    if not images or not results.by_share:
         return None
     values = results.ranked()[results.best_column]
     low, _ = wilson(float(values.iloc[0]), int(images))
@@ -168,7 +193,7 @@ def _ties(results: Results) -> str | None:
 def _cheaper(results: Results) -> str | None:
     """The smallest network within a point of the best, where it is at most half the size."""
     ranked = results.ranked()
-    if "accuracy" not in results.objective.metric or ranked["parameters"].isna().all():
+    if not results.by_share or ranked["parameters"].isna().all():
         return None
     best = ranked.iloc[0]
     near = ranked[ranked[results.best_column] >= best[results.best_column] - 0.01]

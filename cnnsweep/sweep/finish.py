@@ -27,7 +27,8 @@ from cnnsweep.sweep import loop
 from cnnsweep.sweep.limits import FULL_DISK, is_full_disk
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.training import checkpoint
-from cnnsweep.training.evaluate import FinalSpec, draw_gallery, evaluate_best, gallery_folder
+from cnnsweep.training.evaluate import FinalSpec, evaluate_best
+from cnnsweep.training.gallery import draw_gallery, gallery_folder
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec, trial_seed
 
 ENDED: tuple[Status, ...] = ("completed", "pruned", "failed")

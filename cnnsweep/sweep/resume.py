@@ -221,7 +221,7 @@ def _same_data(opening: SweepStarted, config: Config, folder: Path) -> loading.D
     """Load the data again and compare; where they are not available any more, the sweep's own copy will do."""
     was = opening.provenance["data"]
     try:
-        data = loading.load(config.data, config.seed)
+        data = loading.load(config.data, config.seed, config.task)
     except UserError:
         with contextlib.suppress(UserError):
             data = loading.open_saved(folder / "data")

@@ -35,6 +35,7 @@ from cnnsweep.tracking.provenance import gather
 from cnnsweep.tracking.store import open_store
 from cnnsweep.tracking.tracker import Tracker
 from cnnsweep.training.cost_model import TrialForecaster
+from cnnsweep.training.targets import class_weights
 from cnnsweep.training.train import train
 from cnnsweep.trial import Inspection, Status
 
@@ -107,7 +108,7 @@ def start(config: Config, watcher: Watcher, command: Sequence[str] = (), job: Jo
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_unless_begun, folder)
         stack.enter_context(catalog.hold(folder))
-        parts = assemble(config, folder, watcher, stack, loading.load(config.data, config.seed))
+        parts = assemble(config, folder, watcher, stack, loading.load(config.data, config.seed, config.task))
         opening = SweepStarted(
             id=id_,
             sweep=config.name,
@@ -145,6 +146,7 @@ def assemble(
     config = settle(config, executor, watcher.say)
     uri = open_store(config.tracking)
     tracking, config = config.tracking, redact(config)
+    class_weights(config.training, data)
     problem = make_problem(config, data.input_shape, data.classes, data.kind)
     _check_networks(config, data.input_shape, executor)
     stack.enter_context(log_to(log))

@@ -24,10 +24,12 @@ from cnnsweep.tracking.run_updates import MLFLOW_STATUS, text
 from cnnsweep.tracking.run_writer import SingleRun, now
 from cnnsweep.tracking.store import open_store
 from cnnsweep.tracking.stored_trials import DATA, find_trial
+from cnnsweep.training.targets import class_weights
 from cnnsweep.training.train import train
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
 
-SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
+LEFT_OUT = ("epoch_seconds", "learning_rate")
+"""Metrics that are not shown."""
 Say = Callable[[str], None]
 
 
@@ -57,7 +59,9 @@ def train_once(config: Config, say: Say) -> Trained:
     """Train the one configuration of a config without a space."""
     params = {f"model.{key}": text(value) for key, value in config.model.settings().items()}
     params |= {f"training.{key}": text(value) for key, value in config.training.plain().items()}
-    return _train(config, loading.load(config.data, config.seed), trial_seed(config.seed, 1), params, {}, say)
+    return _train(
+        config, loading.load(config.data, config.seed, config.task), trial_seed(config.seed, 1), params, {}, say
+    )
 
 
 def _train(
@@ -65,6 +69,7 @@ def _train(
 ) -> Trained:
     root = Path(config.tracking.dir).absolute()
     with contextlib.ExitStack() as stack:
+        class_weights(config.training, data)
         network = make_problem(config, data.input_shape, data.classes, data.kind).validate({}).network
         uri = open_store(config.tracking)
         folder = root / "trained" / new_id(config.tracking, config.name, "trained")
@@ -104,7 +109,7 @@ def _log_epoch(
     epochs.append(report.metrics)
     time = now()
     run.send(metrics=[(key, float(value), time, report.epoch) for key, value in report.metrics.items()])
-    shown = "  ".join(f"{name} {report.metrics[name]:.4f}" for name in SHOWN)
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in report.metrics.items() if name not in LEFT_OUT)
     say(f"epoch {report.epoch:>3}/{spec.epochs}  {shown}")
     return True
 

@@ -196,7 +196,7 @@ def print_outcome(outcome: Outcome, report: Path | None, console: Console) -> No
         console.print()
         _print_best(state, ranked[0], console)
     if tested := state.tested():
-        _print_test(tested, outcome.folder, console)
+        _print_test(tested, outcome, console)
     console.print()
     if outcome.trouble:
         console.print(outcome.trouble, style="yellow", soft_wrap=True)
@@ -230,17 +230,22 @@ def _print_best(state: SweepState, best: TrialState, console: Console) -> None:
         console.print(f"  {key}: {plain(value)}", soft_wrap=True)
 
 
-def _print_test(final: BestTested, folder: Path, console: Console) -> None:
-    accuracy = final.metrics["test_accuracy"]
-    low, high = wilson(accuracy, final.images)
+def _print_test(final: BestTested, outcome: Outcome, console: Console) -> None:
+    key = outcome.state.objective.tested([*final.metrics])
+    value = final.metrics[key]
+    more = {name.removeprefix("test_"): v for name, v in final.metrics.items() if name not in (key, "test_loss")}
+    others = [f"{name} {other:.4f}" for name, other in more.items()]
+    interval = f"{', '.join(others)}; " if others else ""
+    if key == "test_accuracy" and outcome.config.task == "classification":
+        low, high = wilson(value, final.images)
+        interval = f"95% interval {low:.4f} to {high:.4f}; {interval}"
     console.print()
-    console.print(Text(f"test accuracy {accuracy:.4f}", style="bold green"), end="")
+    console.print(Text(f"{key.replace('_', ' ', 1)} {value:.4f}", style="bold green"), end="")
     console.print(
-        f"  (95% interval {low:.4f} to {high:.4f}; {final.images:,} examples that the search never saw, "
-        "evaluated once, by this network)",
+        f"  ({interval}{final.images:,} examples that the search never saw, evaluated once, by this network)",
         soft_wrap=True,
     )
-    console.print(f"model: {folder / final.folder}/model.keras", soft_wrap=True)
+    console.print(f"model: {outcome.folder / final.folder}/model.keras", soft_wrap=True)
 
 
 def _print_commands(outcome: Outcome, report: Path | None, console: Console) -> None:

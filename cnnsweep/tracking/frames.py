@@ -11,13 +11,15 @@ import pandas as pd
 
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Config
+from cnnsweep.config.tasks import Task, metric_names
 from cnnsweep.errors import UserError
 from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.search_space.space import Space
 from cnnsweep.tracking.reader import Reader, Rows, SweepRun, find_sweep, read_yaml
 from cnnsweep.tracking.run_updates import ABSENT
 
-EPOCH_METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "epoch_seconds", "learning_rate")
+EPOCH_COSTS = ("epoch_seconds", "learning_rate")
+"""Logged in every epoch beside the metrics."""
 
 
 def read_results(reader: Reader, sweep: str | None) -> Results:
@@ -50,6 +52,15 @@ class Results:
     @cached_property
     def objective(self) -> Objective:
         return Objective.of(str(self.parent("params", "objective") or "val_accuracy"))
+
+    @property
+    def task(self) -> Task:
+        return self.parent("params", "task") or "classification"
+
+    @property
+    def by_share(self) -> bool:
+        """Whether trials are compared by a share of validation images."""
+        return self.objective.metric == "val_accuracy" and self.task == "classification"
 
     @property
     def best_column(self) -> str:
@@ -99,11 +110,11 @@ class Results:
     @cached_property
     def curves(self) -> pd.DataFrame:
         """One row an epoch: sweep, trial, epoch, time (UTC, when it ended), the metrics of each epoch, run_id."""
-        frame = self.reader.history(self.sweep, EPOCH_METRICS).rename(columns={"step": "epoch"})
+        frame = self.reader.history(self.sweep, self.epoch_metrics).rename(columns={"step": "epoch"})
         frame["time"] = pd.to_datetime(frame["time"], unit="ms", utc=True)
         numbers = _column(self.rows.tags.loc[self._of_trials], "cnnsweep.trial").astype(int)
         frame = frame.assign(sweep=self.sweep.id, trial=frame["run_id"].map(numbers))
-        frame = frame[["sweep", "trial", "epoch", "time", *EPOCH_METRICS, "run_id"]]
+        frame = frame[["sweep", "trial", "epoch", "time", *self.epoch_metrics, "run_id"]]
         # Of an epoch that is repeated after a crash, the first report counts.
         frame = frame.sort_values(["trial", "epoch", "time"], ignore_index=True)
         return frame.drop_duplicates(["trial", "epoch"], ignore_index=True)
@@ -121,14 +132,28 @@ class Results:
         return pd.concat([scored[again].sort_values([mean, "trial"], **order), rest]) if again.any() else rest
 
     @cached_property
-    def test_accuracy(self) -> float | None:
-        """Of the best trial's network after its best epoch; None where that was not evaluated, but an earlier best."""
-        value, ranked = self.parent("metrics", "test_accuracy"), self.ranked()
-        if value is None or ranked.empty:
+    def epoch_metrics(self) -> list[str]:
+        """What is logged in every epoch: the metrics, those with `val_` after the others, and `EPOCH_COSTS`."""
+        logged = {key.removeprefix("val_") for key in self.rows.metrics.columns if key.startswith("val_")}
+        order = ["loss", *metric_names((self.config.get("training") or {}).get("metrics", "auto"), self.task)]
+        names = [*(name for name in order if name in logged or name == "loss"), *sorted(logged - {*order})]
+        return [*names, *(f"val_{name}" for name in names), *EPOCH_COSTS]
+
+    @cached_property
+    def test(self) -> tuple[str, float] | None:
+        """The name and the value of the best trial's network, after its best epoch, on the test set.
+
+        None where that was not evaluated, but an earlier best.
+        """
+        names = [f"test_{name}" for name in self.epoch_metrics]
+        found = {name: value for name in names if (value := self.parent("metrics", name)) is not None}
+        ranked = self.ranked()
+        if not found or ranked.empty:
             return None
         trial, epoch = (self.parent("tags", f"cnnsweep.best_{key}") for key in ("trial", "epoch"))
-        best = ranked.iloc[0]
-        return float(value) if (trial, epoch) == (str(best["trial"]), f"{best['best_epoch']:.0f}") else None
+        best, name = ranked.iloc[0], self.objective.tested([*found])
+        known = (trial, epoch) == (str(best["trial"]), f"{best['best_epoch']:.0f}")
+        return (name.removeprefix("test_"), float(found[name])) if known else None
 
     def finalists(self) -> pd.DataFrame:
         """The trials that were trained again with other seeds, the best mean first."""
@@ -186,7 +211,7 @@ class Results:
         return trials["trial"].astype(str).isin(finalists) & _column(trials, f"mean_{self.objective.metric}").notna()
 
     def _summaries(self, metrics: pd.DataFrame) -> list[str]:
-        apart = {*EPOCH_METRICS, "parameters", "mmacs", "trial_seconds", f"replicate_{self.objective.metric}"}
+        apart = {*self.epoch_metrics, "parameters", "mmacs", "trial_seconds", f"replicate_{self.objective.metric}"}
         logged = [key for key in metrics.columns if key not in apart and metrics[key].notna().any()]
         return sorted(logged, key=lambda key: (key != self.best_column, key != "best_epoch", key))
 

@@ -277,7 +277,7 @@ def _yaml(tree: Mapping[str, object]) -> str:
 def _essentials(config: Mapping[str, object]) -> dict[str, object]:
     """The part of a config by which sweeps differ. A component of ours goes by its module's name."""
     found: dict[str, object] = {}
-    keys = ("name", "objective", "seed", "backend", "data", "search", "budget", "limits")
+    keys = ("name", "task", "objective", "seed", "backend", "data", "search", "budget", "limits")
     for name, value in flat({key: config[key] for key in keys if key in config}):
         if name.endswith("._target_"):
             target = str(value)

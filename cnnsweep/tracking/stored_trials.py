@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cnnsweep.config.compose import flat
-from cnnsweep.config.objective import METRICS, Objective
+from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Config
 from cnnsweep.config.trust import Trusted, expect_trusted
 from cnnsweep.data import loading
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DATA = "cnnsweep.data."
 """Begins the names of the tags that describe the data."""
-KEPT = ("name", "seed", "backend", "objective", "data", "model", "training")
+KEPT = ("name", "seed", "backend", "task", "objective", "data", "model", "training")
 """Keys that describe a network and its training; all others say where and how to run, and are today's."""
 
 
@@ -50,7 +50,7 @@ class StoredTrial:
 
     def load_data(self) -> loading.Dataset:
         """Load the data of the config. Raises UserError where they are not those that the trial was trained on."""
-        data = loading.load(self.config.data, self.config.seed)
+        data = loading.load(self.config.data, self.config.seed, self.config.task)
         if self.data:
             loading.refuse_other(data, self.data, f"{self.name} of {self.sweep} was trained", self.changes)
         return data
@@ -182,7 +182,7 @@ def _usable(
 
 def _curve(rows: pd.DataFrame, metric: str) -> dict[str, dict[str, float]]:
     """The metrics by epoch."""
-    known = [name for name in METRICS if name in rows]
+    known = [name for name in rows if name.removeprefix("val_") in rows and f"val_{name.removeprefix('val_')}" in rows]
     return {
         str(int(row["epoch"])): {name: float(row[name]) for name in known}
         for _, row in rows.iterrows()

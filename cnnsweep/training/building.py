@@ -9,6 +9,7 @@ from cnnsweep.config.components import locate
 from cnnsweep.config.schema import Augment, Config, Training
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.models.fine_tuning import unfreeze
+from cnnsweep.training.outputs import with_output_of
 from cnnsweep.training.precision import computing_in
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def build_model(
         model = build(
             config.model.argument(), data.input_shape, data.classes, scale=data.scale, augment=augment, seed=seed
         )
+        model = with_output_of(model, data)
     compile_model(model, config.training, data, for_training)
     return model
 
@@ -41,11 +43,14 @@ def compile_model(model: keras.Model, training: Training, data: Dataset, for_tra
     """Compile a model with a new optimizer, built on the trainable weights."""
     import keras
 
+    from cnnsweep.training.metrics import make_loss, make_metrics, needs_one_hot
+
     steps = steps_an_epoch(training, data)
+    one_hot = needs_one_hot(training, data.task)
     model.compile(
         optimizer=_optimizer(training, steps),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        loss=make_loss(training, data.task, one_hot),
+        metrics=make_metrics(training, data.task, data.classes, one_hot),
         steps_per_execution=_steps_per_execution(training.steps_per_execution, steps),
     )
     if for_training and keras.backend.backend() == "tensorflow":
@@ -53,6 +58,16 @@ def compile_model(model: keras.Model, training: Training, data: Dataset, for_tra
 
         fuse(model)
     model.optimizer.build(model.trainable_variables)
+
+
+def compile_plain(model: keras.Model, training: Training, data: Dataset) -> None:
+    """Compile a model, to be saved, with Keras' own losses and metrics alone."""
+    from cnnsweep.training.metrics import make_loss, make_metrics, needs_one_hot
+
+    one_hot = needs_one_hot(training, data.task)
+    loss = make_loss(training, data.task, one_hot)
+    metrics = make_metrics(training, data.task, data.classes, one_hot, own=False)
+    model.compile(optimizer=model.optimizer, loss=loss, metrics=metrics)
 
 
 def steps_an_epoch(training: Training, data: Dataset) -> int:

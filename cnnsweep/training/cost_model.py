@@ -22,6 +22,7 @@ import numpy as np
 from cnnsweep.config.schema import Config
 from cnnsweep.geometry.network import Network
 from cnnsweep.search_space.problem import Problem
+from cnnsweep.training import batch_norm
 
 Amounts = dict[str, float]
 """Units of work by kind; the kinds are those of `TYPICAL`."""
@@ -232,7 +233,9 @@ def _row(amounts: Mapping[str, float]) -> np.ndarray:
 
 def amounts_of(network: Network | None, config: Config, images: int, validation: int, first: bool = False) -> Amounts:
     """The amounts of one epoch of a configuration on so many training and validation images."""
-    steps, seen = math.ceil(images / config.training.batch_size), images + FORWARD * validation
+    norms = network is not None and any(row.layer.kind == "batch_norm" for row in network.layers)
+    forward = validation + norms * min(batch_norm.IMAGES, images)  # its statistics are computed again
+    steps, seen = math.ceil(images / config.training.batch_size), images + FORWARD * forward
     augment = config.data.augment.active
     found: Amounts = {"epoch": 1.0, "step": steps + FORWARD * math.ceil(validation / 256), "image": seen}
     if network is not None:

@@ -47,12 +47,15 @@ class Panel:
 
 
 def save_curves(columns: Columns, path: Path, objective: str = "val_accuracy") -> None:
-    """Write loss and accuracy over the epochs of one trial, 900×350 pixels, the best epoch marked.
+    """Write the loss and the objective over the epochs of one trial, 900×350 pixels, the best epoch marked.
 
-    `columns` are `epoch` and any of loss, accuracy, val_loss and val_accuracy, all of one length.
+    `columns` are `epoch` and any of the metrics, with `val_` and without, all of one length. Where the loss is the
+    objective, the first other metric is drawn beside it.
     """
     best = Objective.of(objective).best(v if math.isfinite(v) else math.nan for v in columns.get(objective, ()))
-    panels = [(_panel(columns, metric, 60 + 450 * i), metric) for i, metric in enumerate(("loss", "accuracy"))]
+    panels = [
+        (_panel(columns, metric, 60 + 450 * i), metric) for i, metric in enumerate(("loss", _drawn(columns, objective)))
+    ]
     image = Image.new("RGB", (SIZE[0] * SCALE, SIZE[1] * SCALE), "white")
     for panel, metric in panels:
         _lines(ImageDraw.Draw(image), panel, columns, metric, best)
@@ -60,6 +63,13 @@ def save_curves(columns: Columns, path: Path, objective: str = "val_accuracy") -
     for panel, metric in panels:
         _texts(ImageDraw.Draw(image), panel, columns, metric, best)
     image.save(path, format="PNG", compress_level=2)
+
+
+def _drawn(columns: Columns, objective: str) -> str:
+    """The metric that is drawn beside the loss."""
+    name = objective.removeprefix("val_")
+    others = [key.removeprefix("val_") for key in columns if key.startswith("val_") and key != "val_loss"]
+    return name if name != "loss" else [*others, "accuracy"][0]
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -192,7 +202,7 @@ def mistakes(images: Array, texts: Sequence[str]) -> Figure:
     columns = min(6, max(len(images), 1))
     rows = -(-len(images) // columns) or 1
     figure = new_figure(columns * 1.55, rows * 1.95)
-    for index, image in enumerate(_reduced(images)):
+    for index, image in enumerate(reduced(images)):
         axes = figure.add_subplot(rows, columns, index + 1)
         picture = image[..., 0] if image.shape[-1] == 1 else image.clip(0, 1)
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -230,7 +240,7 @@ def feature_maps(images: Array, maps: Array, names: Sequence[str]) -> Figure:
     `images`: (n, height, width, 1 or 3), values 0..1; `maps`: (n, height, width, channels), of one layer.
     """
     channels = np.sort(np.argsort(maps.mean(axis=(0, 1, 2)))[::-1][:CHANNELS])
-    images, tiles = _reduced(images), _reduced(maps[..., channels]).transpose(0, 3, 1, 2)
+    images, tiles = reduced(images), reduced(maps[..., channels]).transpose(0, 3, 1, 2)
     spread = tiles.max(axis=(2, 3), keepdims=True) - tiles.min(axis=(2, 3), keepdims=True)
     tiles = (tiles - tiles.min(axis=(2, 3), keepdims=True)) / np.maximum(spread, 1e-9)
     rows = len(images)
@@ -250,7 +260,7 @@ def feature_maps(images: Array, maps: Array, names: Sequence[str]) -> Figure:
     return figure
 
 
-def _reduced(images: Array) -> Array:
+def reduced(images: Array) -> Array:
     """Images (n, height, width, channels) without those pixels that would not be seen."""
     step = -(-max(images.shape[1:3]) // PIXELS)
     return images[:, ::step, ::step]
@@ -267,6 +277,7 @@ def _board(tiles: Array) -> Array:
 
 
 def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

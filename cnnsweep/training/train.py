@@ -17,9 +17,10 @@ from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.data.storage import open_saved, read_in_batches
 from cnnsweep.geometry.network import measure
 from cnnsweep.models.fine_tuning import head_epochs, out_of_patience
-from cnnsweep.training import checkpoint
+from cnnsweep.training import batch_norm, checkpoint
 from cnnsweep.training.building import build_model, start_fine_tuning, steps_an_epoch
 from cnnsweep.training.pictures import save_curves
+from cnnsweep.training.targets import AS_THEY_ARE, Targets, targets_of
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ def _begin(spec: TrialSpec, data: Dataset, goal: Objective) -> tuple[keras.Model
 
 
 def _fault(metrics: Metrics, objective: Objective, epoch: int, precision: str) -> str | None:
-    bad = next((m for m in ("loss", objective.metric) if not math.isfinite(metrics[m])), None)
+    measured = [o.metric for o in objective.all if o.metric in metrics]
+    bad = next((m for m in ("loss", *measured) if not math.isfinite(metrics[m])), None)
     if bad is None:
         return None
     hint = f"; {precision} overflows where float32 may not: try training.precision=float32"
@@ -126,34 +128,51 @@ def _no_better(rows: Sequence[Metrics], objective: Objective, training: Training
 
 
 def run_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) -> Metrics:
-    """Train one epoch and validate; the order derives from (trial seed, epoch), also in a resumed trial."""
+    """Train one epoch, give batch normalisation its statistics, and validate."""
     began = time.monotonic()
-    order = np.random.default_rng([spec.seed, epoch]).permutation(len(data.x_train))
-    batches = batched(data.x_train, data.y_train, spec.config.training.batch_size, order)
-    trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0).history
-    validated = model.evaluate(**batched(data.x_val, data.y_val, EVAL_BATCH), verbose=0, return_dict=True)
+    before = batch_norm.read(model)
+    trained = fit_epoch(model, data, spec, epoch)
+    batch_norm.recompute(model, data.x_train, before, spec.seed, spec.config.training.batch_size)
+    validated = validate(model, data, spec.config.training)
     return {
-        "loss": float(trained["loss"][0]),
-        "accuracy": float(trained["accuracy"][0]),
-        "val_loss": float(validated["loss"]),
-        "val_accuracy": float(validated["accuracy"]),
+        **trained,
+        **{f"val_{name}": value for name, value in validated.items()},
         "epoch_seconds": round(time.monotonic() - began, 4),
         "learning_rate": float(np.asarray(model.optimizer.learning_rate)),
     }
 
 
-def batched(x: Array, y: Array, size: int, order: Array | None = None) -> Mapping[str, Any]:
-    """The arguments with which `fit` and `evaluate` take the data in batches, in this order.
+def fit_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) -> Metrics:
+    """Train one epoch; the order derives from (trial seed, epoch), also in a resumed trial."""
+    training = spec.config.training
+    order = np.random.default_rng([spec.seed, epoch]).permutation(len(data.x_train))
+    batches = batched(data.x_train, data.y_train, training.batch_size, order, targets_of(training, data))
+    trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0).history
+    return {name: float(values[0]) for name, values in trained.items()}
+
+
+def validate(model: keras.Model, data: Dataset, training: Training) -> Metrics:
+    """Measure on the validation images."""
+    batches = batched(data.x_val, data.y_val, EVAL_BATCH, None, targets_of(training, data, weighted=False))
+    measured = model.evaluate(**batches, verbose=0, return_dict=True)
+    return {name: float(value) for name, value in measured.items()}
+
+
+def batched(
+    x: Array, y: Array, size: int, order: Array | None = None, targets: Targets = AS_THEY_ARE
+) -> Mapping[str, Any]:
+    """The arguments with which `fit` and `evaluate` take the data in batches, in this order, their labels encoded.
 
     Images that fill much of the memory are read from their file batch by batch.
     """
     import keras
 
-    if x.nbytes > IN_MEMORY:
-        return {"x": read_in_batches(x, y, size, np.arange(len(x)) if order is None else order)}
+    tensorflow = keras.backend.backend() == "tensorflow"
+    if x.nbytes > IN_MEMORY or not (targets.plain or tensorflow):
+        return {"x": read_in_batches(x, y, size, np.arange(len(x)) if order is None else order, targets.encode)}
     if order is not None:
         x, y = x[order], y[order]
-    if keras.backend.backend() != "tensorflow":
+    if not tensorflow:
         return {"x": x, "y": y, "batch_size": size}
     import tensorflow as tf
 
@@ -161,7 +180,10 @@ def batched(x: Array, y: Array, size: int, order: Array | None = None) -> Mappin
     # busy machine the end of an epoch waited for the tuner, which sleeps twice as long each time: 10, 20 … 2560 ms.
     options = tf.data.Options()
     options.autotune.enabled = False
-    return {"x": tf.data.Dataset.from_tensor_slices((x, y)).batch(size).prefetch(2).with_options(options)}
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(size)
+    if not targets.plain:
+        batches = batches.map(lambda some, labels: (some, *targets.encode_tensor(labels)))
+    return {"x": batches.prefetch(2).with_options(options)}
 
 
 def _write_layer_table(spec: TrialSpec, model: keras.Model, data: Dataset) -> None:

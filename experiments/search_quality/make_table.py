@@ -1,98 +1,134 @@
-"""Make the table of learning curves: 405 configurations drawn uniformly, and 20 of them again with other seeds.
+"""Make a table of learning curves: configurations drawn uniformly from a space, each trained for nine epochs.
 
-    CNNSWEEP_DATA_DIR=DIR python experiments/search_quality/make_table.py FOLDER
+    CNNSWEEP_DATA_DIR=DIR taskset -c 1 python experiments/search_quality/make_table.py short FOLDER [--rows 440]
 
-DIR holds fashion-mnist/. FOLDER keeps the two sweeps; the command goes on with what an earlier one left there.
-About 30 minutes on two idle cores. Writes curves.csv.gz beside this file.
+DIR holds fashion-mnist/. FOLDER keeps the rows, one JSON object a line; the command goes on with what is there. One
+process on one core, as a sweep's worker; its seconds are those of the processor, so that other work does not count.
+`short` takes about 8 s of one core a configuration, `long` 35 s. Every tenth configuration is trained with a second seed.
 """
 
 from __future__ import annotations
 
+import argparse
+import gc
 import json
 import os
-import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
+os.environ.update(KERAS_BACKEND="tensorflow", OMP_NUM_THREADS="1", TF_CPP_MIN_LOG_LEVEL="2", TF_ENABLE_ONEDNN_OPTS="1")
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-from problem import SETTINGS  # noqa: E402
+import numpy as np  # noqa: E402
+from problem import EPOCHS, problem, settings  # noqa: E402
 
-import cnnsweep  # noqa: E402
-from cnnsweep.journal import journal  # noqa: E402
-from cnnsweep.journal.events import SweepStopped  # noqa: E402
-from cnnsweep.search.oracle import Oracle  # noqa: E402
+from cnnsweep.config.compose import compose  # noqa: E402
+from cnnsweep.data import loading  # noqa: E402
+from cnnsweep.data.arrays import Dataset  # noqa: E402
+from cnnsweep.search.observations import Untried  # noqa: E402
+from cnnsweep.search_space.space import Values  # noqa: E402
+from cnnsweep.trial import TrialSpec, trial_seed  # noqa: E402
 
-TRIALS, AGAIN = 405, 20
-TABLE = HERE / "curves.csv.gz"
-LISTED = "CNNSWEEP_TABLE_LISTED"
-
-
-class ListedOracle(Oracle):
-    """Proposes the configurations of a JSON file in their order."""
-
-    def draw(self) -> dict[str, Any] | None:
-        listed = json.loads(Path(os.environ[LISTED]).read_text())
-        number = len(self.proposals)
-        return listed[number] if number < len(listed) else None
+AGAIN = 10
+"""One configuration in so many is trained again with another seed."""
+FRESH = 60
+"""Rows after which the process begins anew: TensorFlow keeps what it has traced."""
 
 
-def sweep(folder: Path, name: str, *overrides: str) -> pd.DataFrame:
-    """Run a sweep in a folder of its own, or go on with it; returns its rows."""
-    store = f"tracking.dir={folder / name}"
-    begun = list((folder / name / "sweeps").glob("*/journal.jsonl"))
-    if not begun:
-        quiet = ("tracking.gallery=0", "tracking.report=false", "executor=cpu", "executor.workers=2")
-        arguments = [*SETTINGS, *quiet, f"name={name}", *overrides, store]
-    elif not any(isinstance(event, SweepStopped) for event in journal.read(begun[0])):
-        arguments = ["resume", begun[0].parent.name, store]
-    else:
-        arguments = []
-    if arguments:
-        paths = os.pathsep.join([str(HERE), str(HERE.parents[1])])
-        environment = {**os.environ, "PYTHONPATH": paths, LISTED: str(folder / "again.json")}
-        subprocess.run([sys.executable, "-m", "cnnsweep", *arguments], check=True, env=environment)
-    return rows(name, store)
-
-
-def rows(name: str, store: str) -> pd.DataFrame:
-    """One row a completed trial: searched values, costs, validation accuracy and seconds of every epoch."""
-    trials = cnnsweep.trials(name, store)
-    trials = trials[trials.status == "completed"].set_index("trial")
-    keys = [c for c in trials.columns if c.startswith(("model.", "training."))]
-    found = trials[[*keys, "parameters", "mmacs"]]
-    curves = cnnsweep.curves(name, store)
-    for metric, short in (("val_accuracy", "accuracy"), ("epoch_seconds", "seconds")):
-        wide = curves.pivot(index="trial", columns="epoch", values=metric).round(4)
-        found = found.join(wide.rename(columns=lambda epoch, short=short: f"{short}.{epoch}"))
+def drawn(table: str, count: int) -> list[Values]:
+    """The first configurations of a table, the same in every run."""
+    untried, found = Untried(problem(table)), []
+    for number in range(count):
+        values = untried.draw(np.random.default_rng([0, number]))
+        assert values is not None
+        untried.remove(values)
+        found.append(values)
     return found
 
 
-def main(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    first = sweep(folder, "curves", "search=random", f"budget.trials={TRIALS}")
-    last = [c for c in first.columns if c.startswith("accuracy.")][-1]
-    ranked = first.sort_values(last, ascending=False)
-    chosen = ranked.iloc[np.linspace(0, len(ranked) // 2, AGAIN).astype(int)]
-    values = [{k: v for k, v in row.items() if "." in k and pd.notna(v)} for row in _settings(chosen)]
-    (folder / "again.json").write_text(json.dumps(values, default=lambda v: v.item()))
-    target = "search._target_=make_table.ListedOracle"
-    second = sweep(folder, "again", "search=random", target, "seed=1", f"budget.trials={AGAIN}")
-    first["again"], second["again"] = 0, chosen.index[second.index - 1]
-    table = pd.concat([first, second]).reset_index(drop=True)
-    table.to_csv(TABLE, index=False, compression={"method": "gzip", "mtime": 0})
-    print(f"{len(first)} configurations, {len(second)} of them twice: {TABLE} ({TABLE.stat().st_size / 1e3:.0f} kB)")
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _settings(chosen: pd.DataFrame) -> list[dict[str, Any]]:
-    keys = [c for c in chosen.columns if c.startswith(("model.", "training."))]
-    return [dict(zip(keys, row, strict=True)) for row in chosen[keys].astype(object).itertuples(index=False)]
+def missing(table: str, count: int, path: Path) -> list[tuple[int, int, Values]]:
+    """Number, repetition and values of what is not trained yet; each repetition follows ten new configurations."""
+    done = {(row["number"], row["again"]) for row in rows(path)}
+    order = []
+    for number, values in enumerate(drawn(table, count)):
+        order.append((number, 0, values))
+        if number % AGAIN == AGAIN - 1:
+            order.append((number - AGAIN // 2, 1, order[-AGAIN // 2][2]))
+    return [one for one in order if one[:2] not in done]
+
+
+def curve(values: Values, seed: int, table: str, data: Dataset) -> dict[str, Any]:
+    """Train one configuration: validation accuracy and processor seconds of every epoch, the start's seconds too.
+
+    `moving` is the accuracy of the same weights with Keras' moving averages, where the network is normalised.
+    """
+    from cnnsweep.training import batch_norm
+    from cnnsweep.training.building import build_model
+    from cnnsweep.training.train import fit_epoch, validate
+
+    found: dict[str, list[float]] = {"accuracy": [], "loss": [], "train": [], "seconds": [], "moving": []}
+    config = problem(table).config.with_values(values)
+    began = time.process_time()
+    model = build_model(config, data, seed)
+    start = time.process_time() - began
+    spec = TrialSpec(1, values, config, seed, Path(), Path(), epochs=EPOCHS)
+    moving = batch_norm.read(model)
+    for epoch in range(1, EPOCHS + 1):
+        batch_norm.write(model, moving)  # Keras' averages go on as if nothing had been computed again
+        before, began = moving, time.process_time()
+        trained = fit_epoch(model, data, spec, epoch)
+        moving, spent = batch_norm.read(model), time.process_time() - began
+        if moving:
+            found["moving"].append(round(validate(model, data)["accuracy"], 5))
+        began = time.process_time()
+        batch_norm.recompute(model, data.x_train, before, spec.seed, spec.config.training.batch_size)
+        validated = validate(model, data)
+        found["seconds"].append(round(spent + time.process_time() - began, 4))
+        found["accuracy"].append(round(validated["accuracy"], 5))
+        found["loss"].append(round(validated["loss"], 5))
+        found["train"].append(round(trained["accuracy"], 5))
+    return {"start": round(start, 3), **found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=("short", "long"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rows", type=int, default=440)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    path = options.folder / f"{options.table}.jsonl"
+    todo = missing(options.table, options.rows, path)
+    if not todo:
+        return
+    import keras
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    config = compose([*settings(options.table), "search=random"])
+    data = loading.load(config.data, config.seed)
+    print(data.describe(), f"{len(todo)} trainings to do", flush=True)
+    for number, again, values in todo[:FRESH]:
+        result = curve(values, trial_seed(again, number), options.table, data)
+        network = problem(options.table).validate(values).network
+        assert network is not None
+        costs = {"parameters": network.parameters, "mmacs": round(network.mmacs, 4)}
+        with path.open("a") as file:
+            file.write(json.dumps({"number": number, "again": again, "values": values, **costs, **result}) + "\n")
+        spent = result["start"] + sum(result["seconds"])
+        print(f"{time.strftime('%H:%M:%S')} {number} {again} {result['accuracy'][-1]:.4f} {spent:.1f} s", flush=True)
+        keras.backend.clear_session()
+        gc.collect()
+    os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

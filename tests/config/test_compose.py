@@ -21,7 +21,12 @@ from cnnsweep.errors import UserError
 from cnnsweep.search_space.parsing import parse_space
 
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((shipped() / group).glob("[!_]*.yaml"))]
-PAIRS = {("model", "transfer"): ["space=transfer"], ("space", "transfer"): ["model=transfer"]}
+PAIRS = {
+    ("model", "transfer"): ["space=transfer"],
+    ("space", "transfer"): ["model=transfer"],
+    ("model", "unet"): ["space=unet", "task=segmentation"],
+    ("space", "unet"): ["model=unet", "task=segmentation"],
+}
 NEEDED = {"npz": ["data.file=own.npz"], "server": ["tracking.uri=http://localhost:5000"]}
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import data_sets
 import numpy as np
 import pytest
-from data_sets import AUGMENT
 
-from cnnsweep.config.schema import DataConfig, check_section
+from cnnsweep.config.schema import DataConfig
 from cnnsweep.data import storage
 from cnnsweep.data.loading import load
 from cnnsweep.data.text_decoding import TextDecoding
@@ -19,10 +19,9 @@ GOOD, BAD = ["good film", "a good film !", "so good", "good good good"], ["bad f
 
 
 def config(source: str, **changes: object) -> DataConfig:
-    base = {"_target_": f"cnnsweep.data.{source}.load", "dir": None, "limit": None, "validation": 0.25, "test": 0.25}
-    base |= {"augment": AUGMENT, "words": None, "length": None, "encoding": "utf-8", "skip_bad": False}
+    base = {"validation": 0.25, "test": 0.25, "words": None, "length": None, "encoding": "utf-8", "skip_bad": False}
     own = {"text": "text", "label": "label"} if source == "text_csv" else {"class_depth": None}
-    return check_section("data", base | own | changes)  # type: ignore[return-value]
+    return data_sets.config(f"cnnsweep.data.{source}.load", **{**base, **own, **changes})
 
 
 def write_csv(path: Path, rows: list[tuple[str, str]], header: str = "text,label") -> Path:

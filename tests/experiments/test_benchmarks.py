@@ -25,10 +25,10 @@ def load(name: str) -> ModuleType:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_seven_kills_leave_no_damage(tmp_path: Path) -> None:
-    report = load("chaos").Chaos(tmp_path, seed=1).run(drivers=2, workers=4, servers=1)
-    assert report.drivers == 2
-    assert report.kills >= 4, "a worker may be gone before it can be killed"
+def test_kills_of_driver_workers_and_server_leave_no_damage(tmp_path: Path) -> None:
+    report = load("chaos").Chaos(tmp_path, seed=1).run(drivers=1, workers=2, servers=1)
+    assert report.drivers == 1
+    assert report.kills >= 2, "a worker may be gone before it can be killed"
     assert not any(report.damage.values()), report.text()
 
 

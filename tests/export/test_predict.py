@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 
 from cnnsweep import cli
+from cnnsweep.config.compose import compose
 from cnnsweep.data import image_decoding
 from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.errors import UserError
 from cnnsweep.export.model_card import EXAMPLE
-from cnnsweep.export.predict import Labels, classify, model_file, read_images, read_labels
+from cnnsweep.export.predict import Labels, model_file, predict, read_images, read_labels
 
 RED = np.array([[[255, 0, 0]] * 4] * 3, "uint8")
 SIZE = (24, 32)
@@ -33,7 +34,7 @@ def saved(folder: Path, pixels: np.ndarray, mode: str | None = None, name: str =
 
 
 def labels(size: tuple[int, int], color: str = "grey", scale: float = 1 / 255, **changes: Any) -> Labels:
-    return Labels(("a", "b"), scale, Decoding(size, color, "crop", 180, **changes))
+    return Labels("classification", ("a", "b"), scale, Decoding(size, color, "crop", 180, **changes))
 
 
 def test_pixels_come_in_the_range_of_the_training_data(tmp_path: Path) -> None:
@@ -133,14 +134,20 @@ def test_a_file_that_cannot_be_used_is_rejected(tmp_path: Path, name: str, error
 def test_the_settings_are_those_beside_the_model(tmp_path: Path, shape: list[int], decoding: Any, found: Any) -> None:
     (tmp_path / "model.keras").touch()
     stored = dataclasses.asdict(decoding) if isinstance(decoding, Decoding) else decoding
-    content = {"classes": ["a", "b"], "input_shape": shape, "scale": 1 / 255, "decoding": stored}
+    content = {
+        "task": "classification",
+        "classes": ["a", "b"],
+        "input_shape": shape,
+        "scale": 1 / 255,
+        "decoding": stored,
+    }
     (tmp_path / "labels.json").write_text(json.dumps(content))
     if isinstance(found, str):
         with pytest.raises(UserError) as raised:
             read_labels(tmp_path)
         assert found in str(raised.value)
     else:
-        assert read_labels(tmp_path) == Labels(("a", "b"), 1 / 255, found)
+        assert read_labels(tmp_path) == Labels("classification", ("a", "b"), 1 / 255, found)
 
 
 @pytest.mark.slow
@@ -167,13 +174,14 @@ def test_predict_and_the_example_give_the_answers_of_training(tmp_path: Path) ->
     keras.utils.set_random_seed(0)
     kl = keras.layers
     layers = [kl.Input((56, 64, 3)), kl.Rescaling(1 / 255), kl.Conv2D(8, 9, 4), kl.Flatten(), kl.Dense(2, "softmax")]
-    write_model(tmp_path / "model", model := keras.Sequential(layers), data)
+    (model := keras.Sequential(layers)).compile()
+    write_model(tmp_path / "model", model, data, compose().training)
     (tmp_path / "model" / "example.py").write_text(EXAMPLE)
     shutil.copy(image_decoding.__file__, tmp_path / "model")
     trained = model.predict(np.concatenate([data.x_train, data.x_val, data.x_test]), verbose=0)
 
     files = sorted((tmp_path / "photos").rglob("*.*"))
-    answers = classify(tmp_path / "model", files)
+    answers = predict(tmp_path / "model", files)
     first = np.sort([dict(each)["ants"] for each in answers])
     np.testing.assert_allclose(first, np.sort(trained[:, 0]), atol=1e-5)
 

@@ -52,6 +52,6 @@ def test_a_frozen_backbone_sees_each_image_once_for_all_seeds_and_epochs(
     assert len(built) == 3, "for the features, and for each final evaluation"
     model = keras.models.load_model(tmp_path / "out" / "model.keras")
     right = np.asarray(model.predict(np.asarray(data.x_test), verbose=0)).argmax(axis=1) == data.y_test
-    assert right.mean() == pytest.approx(measured[0]["test_accuracy"])
+    assert right.mean() == pytest.approx(measured[0]["metrics"]["test_accuracy"])
     assert model.count_params() == measured[0]["parameters"]
     assert not list((tmp_path / "home").glob("[!l]*"))

@@ -43,6 +43,43 @@ def test_few_trials_give_a_warning_with_the_number_needed() -> None:
     assert found.warning.startswith("8 trials are too few for 3 keys (about 20 would do)")
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("metric", ["val_accuracy", "val_loss"])
+def test_two_bad_trials_do_not_make_a_range_of_integers_the_most_important(seed: int, metric: str) -> None:
+    rng = np.random.default_rng(seed)
+    rate, units = 10 ** rng.uniform(-4, -2, 40), rng.integers(16, 513, 40)
+    value = 0.9 - 0.03 * np.abs(np.log10(rate) + 3) + rng.normal(0, 0.003, 40)
+    value[rng.choice(40, 2, replace=False)] = 0.1
+    trials = pd.DataFrame({"rate": rate, "units": pd.Series(units, dtype="Int64"), "best_val_accuracy": value,
+                           "best_val_loss": -value, "status": "completed"})  # fmt: skip
+    found = importance(trials, ["units", "rate"], Objective.of(metric))
+    assert found is not None
+    assert next(iter(found.shares)) == "rate"
+    assert found.shares["rate"] > 0.6
+
+
+def test_bad_trials_count_where_all_others_are_equal() -> None:
+    trials = made(40).assign(best_val_accuracy=[0.1 if rate < 3e-4 else 0.9 for rate in made(40)["rate"]])
+    few = trials[(trials["best_val_accuracy"] > 0.5) | (trials.index % 3 == 0)]
+    found = importance(few, ["padding", "rate"], ACCURACY)
+    assert found is not None
+    assert next(iter(found.shares)) == "rate"
+
+
+def test_integers_are_ordered_and_absence_is_apart() -> None:
+    rng = np.random.default_rng(2)
+    units = pd.Series(rng.integers(16, 513, 60), dtype="Int64").mask(rng.random(60) < 0.3)
+    size = np.log2(units.astype("Float64")).to_numpy(float, na_value=np.nan)
+    random = rng.integers(0, 1000, 60)
+    for value in (np.nan_to_num(size, nan=6.5) / 10, np.isnan(size) * 0.1):
+        noisy = 0.5 + value + rng.normal(0, 0.005, 60)
+        trials = pd.DataFrame({"units": units, "random": random, "best_val_accuracy": noisy, "status": "completed"})
+        found = importance(trials, ["random", "units"], ACCURACY)
+        assert found is not None
+        assert found.significant == ["units"]
+        assert found.shares["units"] > 0.8
+
+
 def test_failed_trials_and_constant_keys_do_not_count() -> None:
     trials = made(40).assign(constant=3)
     trials.loc[:9, "status"] = "failed"

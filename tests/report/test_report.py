@@ -90,6 +90,7 @@ def test_the_table_and_the_summary_hold_all_trials(written: Any) -> None:
     summary = (folder / report.SUMMARY).read_text()
     best = table[table["status"] != "failed"].sort_values("best_val_accuracy").iloc[-1]
     assert f"Best is trial {best['name']} with val_accuracy {best['best_val_accuracy']:.4f}" in summary
+    assert ", in float32. Of the trials" in summary
     assert f"| `model.activation` | {best['model.activation']} |" in summary
 
 

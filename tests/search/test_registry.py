@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from searching import ACCURACY, DISCRETE, TINY, drive
 
 from cnnsweep.config.compose import compose
 from cnnsweep.errors import UserError
+from cnnsweep.search.observations import Untried
 from cnnsweep.search.oracle import Oracle, Proposal
 from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import make_problem
@@ -69,3 +71,27 @@ def test_a_preset_can_start_with_a_textbooks_network():
     assert search.ask("a").values["model.dense_units"] == 128
     narrowed = compose(["+sweep=fashion", begin, "space.model.filters.values=[16]", "search=tpe"])
     assert len(build(narrowed, make_problem(narrowed, (28, 28, 1), 10), ACCURACY).notes) == 1
+
+
+SHAPES = {"digits": (8, 8, 1), "fashion": (28, 28, 1), "mnist": (28, 28, 1)}
+
+
+@pytest.mark.parametrize("preset", SHAPES)
+def test_presets_begin_with_networks_of_their_space(preset):
+    config = compose([f"+sweep={preset}"])
+    search = build(config, make_problem(config, SHAPES[preset], 10), ACCURACY)
+    assert search.notes == []
+    assert len(config.search.start_with) >= 2
+    assert search.ask("a").values["model.blocks"] == config.search.start_with[0]["model.blocks"]
+
+
+@pytest.mark.parametrize("preset", ["digits", "fashion"])
+def test_in_shipped_spaces_every_block_halves_the_maps_once(preset):
+    problem = make_problem(compose([f"+sweep={preset}", "space=cnn", "limits.parameters=null"]), SHAPES[preset], 10)
+    untried = Untried(problem)
+    for seed in range(60):
+        values = untried.draw(np.random.default_rng(seed))
+        network, blocks = problem.validate(values).network, values["model.blocks"]
+        flat = next(row for row in network.layers if row.layer.kind == "flatten")
+        assert flat.output_shape[-1] <= 96 * (SHAPES[preset][0] / 2**blocks + 0.5) ** 2
+        assert (values["model.pooling"] == "none") is ("model.stride" in values)

@@ -14,7 +14,7 @@ from trials import run, spec
 
 from cnnsweep.config.compose import compose
 from cnnsweep.models import transfer
-from cnnsweep.training import evaluate, pictures
+from cnnsweep.training import evaluate, gallery, pictures
 from cnnsweep.training.pictures import save_curves, ticks
 from cnnsweep.training.train import train
 
@@ -101,13 +101,13 @@ def test_a_trial_s_gallery(digits, tmp_path, monkeypatch):
     config = compose(["data=digits", "space=none", "model.blocks=2", "training.epochs=1"])
     trial = spec(digits, tmp_path, config=config, epochs=1)
     run(train(trial))
-    run(evaluate.draw_gallery(evaluate.FinalSpec(trial)))
+    run(gallery.draw_gallery(evaluate.FinalSpec(trial)))
     names = sorted(path.stem for path in (trial.folder / "artifacts" / "gallery").glob("*.png"))
     assert names == ["1_confusion_matrix", "2_most_confident_mistakes", "3_first_layer_filters",
                      "4_feature_maps_block_1", "4_feature_maps_block_2"]  # fmt: skip
     shutil.rmtree(trial.folder / "artifacts" / "gallery")
     monkeypatch.setattr(pictures, "filters", lambda _: np.ones((1 << 50,), "uint8"))
-    _, drawn = run(evaluate.draw_gallery(evaluate.FinalSpec(trial)))
+    _, drawn = run(gallery.draw_gallery(evaluate.FinalSpec(trial)))
     names.remove("3_first_layer_filters")
     assert sorted(path.stem for path in Path(drawn["folder"]).glob("*.png")) == names
     assert drawn["missing"].keys() == {"3_first_layer_filters"}
@@ -118,8 +118,8 @@ def test_a_trial_s_gallery(digits, tmp_path, monkeypatch):
 def test_feature_maps_and_filters_of_a_backbone(digits, tmp_path):
     config = transfer.settings(spec(digits, tmp_path, "model.cut=conv_pw_7_relu").config)
     model = transfer.build(config, (20, 28, 1), 5, scale=1.0, seed=1)
-    assert evaluate.first_kernel(model).shape == (3, 3, 3, 32)
-    maps = evaluate.block_outputs(model, np.random.default_rng(0).random((2, 20, 28, 1), "float32"))
+    assert gallery.first_kernel(model).shape == (3, 3, 3, 32)
+    maps = gallery.block_outputs(model, np.random.default_rng(0).random((2, 20, 28, 1), "float32"))
     assert list(maps) == ["block_1", "block_3", "block_4", "block_5", "block_7"]
     assert maps["block_1"].shape == (2, 16, 16, 64)
     assert maps["block_7"].shape[1:] == model.get_layer("backbone").output.shape[1:]

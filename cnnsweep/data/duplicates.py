@@ -1,0 +1,82 @@
+"""Images of the same content in two splits: found by fingerprints, named, refused or removed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnsweep.errors import UserError
+
+Prints = Mapping[str, NDArray[np.uint64]]
+ORDER = ("train", "val", "test")
+"""Of two splits with the same image the first loses it."""
+NOUNS = {"train": "training", "val": "validation", "test": "test"}
+NAMED = 3
+
+
+def fingerprint(image: NDArray[np.generic]) -> int:
+    """64 bits of an image's content."""
+    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest(), "big")
+
+
+def fingerprints(images: NDArray[np.generic]) -> NDArray[np.uint64]:
+    """The fingerprint of each image, uint64."""
+    return np.array([fingerprint(image) for image in images], np.uint64)
+
+
+def find_shared(prints: Prints) -> dict[tuple[str, str], NDArray[np.intp]]:
+    """For two splits with images in common the places of these in the first."""
+    found = {}
+    for first, second in (("val", "test"), ("train", "test"), ("train", "val")):
+        places = np.flatnonzero(np.isin(prints[first], prints[second]))
+        if len(places):
+            found[first, second] = places
+    return found
+
+
+def describe_shared(prints: Prints, names: Mapping[str, Sequence[str]]) -> list[str]:
+    """A line for each pair of splits with images in common, and the names of the first of these."""
+    return [_line(prints, names, pair, places) for pair, places in find_shared(prints).items()]
+
+
+def _line(prints: Prints, names: Mapping[str, Sequence[str]], pair: tuple[str, str], places: NDArray[np.intp]) -> str:
+    first, second = pair
+    examples = []
+    for place in places[:NAMED]:
+        other = int(np.flatnonzero(prints[second] == prints[first][place])[0])
+        examples.append(f"{_name(names, first, int(place))} = {_name(names, second, other)}")
+    more = " …" if len(places) > NAMED else ""
+    count = f"{len(places):,} {NOUNS[first]} image{'s are' if len(places) > 1 else ' is'}"
+    return f"{count} in the {NOUNS[second]} data too ({', '.join(examples)}{more})"
+
+
+def _name(names: Mapping[str, Sequence[str]], split: str, place: int) -> str:
+    return names[split][place] if names.get(split) else f"{split}[{place}]"
+
+
+def kept(
+    prints: Prints, names: Mapping[str, Sequence[str]], setting: str
+) -> tuple[dict[str, NDArray[np.bool_]], list[str]]:
+    """Which images of each split are used by `data.duplicates`, and notes for a person.
+
+    Raises `UserError` where images in two splits are to be refused, and where a split would lose all its images.
+    """
+    masks = {split: np.ones(len(found), bool) for split, found in prints.items()}
+    lines = describe_shared(prints, names)
+    if not lines:
+        return masks, []
+    if setting == "refuse":
+        listed = "".join(f"\n  {line}" for line in lines)
+        raise UserError(f"data.duplicates=refuse: the splits have images in common:{listed}\n"
+                        "  data.duplicates=remove leaves them out of the first")  # fmt: skip
+    if setting == "report":
+        return masks, [f"{line}: data.duplicates=remove leaves these out" for line in lines]
+    for (first, _), places in find_shared(prints).items():
+        masks[first][places] = False
+    for split, mask in masks.items():
+        if not mask.any():
+            raise UserError(f"data.duplicates=remove: no {NOUNS[split]} image is left, all are in another split too")
+    return masks, [f"{line}: these are left out" for line in lines]

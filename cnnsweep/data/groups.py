@@ -1,0 +1,73 @@
+"""Groups of images that stay in one split: those of a patient, a speaker or a video."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnsweep.errors import UserError
+
+Groups = Mapping[str, NDArray[np.generic]]
+NAMED = 5
+
+
+def find_groups(pattern: str | None, names: Mapping[str, Sequence[str]]) -> dict[str, NDArray[np.generic]]:
+    """The group of each image by split: what the pattern's parentheses match in its name, or else all it matches.
+
+    Raises `UserError` for a pattern that is none, and for names that it does not match.
+    """
+    if pattern is None:
+        return {}
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"data.group: '{pattern}' is no regular expression: {error}") from error
+    found, strange = {}, []
+    for split, each in names.items():
+        matches = [compiled.search(name) for name in each]
+        strange += [name for name, match in zip(each, matches, strict=True) if match is None]
+        found[split] = np.array(["\0".join(m.groups(default="") or (m[0],)) for m in matches if m], dtype=str)
+    if strange:
+        some = ", ".join(strange[:NAMED]) + (" …" if len(strange) > NAMED else "")
+        raise UserError(f"data.group: '{pattern}' is not found in {len(strange):,} names: {some}")
+    return found
+
+
+def expect_apart(groups: Groups) -> None:
+    """Raise `UserError` where a group is in two splits that the data has itself."""
+    splits = [*groups]
+    for index, first in enumerate(splits):
+        for second in splits[index + 1 :]:
+            if len(shared := np.intersect1d(groups[first], groups[second])):
+                some = ", ".join(map(str, shared[:NAMED])) + (" …" if len(shared) > NAMED else "")
+                raise UserError(f"data.group: {len(shared):,} groups are in {first} and in {second}: {some}")
+
+
+def choose_groups(
+    labels: NDArray[np.int32], groups: NDArray[np.generic], share: float, seed: int, purpose: str
+) -> NDArray[np.bool_]:
+    """A mask over images, true for whole groups with about this share of the images, the classes in proportion.
+
+    Raises `UserError` where a split would be empty, or a class would not be in the rest.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    count = len(np.unique(groups))
+    parts = min(max(2, round(1 / share)), count)
+    if count < 2:
+        raise UserError(f"data.group: all images are of one group ({groups[0]}): none remains for {purpose}")
+    splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed % 2**32)
+    mask = np.zeros(len(labels), bool)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a class has few images
+        mask[next(splitter.split(labels, labels, groups))[1]] = True
+    if mask.all() or not mask.any():
+        raise UserError(f"data.group: {count} groups cannot be divided, one of them holds nearly all images")
+    lost = np.setdiff1d(labels, labels[~mask])
+    if len(lost):
+        raise UserError(f"data.group: all images of class {lost[0]} are of groups that are held out for {purpose}")
+    return mask

@@ -1,0 +1,58 @@
+"""Settings that every source of image files has."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from cnnsweep.config.schema import DataConfig
+from cnnsweep.config.validation import Float, Int
+from cnnsweep.data.image_cache import Decoded
+from cnnsweep.data.image_decoding import Decoding
+
+
+def _check_size(value: object) -> object:
+    sides = value if isinstance(value, list) else [value, value]
+    if len(sides) != 2 or any(type(side) is not int or side < 1 for side in sides):
+        raise ValueError(f"'{value}' (a number of pixels, or [height, width])")
+    return value
+
+
+class ImageFilesConfig(DataConfig):
+    """Image files; `test` and `validation` are the shares of splits that the data do not have."""
+
+    test: Float = Field(gt=0, lt=1)
+    image_size: Annotated[int | list[int], BeforeValidator(_check_size)]
+    resize: Literal["crop", "pad", "stretch"]
+    color: Literal["rgb", "grey"]
+    max_megapixels: Float = Field(gt=0)
+    skip_bad: bool
+    cache: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)"""
+        height, width = self.image_size if isinstance(self.image_size, list) else [self.image_size] * 2
+        return height, width
+
+    @property
+    def decoding(self) -> Decoding:
+        return Decoding(self.size, self.color, self.resize, self.max_megapixels)
+
+
+class ImageFolderConfig(ImageFilesConfig):
+    """A folder of images, one sub-folder a class."""
+
+    class_depth: Int | None = Field(ge=1)
+
+
+def depth_notes(decoded: Decoded) -> list[str]:
+    """What a person should know of images of more than 8 bits."""
+    notes, deep = [], "images of more than 8 bits"
+    if decoded.decoding.values:
+        low, high = decoded.decoding.values
+        notes.append(f"grey {deep}: values from {low:,g} to {high:,g} become 0 to 255")
+    if decoded.deep_colours:
+        notes.append(f"{deep} a colour: {decoded.deep_colours:,}, of which only the upper 8 bits are read")
+    return notes

@@ -1,0 +1,122 @@
+"""A folder of images with a table of their labels: classes, several labels an image, or numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from cnnsweep.config.components import configured_by
+from cnnsweep.config.tasks import Task
+from cnnsweep.data.arrays import Array, Arrays, refuse
+from cnnsweep.data.folder_tree import show
+from cnnsweep.data.groups import find_groups
+from cnnsweep.data.image_cache import Decoded, ImageFile, ImageFiles, open_decoded
+from cnnsweep.data.image_files import ImageFilesConfig, depth_notes
+from cnnsweep.data.image_layout import data_dir, split_of
+from cnnsweep.data.label_table import LabelTable, labels_of, read_table
+from cnnsweep.errors import UserError, nearest
+
+PLACES = ("", "images")
+"""Folders below `data.dir` in which files are looked for."""
+
+
+class ImageTableConfig(ImageFilesConfig):
+    """A folder of images with a table of labels."""
+
+    labels: str
+    columns: list[str] | None
+    task: Task
+
+
+@configured_by(ImageTableConfig)
+def load(config: ImageTableConfig) -> Arrays:
+    """Read `data.labels` and decode the images that it names, or map those decoded before.
+
+    A column `split` (train, val, test) divides them, a column `group` keeps what belongs together in one split.
+    Raises one UserError that lists every file that is missing or no image; `data.skip_bad` skips these.
+    """
+    root = data_dir(config.dir, f"a folder with images and {config.labels}")
+    table = read_table(_table_path(root, config.labels), config.columns)
+    y, names = labels_of(table, config.task)
+    images, rows = _images(root, table, config.skip_bad)
+    decoded = open_decoded(Path(config.cache), images, config.decoding)
+    if decoded.skipped and not config.skip_bad:
+        refuse([f"{show(root)}/{fault}" for fault in decoded.skipped], "data.skip_bad=true skips all of these")
+    rows = {split: rows[split][decoded.array(split, "kept")] for split in images.splits}
+    return _arrays(config, table, images, decoded, rows, y, names)
+
+
+def _table_path(root: Path, name: str) -> Path:
+    path = root / name
+    if not path.is_file():
+        beside = [p.name for p in root.glob("*.csv")]
+        found = f" (it has {', '.join(sorted(beside)[:5])})" if beside else ""
+        raise UserError(f"data.labels: '{show(root)}' has no {name}{nearest(name, beside)}{found}")
+    return path
+
+
+def _images(root: Path, table: LabelTable, skip_bad: bool) -> tuple[ImageFiles, dict[str, Array]]:
+    """The files of each split in the order of their names, and their rows in the table."""
+    paths = [next((p for place in PLACES if (p := root / place / name).is_file()), None) for name in table.files]
+    faults = [f"{table.place(row)}: no file '{table.files[row]}'" for row, path in enumerate(paths) if path is None]
+    if faults and not skip_bad:
+        refuse(faults, "data.skip_bad=true skips all of these")
+    splits: dict[str, list[tuple[Path, int]]] = {}
+    for row, path in enumerate(paths):
+        if path is not None:
+            splits.setdefault(_split(table, row), []).append((path, row))
+    if "train" not in splits:
+        refuse([f"{show(table.path)}: no image for training"])
+    ordered = {split: sorted(splits[split]) for split in ("train", "val", "test") if split in splits}
+    files = {split: [ImageFile(path, 0) for path, _ in found] for split, found in ordered.items()}
+    rows = {split: np.array([row for _, row in found]) for split, found in ordered.items()}
+    return ImageFiles(root, (), files, dict.fromkeys(files, root), tuple(faults), ()), rows
+
+
+def _split(table: LabelTable, row: int) -> str:
+    if table.splits is None:
+        return "train"
+    split = split_of(table.splits[row])
+    if split is None:
+        raise UserError(f"{table.place(row)}: split is '{table.splits[row]}' (train, val or test)")
+    return split
+
+
+def _arrays(
+    config: ImageTableConfig,
+    table: LabelTable,
+    images: ImageFiles,
+    decoded: Decoded,
+    rows: dict[str, Array],
+    y: Array,
+    names: tuple[str, ...],
+) -> Arrays:
+    labels = {split: y[found] for split, found in rows.items()}
+    content = hashlib.sha256(decoded.folder.name.encode() + repr(names).encode())
+    for found in labels.values():
+        content.update(np.ascontiguousarray(found).data)
+    file_names = images.kept(decoded)
+    in_table = {} if table.groups is None else {s: np.array(table.groups)[found] for s, found in rows.items()}
+    skipped = len(images.faults) + len(decoded.skipped)
+    note = f" ({skipped:,} unusable {'entry' if skipped == 1 else 'entries'} skipped)" if skipped else ""
+    return Arrays(
+        x_train=decoded.array("train"),
+        y_train=labels["train"],
+        x_test=decoded.array("test") if "test" in rows else None,
+        y_test=labels.get("test"),
+        x_val=decoded.array("val") if "val" in rows else None,
+        y_val=labels.get("val"),
+        class_names=names,
+        source=f"{show(table.path)}{note}",
+        scale=1 / 255,
+        name=show(images.root.resolve().name),
+        files={f"{a}_{split}": f"{show(table.path)}, {split}" for split in rows for a in "xy"},
+        digest=content.hexdigest()[:16],
+        decoding=decoded.decoding,
+        notes=(*depth_notes(decoded),),
+        names=file_names,
+        prints={split: decoded.array(split, "prints") for split in rows},
+        groups=find_groups(config.group, file_names) or in_table,
+    )

@@ -1,0 +1,191 @@
+"""Labels of each task: their checks, their types in a data set, and the strata by which they are split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnnsweep.config.tasks import Task
+
+if TYPE_CHECKING:
+    from cnnsweep.data.arrays import Array, Arrays
+
+OTHER_TASKS = "one-hot labels become numbers with argmax(axis=1); several classes an image are task=multi_label"
+
+
+def label_faults(y: Array, task: Task) -> Iterator[str]:
+    """The faults of one split's labels by themselves."""
+    match task:
+        case "classification":
+            yield from _class_numbers(y)
+        case "multi_label":
+            yield from _zeros_and_ones(y)
+        case "regression":
+            yield from _numbers(y)
+        case "segmentation":
+            yield from _masks(y)
+
+
+def _class_numbers(y: Array) -> Iterator[str]:
+    if y.ndim == 2 and y.shape[1] > 1:
+        yield f"shape {y.shape}, expected (images,); {OTHER_TASKS}"
+    elif y.ndim != 1 and y.shape[1:] != (1,):
+        yield f"shape {y.shape}, expected (images,)"
+    elif y.dtype.kind not in "ui":
+        more = "; numbers to be predicted are task=regression" if y.dtype.kind == "f" else ""
+        yield f"dtype {y.dtype}, expected whole numbers such as int32{more}"
+    elif y.size and int(y.min()) < 0:
+        yield f"label {int(y.min())}, expected whole numbers from 0"
+
+
+def _zeros_and_ones(y: Array) -> Iterator[str]:
+    if y.ndim != 2 or y.shape[1] < 2:
+        yield f"shape {y.shape}, expected (images, labels) of 0 and 1 for task=multi_label"
+    elif y.dtype.kind not in "buif":
+        yield f"dtype {y.dtype}, expected 0 and 1"
+    elif (bad := y[(y != 0) & (y != 1)]).size:
+        yield f"value {bad.flat[0]}, expected 0 and 1"
+
+
+def _numbers(y: Array) -> Iterator[str]:
+    if y.ndim not in (1, 2) or (y.ndim == 2 and not y.shape[1]):
+        yield f"shape {y.shape}, expected (images,) or (images, targets) for task=regression"
+    elif y.dtype.kind not in "uif":
+        yield f"dtype {y.dtype}, expected numbers"
+    elif y.dtype.kind == "f" and not np.isfinite(y).all():
+        bad = np.flatnonzero(~np.isfinite(y).reshape(len(y), -1).all(axis=1))
+        yield f"NaN or infinite in {len(bad):,} of {len(y):,} labels, first in label {bad[0]}"
+
+
+def _masks(y: Array) -> Iterator[str]:
+    if y.ndim != 3 and not (y.ndim == 4 and y.shape[3] == 1):
+        yield f"shape {y.shape}, expected (images, height, width), the class of each pixel, for task=segmentation"
+    elif y.dtype.kind not in "bui":
+        yield f"dtype {y.dtype}, expected whole numbers such as uint8"
+    elif y.size and int(y.min()) < 0:
+        yield f"class {int(y.min())}, expected whole numbers from 0"
+
+
+def class_faults(arrays: Arrays, task: Task) -> Iterator[str]:
+    """The faults of labels that are sound in each split by itself."""
+    if task == "regression":
+        yield from _targets(arrays)
+    elif task == "multi_label":
+        yield from _label_counts(arrays)
+    else:
+        yield from _classes(arrays, task)
+
+
+def _targets(arrays: Arrays) -> Iterator[str]:
+    targets = _columns(arrays.y_train)
+    for split in arrays.splits[1:]:
+        if (found := _columns(getattr(arrays, f"y_{split}"))) != targets:
+            yield f"{arrays.place(f'y_{split}')}: {found} targets an image, the training images have {targets}"
+    spread = np.ptp(arrays.y_train.reshape(len(arrays.y_train), -1).astype(np.float64), axis=0)
+    for index in np.flatnonzero(spread == 0):
+        value = arrays.y_train.reshape(len(arrays.y_train), -1)[0, index]
+        yield f"{arrays.place('y_train')}: {output_names(arrays, 'regression')[index]} is {value:g} in all images"
+
+
+def _label_counts(arrays: Arrays) -> Iterator[str]:
+    names = output_names(arrays, "multi_label")
+    labels = arrays.y_train.shape[1]
+    if arrays.class_names and len(arrays.class_names) != labels:
+        yield f"{arrays.place('y_train')}: {labels} labels an image for {len(arrays.class_names)} names of labels"
+        return
+    for split in arrays.splits:
+        y, place = getattr(arrays, f"y_{split}"), arrays.place(f"y_{split}")
+        if y.shape[1] != labels:
+            yield f"{place}: {y.shape[1]} labels an image, the training images have {labels}"
+        elif split == "train":
+            yield from (f"{place}: no image with label {names[i]}" for i in np.flatnonzero(~(y > 0).any(axis=0)))
+
+
+def _classes(arrays: Arrays, task: Task) -> Iterator[str]:
+    classes = count_outputs(arrays, task)
+    if classes < 2:
+        yield f"{arrays.place('y_train')}: {classes} class, at least 2 are needed"
+        return
+    for split in arrays.splits:
+        y, x = getattr(arrays, f"y_{split}"), getattr(arrays, f"x_{split}")
+        place, found = arrays.place(f"y_{split}"), np.unique(y)
+        if task == "segmentation" and y.shape[:3] != x.shape[:3]:
+            yield f"{place}: masks of {_size(y)} pixels for images of {_size(x)}"
+        if found[-1] >= classes:
+            yield f"{place}: label {found[-1]}, expected 0..{classes - 1} ({classes} classes)"
+        if split == "train" and (text := missing_class(arrays, split, task)):
+            yield f"{place}: {text}"
+        elif split != "train" and len(found) == 1:
+            yield f"{place}: {'pixels' if task == 'segmentation' else 'images'} of one class only ({found[0]})"
+
+
+def _size(images: Array) -> str:
+    return f"{images.shape[1]}×{images.shape[2]}"
+
+
+def missing_class(arrays: Arrays, split: str, task: Task) -> str | None:
+    """The classes or labels of which a split has no image."""
+    if task == "regression":
+        return None
+    noun, classes, y = "image", count_outputs(arrays, task), getattr(arrays, f"y_{split}")
+    found = np.flatnonzero((y > 0).any(axis=0)) if task == "multi_label" else np.unique(y)
+    if task == "segmentation":
+        noun = "pixel"
+    # Searched, not counted up to: a label such as 2,000,000,000 would make a list of that length.
+    kept = int((found < classes).sum())
+    if kept == classes:
+        return None
+    gaps = np.flatnonzero(found[:kept] != np.arange(kept))
+    missing = int(gaps[0]) if len(gaps) else kept
+    name = f" ({arrays.class_names[missing]})" if arrays.class_names else ""
+    others = f" and of {classes - kept - 1:,} more" if classes - kept > 1 else ""
+    return f"no {noun} of class {missing}{name}{others}"
+
+
+def count_outputs(arrays: Arrays, task: Task) -> int:
+    """The number of values that a network gives for an image, or a pixel: classes, labels or targets."""
+    if task == "regression" or (task == "multi_label" and not arrays.class_names):
+        return _columns(arrays.y_train)
+    return len(arrays.class_names) or int(arrays.y_train.max()) + 1
+
+
+def output_names(arrays: Arrays, task: Task) -> tuple[str, ...]:
+    """The names of the classes, labels or targets; without names they are numbered."""
+    count = count_outputs(arrays, task)
+    if len(arrays.class_names) == count:
+        return arrays.class_names
+    if task == "regression":
+        return ("value",) if count == 1 else tuple(f"value {number}" for number in range(1, count + 1))
+    return tuple(str(number) for number in range(count))
+
+
+def typed(y: Array, task: Task, classes: int) -> Array:
+    """The labels as a data set has them: int32 (images,); float32 (images, labels or targets); or, of masks,
+    (images, height, width), uint8 where that is enough."""
+    if task == "classification":
+        return np.ascontiguousarray(y.reshape(-1), np.int32)
+    if task == "segmentation":
+        return np.ascontiguousarray(y.reshape(y.shape[:3]), np.uint8 if classes <= 256 else np.int32)
+    return np.ascontiguousarray(y.reshape(len(y), -1), np.float32)
+
+
+def strata(y: Array, task: Task) -> Array:
+    """The stratum of each image, whole numbers from 0: its class, or 0 where an image has none."""
+    return y if task == "classification" else np.zeros(len(y), np.int32)
+
+
+def described(names: tuple[str, ...], task: Task, most: int) -> str:
+    """The classes, labels or targets in a few words.
+
+    >>> described(("cat", "dog"), "classification", 5), described(("age",), "regression", 5)
+    ('2 classes (cat, dog)', '1 target (age)')
+    """
+    noun = {"multi_label": "labels", "regression": "targets"}.get(task, "classes")
+    some = ", ".join(names[:most]) + (" …" if len(names) > most else "")
+    return f"{len(names)} {noun if len(names) > 1 else noun.removesuffix('s')} ({some})"
+
+
+def _columns(y: Array) -> int:
+    return 1 if y.ndim == 1 else int(y.shape[1])

@@ -1,0 +1,195 @@
+"""A folder of images with a mask beside each: the class of every pixel."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cnnsweep.config.components import configured_by
+from cnnsweep.data.arrays import Array, Arrays, refuse
+from cnnsweep.data.folder_tree import Folder, read_folder, show
+from cnnsweep.data.groups import find_groups
+from cnnsweep.data.image_cache import Decoded, ImageFile, ImageFiles, open_decoded
+from cnnsweep.data.image_files import ImageFilesConfig, depth_notes
+from cnnsweep.data.image_layout import data_dir, split_of
+from cnnsweep.data.storage import open_map
+from cnnsweep.errors import UserError
+
+IMAGES = ("images", "image", "imgs", "img", "x")
+MASKS = ("masks", "mask", "labels", "annotations", "segmentation", "groundtruth", "gt", "y")
+"""Names of the two folders, in any case."""
+ENDINGS = ("_mask", "_label", "_labels", "_seg", "_gt", "-mask", "-seg")
+"""What the name of a mask may have after that of its image."""
+EXPECTED = "a folder with images/ and masks/, files of the same names"
+
+
+class MaskFolderConfig(ImageFilesConfig):
+    """A folder of images and masks."""
+
+    classes: list[str] | dict[str, int] | None
+
+
+@configured_by(MaskFolderConfig)
+def load(config: MaskFolderConfig) -> Arrays:
+    """Decode the images and masks of `data.dir`, or map those decoded before.
+
+    Raises one UserError that lists every image without a mask, every mask of another size than its image, and every
+    mask with a value that is no class; `data.skip_bad` skips images without a mask and unreadable ones.
+    """
+    root = data_dir(config.dir, EXPECTED)
+    splits = _find_splits(read_folder(root))
+    pairs, faults = _find_pairs(splits)
+    if faults and not config.skip_bad:
+        refuse(faults, "data.skip_bad=true skips all of these")
+    if not pairs.get("train"):
+        refuse([f"'{show(root)}': no image with a mask for training, expected {EXPECTED}"])
+    files = {split: [ImageFile(image, 0) for image, _ in found] for split, found in pairs.items()}
+    images = ImageFiles(root, (), files, {s: folders[0].path for s, folders in splits.items()}, tuple(faults), ())
+    decoded = open_decoded(Path(config.cache), images, config.decoding)
+    if decoded.skipped and not config.skip_bad:
+        refuse([f"{show(root)}/{fault}" for fault in decoded.skipped], "data.skip_bad=true skips all of these")
+    return _arrays(config, images, decoded, pairs)
+
+
+def _find_splits(tree: Folder) -> dict[str, tuple[Folder, Folder]]:
+    """The folders of images and of masks of each split."""
+    if both := _both(tree):
+        return {"train": both}
+    found = {split: both for f in tree.folders if (split := split_of(f.name)) and (both := _both(f))}
+    if "train" not in found:
+        names = ", ".join(f"{show(folder.name)}/" for folder in tree.folders[:5]) or "no folder"
+        raise UserError(f"data.dir '{show(tree.path)}': has {names}, expected {EXPECTED}, or train/images/ and so on")
+    return {split: found[split] for split in ("train", "val", "test") if split in found}
+
+
+def _both(folder: Folder) -> tuple[Folder, Folder] | None:
+    by_name = {each.name.lower(): each for each in folder.folders}
+    images, masks = ([by_name[name] for name in names if name in by_name] for names in (IMAGES, MASKS))
+    return (images[0], masks[0]) if images and masks else None
+
+
+def _find_pairs(splits: dict[str, tuple[Folder, Folder]]) -> tuple[dict[str, list[tuple[Path, Path]]], list[str]]:
+    """Each image with its mask, in the order of their names, and the faults."""
+    pairs: dict[str, list[tuple[Path, Path]]] = {}
+    faults: list[str] = []
+    for split, (images, masks) in splits.items():
+        by_name = {_key(path, masks.path): path for path in masks.walk()}
+        found = [
+            (path, by_name.get(path.relative_to(images.path).with_suffix("").as_posix())) for path in images.walk()
+        ]
+        faults += [f"{show(path)}: no mask of this name in {show(masks.path)}" for path, mask in found if mask is None]
+        pairs[split] = sorted((path, mask) for path, mask in found if mask is not None)
+    return pairs, faults
+
+
+def _key(mask: Path, root: Path) -> str:
+    """The name that a mask's image has."""
+    name = mask.relative_to(root).with_suffix("").as_posix()
+    return next((name.removesuffix(ending) for ending in ENDINGS if name.endswith(ending)), name)
+
+
+def _arrays(
+    config: MaskFolderConfig, images: ImageFiles, decoded: Decoded, pairs: dict[str, list[tuple[Path, Path]]]
+) -> Arrays:
+    kept = {split: [found[i] for i in decoded.array(split, "kept")] for split, found in pairs.items()}
+    raw = {split: _read_masks(decoded, split, found, config) for split, found in kept.items()}
+    names, values = _classes(config.classes, raw["train"])
+    y = {split: _numbered(masks, values, names, kept[split]) for split, masks in raw.items()}
+    content = hashlib.sha256(decoded.folder.name.encode() + repr(names).encode())
+    for masks in y.values():
+        content.update(masks.data)
+    file_names = images.kept(decoded)
+    skipped = len(images.faults) + len(decoded.skipped)
+    note = f" ({skipped:,} unusable {'entry' if skipped == 1 else 'entries'} skipped)" if skipped else ""
+    return Arrays(
+        x_train=decoded.array("train"),
+        y_train=y["train"],
+        x_test=decoded.array("test") if "test" in y else None,
+        y_test=y.get("test"),
+        x_val=decoded.array("val") if "val" in y else None,
+        y_val=y.get("val"),
+        class_names=names,
+        source=f"{show(images.root)}{note}",
+        scale=1 / 255,
+        name=show(images.root.resolve().name),
+        files={f"{a}_{split}": show(images.folders[split]) for split in y for a in "xy"},
+        digest=content.hexdigest()[:16],
+        decoding=decoded.decoding,
+        notes=(*depth_notes(decoded),),
+        names=file_names,
+        prints={split: decoded.array(split, "prints") for split in y},
+        groups=find_groups(config.group, file_names),
+    )
+
+
+def _read_masks(decoded: Decoded, split: str, pairs: Sequence[tuple[Path, Path]], config: MaskFolderConfig) -> Array:
+    """The values of the masks, uint8 (images, height, width), decoded or as they were decoded before."""
+    contents = [mask.read_bytes() for _, mask in pairs]
+    key = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()[:16]
+    path = decoded.folder / f"{split}-masks-{key}.npy"
+    if not path.exists():
+        masks, faults = [], []
+        for image, mask in pairs:
+            found = _read_mask(image, mask, config)
+            (faults if isinstance(found, str) else masks).append(found)  # type: ignore[arg-type]
+        if faults:
+            refuse(faults)
+        partial = path.with_suffix(f".{os.getpid()}.npy")
+        np.save(partial, np.stack(masks))
+        os.replace(partial, path)
+    return open_map(path)
+
+
+def _read_mask(image: Path, mask: Path, config: MaskFolderConfig) -> Array | str:
+    """The values of a mask at the size of the images that networks get, or why it cannot be used."""
+    try:
+        with Image.open(image) as opened, Image.open(mask) as found:
+            size, turned = ImageOps.exif_transpose(opened).size if opened.getexif() else opened.size, found
+            if turned.size != size:
+                sizes = (f"{width}×{height}" for width, height in (turned.size, size))
+                return f"{show(mask)}: {' pixels, its image has '.join(sizes)}"
+            if turned.mode not in ("1", "L", "P"):
+                return f"{show(mask)}: mode {turned.mode}, expected one number a pixel (grey or palette)"
+            grey = Image.fromarray(np.asarray(turned).astype(np.uint8))
+    except Exception as error:  # decoders of broken files raise errors of many types
+        return f"{show(mask)}: cannot be decoded ({error})"
+    wanted, method = (config.size[1], config.size[0]), Image.Resampling.NEAREST
+    if config.resize == "crop":
+        return np.asarray(ImageOps.fit(grey, wanted, method))
+    return np.asarray(ImageOps.pad(grey, wanted, method) if config.resize == "pad" else grey.resize(wanted, method))
+
+
+def _classes(setting: list[str] | dict[str, int] | None, masks: Array) -> tuple[tuple[str, ...], list[int]]:
+    """The classes' names and their values in the masks: those given, or all values of the training masks."""
+    if isinstance(setting, dict):
+        return (*setting,), [*setting.values()]
+    found = np.unique(masks).tolist()
+    if setting is None:
+        return tuple(map(str, found)), found
+    consecutive = max(found) < len(setting)
+    if not consecutive and len(found) != len(setting):
+        raise UserError(
+            f"data.classes: {len(setting)} names for the values {', '.join(map(str, found[:9]))} of the training "
+            "masks; say which is which: data.classes={NAME: VALUE}"
+        )
+    return (*setting,), [*range(len(setting))] if consecutive else found
+
+
+def _numbered(masks: Array, values: list[int], names: tuple[str, ...], pairs: Sequence[tuple[Path, Path]]) -> Array:
+    """Masks with the classes' numbers in place of their values. Raises `UserError` for values that are no class."""
+    table = np.full(256, 255, np.uint8)
+    table[values] = range(len(values))
+    known = np.isin(np.arange(256), values)
+    faults = []
+    for mask, (_, path) in zip(masks, pairs, strict=True):
+        if (strange := np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256) * ~known)).size:
+            listed = ", ".join(f"{value} {name}" for name, value in zip(names, values, strict=True))
+            faults.append(f"{show(path)}: value {strange[0]} is no class ({listed})")
+    if faults:
+        refuse(faults)
+    return table[masks]

@@ -1,0 +1,137 @@
+"""Predictions from unfinished learning curves: the score of a trial at its end, and that of a new configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnnsweep.search_space.problem import Problem
+
+MEMBERS, ROUNDS = 16, 4
+"""Gaussian processes that are tried in a round, and rounds: after the first, around the likeliest so far."""
+PARENTS, MUTATED, STEP = 6, 0.3, 0.5
+"""The likeliest that the next round starts from; the share of scales that it changes, and by how much."""
+SCALE, SPREAD = 1.3, 0.8
+"""Mean and standard deviation of the prior of a length scale's logarithm, where a key's range is 0 to 1."""
+NOISE, NOISE_SPREAD = -2.3, 1.0
+"""The same of the logarithm of the noise's variance, as a share of the signal's."""
+COOLING = 0.5
+"""Exponent of the members' probabilities: below 1 no few of them decide alone."""
+MOST = 150
+"""Observations fitted: the latest, and the best."""
+
+
+def encode(problem: Problem, values: Mapping[str, object]) -> list[float]:
+    """A configuration as numbers of about 0 to 1: its keys, whether they are there, and the costs of its network."""
+    vector: list[float] = []
+    for p in problem.space.parameters:
+        there = p.name in values
+        if p.categorical:
+            choices = p.choices or ()
+            vector += [float(there and values[p.name] == c) for c in choices[: len(choices) if len(choices) > 2 else 1]]
+        else:
+            vector.append(p.quantile(values[p.name]) if there else 0.5)
+        if p.when:
+            vector.append(0.5 * there)
+    network = problem.validate(values).network
+    if network is not None:
+        vector += [math.log10(1 + network.parameters) / 3, math.log10(1 + network.mult_adds) / 2]
+    return vector or [0.0]
+
+
+@dataclass(frozen=True)
+class _Member:
+    scales: np.ndarray
+    """Logarithms of the length scales; the last one is that of the noise's variance."""
+    probability: float
+    """The logarithm, up to a constant."""
+    factor: np.ndarray
+    """The inverse of the kernel's Cholesky factor."""
+    weights: np.ndarray
+    variance: float
+
+
+class Ensemble:
+    """Gaussian processes with length scales that are sampled and weighted by their probability, not fitted.
+
+    With few observations of many keys the one most probable process is overconfident. Sampling starts from the prior
+    and from each key's own correlation with what was observed (population Monte Carlo, Cappé et al. 2004, simplified).
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, noise: np.ndarray, rng: np.random.Generator) -> None:
+        """`noise`: the variance of each observation's own, as a share of the signal's, besides the common one."""
+        self._x, self._noise = x, noise
+        self._mean, self._deviation = float(y.mean()), max(float(y.std()), 1e-9)
+        self._y = (y - self._mean) / self._deviation
+        width, relevance = x.shape[1], _relevance(x, self._y)
+        found: list[_Member] = []
+        for number in range(MEMBERS):
+            centre = SCALE - 1.5 * np.sqrt(relevance) * (number % 2)
+            scales = centre + 0.7 * SPREAD * rng.normal(size=width) * (number > 1)
+            found.append(self._member(np.append(scales, NOISE + (number % 3 - 1) * NOISE_SPREAD)))
+        for _ in range(ROUNDS - 1):
+            parents = sorted(found, key=lambda m: -m.probability)[:PARENTS]
+            for number in range(MEMBERS):
+                one, other = parents[number % len(parents)], parents[int(rng.integers(len(parents)))]
+                mixed = np.where(rng.random(width + 1) < 0.5, one.scales, other.scales)
+                found.append(self._member(mixed + (rng.random(width + 1) < MUTATED) * rng.normal(0, STEP, width + 1)))
+        shares = np.exp(COOLING * np.array([m.probability - max(f.probability for f in found) for m in found]))
+        shares /= shares.sum()
+        self._members = [(float(share), m) for share, m in zip(shares, found, strict=True) if share > 0.01]
+
+    def _member(self, scales: np.ndarray) -> _Member:
+        from scipy.linalg import solve_triangular
+
+        count, x = len(self._x), self._x / np.exp(scales[:-1])
+        kernel = _matern(x, x) + np.diag(np.exp(scales[-1]) + 1e-6 + self._noise)
+        lower = np.linalg.cholesky(kernel)
+        factor = solve_triangular(lower, np.eye(count), lower=True, check_finite=False)
+        half = factor @ self._y
+        variance = max(float(half @ half) / count, 1e-9)
+        likelihood = -0.5 * count * math.log(variance) - float(np.log(np.diag(lower)).sum())
+        off = (scales - np.append(np.full(len(scales) - 1, SCALE), NOISE)) / np.append(
+            np.full(len(scales) - 1, SPREAD), NOISE_SPREAD
+        )
+        return _Member(scales, likelihood - 0.5 * float(off @ off), factor, factor.T @ half, variance)
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations, free of noise."""
+        mean, square, total = np.zeros(len(x)), np.zeros(len(x)), 0.0
+        for share, m in self._members:
+            scales = np.exp(m.scales[:-1])
+            kernel = _matern(x / scales, self._x / scales)
+            here = kernel @ m.weights
+            variance = m.variance * np.maximum(1 - ((m.factor @ kernel.T) ** 2).sum(0), 1e-6)
+            mean, square, total = mean + share * here, square + share * (here**2 + variance), total + share
+        mean, square = mean / total, square / total
+        deviation = np.sqrt(np.maximum(square - mean**2, 1e-12))
+        return self._mean + self._deviation * mean, self._deviation * deviation
+
+
+def _relevance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The share of the variance that a parabola of each key explains, less what it would by chance."""
+    found = np.zeros(x.shape[1])
+    for column, z in enumerate(x.T):
+        if z.std() > 1e-9:
+            basis = np.column_stack([np.ones(len(z)), z, z**2])
+            rest = y - basis @ np.linalg.lstsq(basis, y, rcond=None)[0]
+            found[column] = max(0.0, 1 - (rest @ rest) / max(y @ y, 1e-9) - 2 / len(y))
+    return found
+
+
+def _matern(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The Matérn kernel of smoothness 5/2."""
+    squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    d = np.sqrt(np.maximum(5 * squared, 1e-12))
+    return np.asarray((1 + d + d**2 / 3) * np.exp(-d))
+
+
+def expected_improvement(mean: np.ndarray, deviation: np.ndarray, least: float) -> np.ndarray:
+    """Jones et al. 1998, for values of which the smaller are the better."""
+    from scipy.special import ndtr
+
+    z = (least - mean) / np.maximum(deviation, 1e-12)
+    return np.asarray(deviation * (z * ndtr(z) + np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)))

@@ -1,0 +1,102 @@
+"""Statistics of batch normalisation, computed again after each epoch.
+
+The moving averages that Keras keeps lag behind the weights: after few steps they are still those of the start, and
+validation with them says little about the network. Statistics over training images, with the weights as they are, say
+what it is worth (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", arXiv 2105.07576, section 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnsweep.data.arrays import Array
+
+if TYPE_CHECKING:
+    import keras
+
+IMAGES = 512
+"""At most so many training images are used: 512 give the accuracy of all (experiments/benchmarks/batch_norm.md)."""
+PIXELS = 256 * 28 * 28
+"""Of the images that are taken at once; a training batch is, whatever its size."""
+Statistics = Sequence[tuple[Array, Array]]
+"""The mean and the variance of each layer, in the order of `layers`."""
+Batches = list[tuple[int, Array, Array]]
+"""Of each batch: the number of images, the mean and the variance."""
+
+
+def layers(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """The layers of batch normalisation, those of nested models too."""
+    from keras.layers import BatchNormalization
+
+    found = [layer for layer in model._flatten_layers() if isinstance(layer, BatchNormalization)]
+    return [layer for layer in found if layer.built and not layer.renorm]
+
+
+def read(model: keras.Model) -> Statistics:
+    """The statistics as they are."""
+    return [(np.array(layer.moving_mean), np.array(layer.moving_variance)) for layer in layers(model)]
+
+
+def write(model: keras.Model, statistics: Statistics) -> None:
+    """Replace the statistics."""
+    for layer, (mean, variance) in zip(layers(model), statistics, strict=True):
+        layer.moving_mean.assign(mean)
+        layer.moving_variance.assign(variance)
+
+
+def recompute(model: keras.Model, x: Array, since: Statistics, seed: int, batch_size: int) -> None:
+    """Compute the statistics over images of `x` drawn by `seed`, in the layers that changed theirs `since`.
+
+    A layer that did not is frozen or in inference mode, and stays as it is. All else is in inference mode: there is no
+    dropout and no augmentation, and no random state changes.
+    """
+    pairs = zip(layers(model), since, strict=True)
+    moved = [layer for layer, (mean, _) in pairs if not np.array_equal(np.asarray(layer.moving_mean), mean)]
+    if not moved:
+        return
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(x))[:IMAGES])
+    size = max(batch_size, PIXELS // math.prod(x.shape[1:-1]))
+    with _normalising_by_batch(moved) as found:
+        for start in range(0, len(chosen), size):
+            model(x[chosen[start : start + size]], training=False)
+    with np.errstate(all="ignore"):  # a network that diverged fails by its loss
+        for layer, batches in zip(moved, found, strict=True):
+            images, means, variances = (np.array(column) for column in zip(*batches, strict=True))
+            mean = np.average(means, 0, images)
+            layer.moving_mean.assign(mean)
+            layer.moving_variance.assign(np.average(variances + (means - mean) ** 2, 0, images))
+
+
+@contextmanager
+def _normalising_by_batch(chosen: Sequence[keras.layers.BatchNormalization]) -> Iterator[list[Batches]]:
+    """Let layers normalise by the statistics of each batch, which are collected for each layer."""
+    found: list[Batches] = [[] for _ in chosen]
+    momenta = [layer.momentum for layer in chosen]
+    try:
+        for layer, batches in zip(chosen, found, strict=True):
+            layer.momentum = 0.0  # the moving statistics are then those of the batch
+            layer.call = partial(_call, layer, layer.call, batches)
+        yield found
+    finally:
+        for layer, momentum in zip(chosen, momenta, strict=True):
+            layer.momentum = momentum
+            del layer.call  # the class has its own
+
+
+def _call(
+    layer: keras.layers.BatchNormalization,
+    call: Callable[..., Any],
+    batches: Batches,
+    inputs: Any,
+    training: bool | None = None,  # noqa: ARG001
+    mask: Any = None,
+) -> Any:
+    outputs = call(inputs, training=True, mask=mask)
+    batches.append((len(inputs), np.array(layer.moving_mean, float), np.array(layer.moving_variance, float)))
+    return outputs

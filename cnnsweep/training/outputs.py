@@ -1,0 +1,49 @@
+"""The output of a network for tasks other than classification: another last activation, and the targets' own units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnnsweep.config.tasks import Task
+from cnnsweep.data.arrays import Dataset
+from cnnsweep.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+ACTIVATIONS: dict[Task, str] = {"multi_label": "sigmoid", "regression": "linear"}
+"""In place of softmax, with which every model family ends."""
+
+
+def with_output_of(model: keras.Model, data: Dataset) -> keras.Model:
+    """Return a model that gives class probabilities with the output of the data's task in their place.
+
+    For regression a last layer without weights puts the outputs into the units of the targets, by the mean and the
+    standard deviation of the training data: (images, targets). Raises `UserError` where the model's last layer has no
+    activation.
+    """
+    if data.task not in ACTIVATIONS:
+        return model
+    import keras
+
+    last = list(all_layers(model))[-1]
+    if not hasattr(last, "activation"):
+        raise UserError(
+            f"model: {model.name} ends with {last.name}, which has no activation to be replaced for task={data.task}"
+        )
+    last.activation = keras.activations.get(ACTIVATIONS[data.task])
+    if data.task == "multi_label":
+        return model
+    y = np.asarray(data.y_train, np.float64)
+    scale, mean = (values.round(9).tolist() for values in (np.maximum(y.std(axis=0), 1e-9), y.mean(axis=0)))
+    outputs = keras.layers.Rescaling(scale, mean, name="to_units", dtype="float32")(model.output)
+    return keras.Model(model.inputs, outputs, name=model.name)
+
+
+def all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """All layers in order, a nested model's in its place."""
+    for layer in model.layers:
+        yield from all_layers(layer) if hasattr(layer, "layers") else (layer,)

@@ -1,0 +1,94 @@
+"""Images with a table of labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_sets import config
+from PIL import Image
+
+from cnnsweep.data.arrays import Dataset
+from cnnsweep.data.loading import load
+from cnnsweep.errors import UserError
+
+FILES = {"test": 0.2, "image_size": 8, "resize": "crop", "color": "grey", "max_megapixels": 1, "skip_bad": False}
+
+
+def folder(root: Path, table: str, images: int = 20, below: str = "images") -> Path:
+    (root / below).mkdir(parents=True, exist_ok=True)
+    for number in range(images):
+        Image.fromarray(np.full((8, 8), 10 * number, np.uint8)).save(root / below / f"{number}.png")
+    (root / "labels.csv").write_text(table, encoding="utf-8")
+    return root
+
+
+def loaded(root: Path, task: str, **changes: object) -> Dataset:
+    base = {**FILES, "dir": str(root), "labels": "labels.csv", "columns": None, "task": task, "cache": str(root / "c")}
+    return load(config("cnnsweep.data.image_table.load", **{**base, **changes}), 0, task)
+
+
+def rows(header: str, *values: str, images: int = 20) -> str:
+    return "\n".join([header, *(f"{i}.png,{values[i % len(values)]}" for i in range(images))]) + "\n"
+
+
+def test_one_column_of_classes(tmp_path):
+    found = loaded(folder(tmp_path, rows("file,class", "2", "10")), "classification")
+    assert found.class_names == ("2", "10")
+    np.testing.assert_array_equal((found.x_train[:, 0, 0, 0] // 10) % 2, found.y_train)
+    assert (len(found.x_train), len(found.x_val), len(found.x_test)) == (13, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("header", "values"),
+    [("file,red,round", ("1,0", "0,1", "1,1", "0,0")), ("file;tags", ("red", "round", "red|round", ""))],
+)
+def test_labels_as_columns_or_as_lists(tmp_path, header, values):
+    table = rows(header, *values)
+    found = loaded(folder(tmp_path, table.replace(",", ";") if ";" in header else table), "multi_label")
+    assert found.class_names == ("red", "round")
+    for image, label in zip(found.x_test, found.y_test, strict=True):
+        assert label.tolist() == [[1, 0], [0, 1], [1, 1], [0, 0]][int(image[0, 0, 0]) // 10 % 4]
+
+
+def test_numbers_with_splits_and_groups(tmp_path):
+    lines = [f"{i}.png,{i / 2},{('train', 'test')[i > 15]},p{i // 4}" for i in range(20)]
+    found = loaded(folder(tmp_path, "\n".join(["file,age,split,group", *lines]), below="."), "regression")
+    assert (found.class_names, len(found.x_test)) == (("age",), 4)
+    assert np.allclose(found.y_test[:, 0], found.x_test[:, 0, 0, 0] / 20)
+    groups = [{int(image[0, 0, 0]) // 40 for image in x} for x in (found.x_train, found.x_val)]
+    assert not groups[0] & groups[1]
+
+
+def test_other_labels_are_other_data(tmp_path):
+    first = loaded(folder(tmp_path, rows("file,age", "1", "2")), "regression")
+    again = loaded(folder(tmp_path, rows("file,age", "1", "3")), "regression")
+    assert first.digest != again.digest
+
+
+@pytest.mark.parametrize(
+    ("table", "changes", "error"),
+    [
+        (rows("file,age", "1", "old"), {}, r"labels.csv, line 3: age is 'old', expected a number"),
+        (rows("file,age", "1", images=21), {}, r"line 22: no file '20.png'\n.*skip_bad=true"),
+        (rows("file,age,split", "1,train", "2,tset"), {}, r"line 3: split is 'tset' \(train, val or test\)"),
+        (rows("file,age", "1") + "1.png,1\n", {}, r"'1.png' stands there twice"),
+        (rows("file,age", "1") + "1.png\n", {}, r"line 22: 1 values, the header has 2"),
+        ("file,age\n", {}, r"expected a header \(file,LABEL …\) and a row for each image"),
+        (rows("file,age", "1", "2"), {"columns": ["aeg"]}, r"has no column 'aeg', did you mean 'age'"),
+        (rows("file,age", "1", "2"), {"labels": "label.csv"}, r"has no label.csv, did you mean 'labels.csv'"),
+        (rows("file,age", "1", "2"), {"group": "patient"}, r"'patient' is not found in 20 names: images/0.png"),
+        (rows("file,age", "1", "2"), {"group": "(p"}, r"'\(p' is no regular expression"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(tmp_path, table, changes, error):
+    with pytest.raises(UserError, match=error):
+        loaded(folder(tmp_path, table), "regression", **changes)
+
+
+def test_a_class_is_one_column(tmp_path):
+    root = folder(tmp_path, rows("file,kind,age", "a,1", "b,2"))
+    with pytest.raises(UserError, match=r"2 columns of labels \(kind, age\), of which task=classification takes one"):
+        loaded(root, "classification")
+    assert loaded(root, "classification", columns=["kind"]).class_names == ("a", "b")

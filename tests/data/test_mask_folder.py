@@ -1,0 +1,78 @@
+"""Images with masks beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_sets import config
+from PIL import Image
+
+from cnnsweep.data.arrays import Dataset
+from cnnsweep.data.loading import load
+from cnnsweep.errors import UserError
+
+FILES = {"test": 0.25, "image_size": 8, "resize": "crop", "color": "grey", "max_megapixels": 1, "skip_bad": False}
+
+
+def folder(root: Path, below: str = ".", ending: str = "", dark: int = 0) -> Path:
+    """Images of 16×12 pixels whose left half is dark, and masks of it."""
+    for number in range(12):
+        mask = np.zeros((12, 16), np.uint8)
+        mask[:, 8:] = 255
+        image = np.where(mask, 200, dark + number).astype(np.uint8)
+        for name, content, end in (("images", image, ""), ("masks", mask, ending)):
+            (root / below / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(root / below / name / f"{number}{end}.png")
+    return root
+
+
+def loaded(root: Path, **changes: object) -> Dataset:
+    base = {**FILES, "dir": str(root), "classes": None, "cache": str(root.parent / "cache")}
+    return load(config("cnnsweep.data.mask_folder.load", **{**base, **changes}), 0, "segmentation")
+
+
+@pytest.mark.parametrize("ending", ["", "_mask"])
+def test_masks_follow_their_images(tmp_path, ending):
+    found = loaded(folder(tmp_path / "data", ending=ending), classes=["dark", "light"])
+    assert (found.class_names, found.x_train.shape, found.y_train.shape) == (("dark", "light"), (7, 8, 8, 1), (7, 8, 8))
+    for split in ("train", "val", "test"):
+        x, y = getattr(found, f"x_{split}"), getattr(found, f"y_{split}")
+        np.testing.assert_array_equal(x[..., 0][:, :, [0, 7]] > 100, y[:, :, [0, 7]] == 1)
+    assert loaded(tmp_path / "data").class_names == ("0", "255")
+
+
+def test_splits_of_their_own(tmp_path):
+    for number, split in enumerate(("train", "val", "Testing")):
+        folder(tmp_path / "data", split, dark=12 * number)
+    found = loaded(tmp_path / "data", classes={"dark": 0, "light": 255})
+    assert (len(found.x_train), len(found.x_val), len(found.x_test)) == (12, 12, 12)
+
+
+def test_what_is_wrong_with_masks_is_said_with_their_names(tmp_path):
+    root = folder(tmp_path / "data")
+    (root / "masks" / "3.png").unlink()
+    with pytest.raises(UserError, match=r"images/3.png: no mask of this name in .*masks\n.*skip_bad=true"):
+        loaded(root)
+    assert "1 unusable entry skipped" in loaded(root, skip_bad=True).source
+    Image.fromarray(np.zeros((12, 12), np.uint8)).save(root / "masks" / "3.png")
+    with pytest.raises(UserError, match=r"masks/3.png: 12×12 pixels, its image has 16×12"):
+        loaded(root)
+    Image.fromarray(np.zeros((12, 16, 3), np.uint8)).save(root / "masks" / "3.png")
+    with pytest.raises(UserError, match=r"masks/3.png: mode RGB, expected one number a pixel"):
+        loaded(root)
+
+
+def test_unknown_classes(tmp_path):
+    root = folder(tmp_path / "data")
+    with pytest.raises(UserError, match=r"value 255 is no class \(0 dark, 254 light\)"):
+        loaded(root, classes={"dark": 0, "light": 254})
+    with pytest.raises(UserError, match=r"3 names for the values 0, 255 of the training masks; say which is which"):
+        loaded(root, classes=["a", "b", "c"])
+
+
+def test_no_such_folders(tmp_path):
+    (tmp_path / "data" / "pictures").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"has pictures/, expected a folder with images/ and masks/"):
+        loaded(tmp_path / "data")

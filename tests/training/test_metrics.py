@@ -1,0 +1,101 @@
+"""The losses and metrics of each task: Keras' own values, and those that Keras does not have against scikit-learn's."""
+
+from __future__ import annotations
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from cnnsweep.config.compose import compose
+from cnnsweep.config.schema import Training
+from cnnsweep.config.tasks import LABELS, LOSSES, METRICS, SHORT, Task
+from cnnsweep.training.metrics import OWN, make_loss, make_metrics, needs_one_hot
+
+RNG = np.random.default_rng(0)
+Y, SCORES = RNG.integers(0, 3, 200), RNG.dirichlet([1, 1, 1], 200).astype("float32")
+FIT = [(loss, task) for loss, kind in LOSSES.items() for task in kind.tasks]
+
+
+def training(**changes: object) -> Training:
+    return compose().training.replace(**changes)
+
+
+def outputs(task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and a network's outputs, as they are in each task."""
+    if task == "classification":
+        return Y, SCORES
+    if task == "segmentation":
+        return Y.reshape(8, 5, 5), SCORES.reshape(8, 5, 5, 3)
+    if task == "multi_label":
+        return RNG.integers(0, 2, (200, 3)).astype("float32"), SCORES
+    return RNG.random((200, 3)).astype("float32"), SCORES
+
+
+@pytest.mark.parametrize("kind", [*LOSSES.values(), *METRICS.values()], ids=lambda kind: kind.keras)
+def test_the_settings_are_those_of_keras(kind):
+    owner = keras.losses if kind in LOSSES.values() else keras.metrics
+    known = inspect.signature(OWN.get(kind.keras) or getattr(owner, kind.keras)).parameters
+    assert {*kind.settings, *kind.defaults} <= {*known}
+    assert {*kind.needed} == {
+        name for name, p in known.items() if p.default is p.empty and p.kind != p.VAR_KEYWORD and name != "num_classes"
+    }
+
+
+@pytest.mark.parametrize(("loss", "task"), FIT)
+def test_every_loss_is_a_number_on_the_labels_of_its_tasks(loss, task):
+    chosen = training(loss=loss, metrics=["auc"] if task == "multi_label" else "auto")
+    y, scores = outputs(task)
+    one_hot = needs_one_hot(chosen, task)
+    value = make_loss(chosen, task, one_hot)(np.eye(3, dtype="float32")[y] if one_hot else y, scores)
+    assert np.isfinite(float(value))
+
+
+@pytest.mark.parametrize("task", LABELS)
+def test_every_metric_is_a_number_between_its_bounds(task):
+    names = [name for name, kind in METRICS.items() if task in kind.tasks]
+    entries = [{"name": name, **dict.fromkeys(METRICS[name].needed, 0.5)} for name in names]
+    for group in ([e for e in entries if METRICS[e["name"]].takes != "one_hot"], entries):
+        chosen = training(metrics=group)
+        y, scores = outputs(task)
+        one_hot = needs_one_hot(chosen, task)
+        made = make_metrics(chosen, task, 3, one_hot)
+        assert [metric.name for metric in made] == [entry["name"] for entry in group]
+        for metric in made:
+            metric.update_state(np.eye(3, dtype="float32")[y] if one_hot else y, scores)
+            value = float(metric.result())
+            assert np.isfinite(value), metric.name
+            assert METRICS[metric.name].direction == "min" or value <= 1
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_balanced_accuracy_and_dice_are_those_of_scikit_learn(one_hot):
+    y = np.where(Y == 2, 1, Y)  # a class that is not there, but is predicted
+    chosen = training(metrics=["balanced_accuracy", "dice", "iou"])
+    made = {metric.name: metric for metric in make_metrics(chosen, "segmentation", 3, one_hot)}
+    for start in range(0, 200, 50):
+        some = y[start : start + 50]
+        for metric in made.values():
+            metric.update_state(np.eye(3)[some] if one_hot else some, SCORES[start : start + 50])
+    predicted = SCORES.argmax(axis=1)
+    recalls = [np.mean(predicted[y == label] == label) for label in (0, 1)]
+    assert float(made["balanced_accuracy"].result()) == pytest.approx(np.mean(recalls))
+    assert float(made["dice"].result()) == pytest.approx(sk.f1_score(y, predicted, average="macro"))
+    assert float(made["iou"].result()) == pytest.approx(sk.jaccard_score(y, predicted, average="macro"))
+
+
+def test_metrics_of_vectors_make_the_labels_vectors_and_change_no_loss():
+    plain, scored = training(), training(metrics=["accuracy", "f1"])
+    assert (needs_one_hot(plain, "classification"), needs_one_hot(scored, "classification")) == (False, True)
+    numbers, vectors = make_loss(plain, "classification", False), make_loss(scored, "classification", True)
+    assert float(numbers(Y, SCORES)) == pytest.approx(float(vectors(np.eye(3)[Y], SCORES)), rel=1e-6)
+    assert needs_one_hot(training(loss_settings={"label_smoothing": 0.1}), "classification")
+
+
+@pytest.mark.parametrize(("short", "name"), SHORT.items())
+def test_short_names_are_metrics(short, name):
+    task = METRICS[name].tasks[0]
+    (metric,) = make_metrics(training(metrics=[short]), task, 3, True)
+    assert metric.name == short
