@@ -59,10 +59,26 @@ def trial_seed(seed: int, number: int) -> int:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The argument of a model family's `check`, which runs before the first trial."""
+    """The argument of the checks of a job and of a model family, which run before the first trial."""
 
     config: Config
     input_shape: tuple[int, ...]
+    classes: int = 0
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """What a worker finds out about code of the user's own before the first trial."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Its keys, each with its default."""
+    space: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """For the keys that are to be searched, an entry of a space."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Its own names of keys that have another in the config."""
+    notes: tuple[str, ...] = ()
+    fault: str | None = None
+    """Why it cannot be used."""
 
 
 @dataclass(frozen=True)

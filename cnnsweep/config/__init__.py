@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-GROUPS = ("data", "model", "space", "search", "training", "executor", "tracking", "budget", "sweep")
+GROUPS = ("job", "data", "model", "space", "search", "training", "executor", "tracking", "budget", "sweep")
 
 
 def shipped() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pkgutil
 import shlex
 import shutil
 import sys
@@ -16,21 +17,44 @@ Component = TypeVar("Component")
 
 
 def locate(key: str, path: str) -> Any:
-    """Import what a dotted path names, such as "package.module.function"; `key` is the config's, for the error.
+    """Import the class or function that a dotted path names; `key` is the config's, for the error.
 
     >>> locate("model.layers", "math.sqrt")(9.0)
     3.0
     """
+    found = find(key, path)
+    if not callable(found):
+        module, _, name = str(path).rpartition(".")
+        raise UserError(f"{key}: '{module}' has no class or function '{name}'")
+    return found
+
+
+def find(key: str, path: str) -> Any:
+    """Import what a dotted path names, such as "package.module.name", of any type."""
     module_name, _, name = str(path).rpartition(".")
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, ValueError, TypeError) as error:
-        raise UserError(f"{key}: cannot import '{path}' (expected package.module.name): {error}") from error
+    except Exception as error:  # of any kind: the module is the user's own
+        text = f"{key}: cannot import '{path}' (expected package.module.name): "
+        if not isinstance(error, (ImportError, ValueError, TypeError)):
+            raise UserError(f"{text}{type(error).__name__}: {error}") from error
+        missing = str(error.name) if isinstance(error, ModuleNotFoundError) else ""
+        where = _where_looked(missing) if missing and f"{module_name}.".startswith(f"{missing}.") else ""
+        raise UserError(f"{text}{error}{where}") from error
     found = getattr(module, name, None)
-    if not callable(found):
+    if found is None:
         public = [n for n in vars(module) if not n.startswith("_")]
         raise UserError(f"{key}: '{module_name}' has no class or function '{name}'{nearest(name, public)}")
     return found
+
+
+def _where_looked(module: str) -> str:
+    """Where a module was looked for, and the nearest match there."""
+    package, _, name = module.rpartition(".")
+    folders = list(getattr(sys.modules.get(package), "__path__", ())) if package else [os.getcwd()]
+    close = nearest(name, [found.name for found in pkgutil.iter_modules(folders)])
+    more = "" if package else " and among the installed packages"
+    return f"{close}; looked for in {', '.join(folders)}{more}"
 
 
 def configured_by(type_: type) -> Callable[[Component], Component]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,10 +27,7 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
     """
     for override in overrides:
         _check_form(override)
-    own = Path(config_dir) if config_dir is not None else Path.cwd() / "conf"
-    if config_dir is not None and not own.is_dir():
-        raise UserError(f"--config-dir: there is no directory '{config_dir}'")
-    own = own.resolve() if own.is_dir() else shipped()
+    own = own_configs(config_dir).resolve()
     try:
         composed = _compose([_prepare(o) for o in overrides], own)
         for fixed in _fixed_by(overrides):
@@ -37,6 +35,29 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
         return Config.from_plain(composed)
     except UserError as error:
         raise _name_replaced(error, own) from error
+
+
+def own_configs(config_dir: str | Path | None = None) -> Path:
+    """The folder of the user's own configs: by default ./conf, or ./conf/cnnsweep where an application has ./conf.
+
+    The shipped ones where there is none. Raises `UserError` where `config_dir` is not there.
+    """
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise UserError(f"--config-dir: there is no directory '{config_dir}'")
+        return Path(config_dir)
+    own = Path.cwd() / "conf"
+    if (own / "cnnsweep").is_dir():
+        return own / "cnnsweep"
+    return own if own.is_dir() and not _is_applications(own) else shipped()
+
+
+def _is_applications(folder: Path) -> bool:
+    """Whether configs are those of an application with `@hydra.main`: its main config has none of our groups."""
+    for main in folder.glob("config.y*ml"):
+        with contextlib.suppress(OSError, UnicodeError):
+            return "tracking" not in main.read_text(encoding="utf-8")
+    return False
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -81,13 +102,14 @@ def _prepare(override: str) -> str:
         escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), path)
         return f"{key}='{escaped}'"
     # What these do not hold yet may be added without Hydra's "+".
-    return f"++{override}" if override.startswith(("space.", "tracking.tags", "training.loss_settings")) else override
+    open_groups = ("space.", "tracking.tags", "training.loss_settings", "model.hp.")
+    return f"++{override}" if override.startswith(open_groups) else override
 
 
 def _fixed_by(overrides: Sequence[str]) -> list[str]:
     names = [_key(o) for o in overrides if "=" in o]
     spaces = [n.removeprefix("space.") for n in names if n.startswith("space.")]
-    fixed = [n for n in names if n.startswith(("model.", "training.", "data.augment."))]
+    fixed = [n for n in names if n.startswith(("job.", "model.", "training.", "data.augment."))]
     return [n for n in fixed if not any(s == n or s.startswith(f"{n}.") for s in spaces)]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnsweep.config import tasks
+from cnnsweep.config import own_code, tasks
 from cnnsweep.config.tasks import Direction, kind_of
 from cnnsweep.errors import UserError, unknown
 
@@ -35,7 +35,7 @@ class Objective:
         if isinstance(names, str):
             names = json.loads(names) if names.startswith("[") else [names]
         first = next(name for name in names if name not in COSTS)
-        return cls(first, direction(first), tuple(cls(n, direction(n)) for n in names if n != first))
+        return cls(*named(first), tuple(cls(*named(n)) for n in names if n != first))
 
     @property
     def name(self) -> str:
@@ -76,10 +76,17 @@ class Objective:
         return (max if self.direction == "max" else min)(known, key=known.__getitem__, default=None)
 
 
+def named(name: str) -> tuple[str, Direction]:
+    """A metric and its direction, which stands behind the name of one that only the user's own code knows."""
+    metric, given = own_code.split(name)
+    return metric, "max" if given == "max" else "min" if given == "min" else direction(metric)
+
+
 def direction(name: str) -> Direction:
     """The direction in which a metric or a cost is better."""
     kind = kind_of(name)
-    return "min" if name in COSTS or (kind and kind.direction == "min") else "max"
+    known = kind.direction if kind else own_code.direction_of(name)
+    return "min" if name in COSTS or known == "min" else "max"
 
 
 def front(points: Sequence[tuple[float, ...]]) -> list[int]:

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 
-from cnnsweep.config import objective, tasks
+from cnnsweep.config import objective, own_code, tasks
 from cnnsweep.config.components import config_type
 from cnnsweep.config.inputs import NOUNS, refuse_input
+from cnnsweep.config.section import Section, replaced
 from cnnsweep.config.validation import Float, Int, Quantity, auto_or_steps, auto_or_truth, sweep_name, tags, validate
 from cnnsweep.errors import UserError
-
-
-class Section(BaseModel):
-    """A group of keys: frozen, and no key beside those that are declared."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, coerce_numbers_to_str=True)
-
-    def plain(self) -> dict[str, Any]:
-        """Return the section as plain nested data for JSON and YAML, with the keys of the config files."""
-        return self.model_dump(by_alias=True)
-
-    def replace(self, **changes: Any) -> Self:
-        """Return a copy with some keys changed, unchecked."""
-        return self.model_copy(update=changes)
 
 
 class Augment(Section):
@@ -83,6 +70,7 @@ class ModelConfig(Component):
     """The tasks for which the family's networks have the right output."""
 
     layers: str | None = None
+    measure: str | None = None
     check: str | None = None
     prepare: str | None = None
 
@@ -94,6 +82,18 @@ class ModelConfig(Component):
         """The network in a few characters: its searched values, else those of its training, or the family's name."""
         found = [v for name, v in values.items() if name.startswith("model.")] or list(values.values())
         return " ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in found) or self.target.split(".")[-1]
+
+
+class JobConfig(Component):
+    """Keys that every job has: `_target_` is the generator function that a worker runs for each trial."""
+
+    check: str | None = None
+    """Names a job that finds what is wrong before the first trial."""
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The keys of the user's own, which `job._target_` does not declare."""
+        return dict(self.model_extra or {})
 
 
 class SearchConfig(Component):
@@ -112,7 +112,7 @@ class ExecutorConfig(Component):
     grace_seconds: Float = Field(ge=0)
 
 
-BASES = (DataConfig, ModelConfig, SearchConfig, ExecutorConfig)
+BASES = (JobConfig, DataConfig, ModelConfig, SearchConfig, ExecutorConfig)
 
 
 class CustomData(DataConfig, extra="allow"):
@@ -122,6 +122,10 @@ class CustomData(DataConfig, extra="allow"):
     group: str | None = None
     duplicates: Literal["report", "refuse", "remove"] = "report"
     augment: Augment = Augment(flip=False, shift=0, rotation=0, zoom=0, contrast=0)
+
+
+class CustomJob(JobConfig, extra="allow"):
+    """A job of the user's own."""
 
 
 class CustomModel(ModelConfig, extra="allow"):
@@ -153,6 +157,7 @@ class Training(Section):
     weight_decay: Float = Field(ge=0)
     schedule: Literal["constant", "cosine"]
     patience: Int | None = Field(ge=1)
+    callbacks: list[dict[str, Any]]
     loss: str
     loss_settings: dict[str, Any]
     metrics: str | list[tasks.Named]
@@ -211,10 +216,11 @@ class Config(Section):
 
     name: Annotated[str, AfterValidator(sweep_name)]
     seed: int = Field(ge=0, le=2**32 - 1)
-    backend: Literal["tensorflow", "jax", "torch"]
+    backend: Literal["tensorflow", "jax", "torch", "none"]
     task: tasks.Task
     objective: str | list[str]
     limits: Limits
+    job: SerializeAsAny[JobConfig]
     data: SerializeAsAny[DataConfig]
     model: SerializeAsAny[ModelConfig]
     space: dict[str, Any]
@@ -225,6 +231,11 @@ class Config(Section):
     budget: Budget
     export: Export
 
+    @property
+    def trains_networks(self) -> bool:
+        """False where trials run code of the user's own: then there is no network to test, to draw or to export."""
+        return self.job.target == own_code.NETWORKS
+
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Config:
         """Check plain nested data and return the config. Raises `UserError` for the first fault."""
@@ -232,7 +243,10 @@ class Config(Section):
         found |= {name: check_section(name, plain[name]) for name in SECTIONS if name in plain}
         if "objective" in plain and isinstance(training := found.get("training"), Training):
             task, space = plain.get("task"), found["space"]
-            found["objective"] = objective.check(plain["objective"], task, training.plain(), space)
+            if own_code.is_run_by(plain):
+                found["objective"] = own_code.read(plain["objective"], task, training.metrics)
+            else:
+                found["objective"] = objective.check(plain["objective"], task, training.plain(), space)
         config = validate("", cls, found)
         tasks.check_fit(config.task, config.model.target, config.model.fits, bool(config.data.augment.active))
         if config.budget.trials is config.budget.minutes is config.budget.epochs is None:
@@ -251,28 +265,12 @@ class Config(Section):
             for part in path:
                 node = node.setdefault(part, {})
             node[last] = value
-        return self.replace(**{name: _with(getattr(self, name), changes) for name, changes in tree.items()})
-
-
-def _with(section: Section, changes: dict[str, Any]) -> Section:
-    """A section with changes as a tree; the keys of a list are the numbers of its blocks."""
-    found = dict(changes)
-    for name, value in changes.items():
-        if isinstance(value, dict):
-            before = getattr(section, name)
-            if isinstance(before, Section):
-                found[name] = _with(before, value)
-            elif isinstance(before, dict):
-                found[name] = before | value
-            else:
-                blocks = int(changes.get("blocks", getattr(section, "blocks", 0)))
-                rest = before if isinstance(before, list) else [before]
-                found[name] = [value.get(str(i), rest[min(i, len(rest)) - 1]) for i in range(1, blocks + 1)]
-    return section.replace(**found)
+        return self.replace(**{name: replaced(getattr(self, name), changes) for name, changes in tree.items()})
 
 
 SECTIONS: dict[str, type[Section]] = {
     "limits": Limits,
+    "job": CustomJob,
     "data": CustomData,
     "model": CustomModel,
     "search": CustomSearch,

@@ -236,8 +236,9 @@ def check_class_weights(weights: object, task: Task, loss: str) -> None:
         raise UserError(f"{key}: needs one class an image or a pixel, but task={task} has {LABELS[task]}{instead}")
     if loss in REGION_LOSSES:
         raise UserError(f"{key}: {loss} is a loss of whole images, in which a pixel cannot have a weight")
-    if isinstance(weights, Mapping) and (bad := [c for c, w in weights.items() if w < 0] or not weights):
-        raise UserError(f"{key}: {bad[0] if weights else 'no class'}: expected {{CLASS: WEIGHT}}, weights from 0")
+    bad = [name for name, weight in weights.items() if weight < 0] if isinstance(weights, Mapping) else []
+    if bad or not weights:
+        raise UserError(f"{key}: {bad[0] if bad else 'no class'}: expected {{CLASS: WEIGHT}}, weights from 0")
 
 
 def _shorts(task: Task) -> Iterator[str]:

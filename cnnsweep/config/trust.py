@@ -9,12 +9,13 @@ from typing import Any
 import yaml
 
 from cnnsweep.config import shipped
+from cnnsweep.config.compose import own_configs
 from cnnsweep.config.schema import Config, ModelConfig
 from cnnsweep.errors import UserError
 
 Trusted = Collection[str] | None
 """Dotted paths of classes and functions; None: all, by the user's own word."""
-_HOOKS = tuple(ModelConfig.model_fields.keys() - {"target"})
+_HOOKS = ("call", "hypermodel", "discover", *(ModelConfig.model_fields.keys() - {"target"}))
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -24,7 +25,7 @@ def trusted_by(
     """Return what is named by the shipped configs, those of a folder (default: ./conf), and what is given today."""
     found = {override.partition("=")[2] for override in overrides}
     found |= {name for _, name in _named(config.plain())} if config else set()
-    for folder in (shipped(), Path.cwd() / "conf" if config_dir is None else Path(config_dir)):
+    for folder in (shipped(), own_configs(config_dir)):
         for file in folder.rglob("*.yaml"):
             found |= {name for _, name in _named(_read(file))}
     return frozenset(found)
@@ -32,13 +33,17 @@ def trusted_by(
 
 def expect_trusted(what: str, stored: Mapping[str, Any], trusted: Trusted) -> None:
     """Raise UserError where a stored config names code that is not trusted; nothing of it was imported."""
-    strange = [] if trusted is None else [(key, name) for key, name in _named(stored) if name not in trusted]
-    if strange:
+    if strange := find_strange(stored, trusted):
         names = ", ".join(f"{key}: {name}" for key, name in strange)
         raise UserError(
             f"{what} names code that neither cnnsweep nor your own configs name, and none of it was run: {names}\n"
             "if you know who wrote it, add --trust, or name it in a config of your own"
         )
+
+
+def find_strange(stored: Mapping[str, Any], trusted: Trusted) -> list[tuple[str, str]]:
+    """The keys of a stored config that name code which is not trusted, and what they name."""
+    return [] if trusted is None else [(key, name) for key, name in _named(stored) if name not in trusted]
 
 
 def _named(tree: object, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -69,7 +69,7 @@ def _images(root: Path, table: LabelTable, skip_bad: bool) -> tuple[ImageFiles, 
             splits.setdefault(_split(table, row), []).append((path, row))
     if "train" not in splits:
         refuse([f"{show(table.path)}: no image for training"])
-    ordered = {split: sorted(splits[split]) for split in ("train", "val", "test") if split in splits}
+    ordered: dict[str, list[tuple[Path, int]]] = {s: sorted(splits[s]) for s in ("train", "val", "test") if s in splits}
     files = {split: [ImageFile(path, 0) for path, _ in found] for split, found in ordered.items()}
     rows = {split: np.array([row for _, row in found]) for split, found in ordered.items()}
     return ImageFiles(root, (), files, dict.fromkeys(files, root), tuple(faults), ()), rows

@@ -43,6 +43,8 @@ def load(config: DataConfig, seed: int, task: Task = "classification") -> Datase
         raise
     except Exception as error:  # a loader of the user's own: --debug shows its traceback
         raise UserError(f"data._target_ '{config.target}' failed: {type(error).__name__}: {error}") from error
+    if isinstance(arrays, Dataset):  # it is checked and split
+        return arrays
     if not isinstance(arrays, Arrays):
         raise UserError(f"data._target_ '{config.target}' returned {type(arrays).__name__}, expected Arrays")
     if faults := find_faults(arrays, task):

@@ -133,14 +133,11 @@ def _read_masks(decoded: Decoded, split: str, pairs: Sequence[tuple[Path, Path]]
     key = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()[:16]
     path = decoded.folder / f"{split}-masks-{key}.npy"
     if not path.exists():
-        masks, faults = [], []
-        for image, mask in pairs:
-            found = _read_mask(image, mask, config)
-            (faults if isinstance(found, str) else masks).append(found)  # type: ignore[arg-type]
-        if faults:
+        found = [_read_mask(image, mask, config) for image, mask in pairs]
+        if faults := [fault for fault in found if isinstance(fault, str)]:
             refuse(faults)
         partial = path.with_suffix(f".{os.getpid()}.npy")
-        np.save(partial, np.stack(masks))
+        np.save(partial, np.stack(found))
         os.replace(partial, path)
     return open_map(path)
 

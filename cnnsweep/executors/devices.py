@@ -130,6 +130,8 @@ def _describe(gpus: Sequence[Gpu]) -> str:
 
 def _can_use_cuda(backend: str) -> bool:
     """Whether the installed framework is built for GPUs; found without importing it."""
+    if backend == "none":  # the job's own framework knows
+        return True
     if backend == "jax":  # it finds its CUDA plugin by an entry point, or in the package jax_plugins
         names = {point.name for point in importlib.metadata.entry_points(group="jax_plugins")}
         names |= {module.name for module in pkgutil.iter_modules(_folders("jax_plugins"))}

@@ -38,7 +38,9 @@ class InlineExecutor(Executor):
     """
 
     def __init__(self, backend: str = "tensorflow", log: Path | None = None, threads: int = 1) -> None:
-        if "keras" in sys.modules and (loaded := sys.modules["keras"].backend.backend()) != backend:
+        self._with_keras = backend != "none"
+        loaded = sys.modules["keras"].backend.backend() if self._with_keras and "keras" in sys.modules else backend
+        if loaded != backend:
             raise UserError(f"backend={backend}, but Keras is loaded in this process with {loaded}")
         os.environ.update(keras_settings.environment(backend))
         self._log = log
@@ -67,7 +69,7 @@ class InlineExecutor(Executor):
         try:
             with _stderr_to(self._log):
                 self._limit_threads()
-                if self._answer is None:
+                if self._answer is None and self._with_keras:
                     keras_settings.use_defaults()
                 report = next(steps) if self._answer is None else steps.send(self._answer)
         except StopIteration as end:

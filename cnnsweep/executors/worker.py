@@ -78,7 +78,7 @@ def work(pipe: Connection, setup: Setup) -> None:
         except Exception as error:  # the job's module cannot be imported here, say
             _send(pipe, ("lost", fault or _log_error(error)))
             continue
-        _send(pipe, ("lost", fault) if fault else _run(pipe, job, argument))
+        _send(pipe, ("lost", fault) if fault else _run(pipe, job, argument, setup.backend != "none"))
 
 
 def in_one_line(error: BaseException) -> str:
@@ -197,6 +197,8 @@ def _end_with_driver() -> None:
 def _configure(setup: Setup) -> str | None:
     """Load the framework with these settings; return why that failed, which is then each job's reason."""
     os.environ.update(_environment(setup))
+    if setup.backend == "none":  # what a job needs, it imports itself
+        return None
     try:
         keras = importlib.import_module("keras")
         if keras.backend.backend() != setup.backend:
@@ -221,7 +223,14 @@ def _environment(setup: Setup) -> dict[str, str]:
     elif setup.shares_gpu:
         settings |= SHARED_GPU
     if setup.threads:
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC")  # NPROC: XLA's pool
+        names: tuple[str, ...] = (
+            "OMP_NUM_THREADS",
+            "MKL_NUM_THREADS",
+            "OPENBLAS_NUM_THREADS",
+            "NPROC",
+        )  # NPROC: XLA's pool
+        if setup.backend == "none":  # else TensorFlow is told through its own functions
+            names += ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
         settings |= dict.fromkeys(names, str(setup.threads))
     return settings
 
@@ -234,9 +243,10 @@ def _sees_gpu(backend: str, framework: ModuleType) -> bool:
     return bool(framework.default_backend() != "cpu")
 
 
-def _run(pipe: Connection, job: Job, argument: object) -> tuple[str, object]:
+def _run(pipe: Connection, job: Job, argument: object, with_keras: bool) -> tuple[str, object]:
     try:
-        keras_settings.use_defaults()
+        if with_keras:
+            keras_settings.use_defaults()
         steps = job(argument)
         report = next(steps)
         while True:

@@ -91,6 +91,11 @@ def export(
     results.expect_finished()
     row = _row(results, trial)
     stored = find_trial(str(row["run_id"]), config, overrides, trusted)
+    if not stored.config.trains_networks:
+        raise UserError(
+            f"{results.sweep.id} trained with code of your own ({stored.config.job.target}), which cannot be trained "
+            "again on all data here; its checkpoints are in the folders of its trials"
+        )
     data, seeds, epochs = stored.load_data(), config.export.seeds, int(row["best_epoch"])
     say(
         f"training {stored.name} of {stored.sweep} for {epochs} epochs on training and validation images, {seeds} seeds"

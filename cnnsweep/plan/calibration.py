@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cnnsweep.config.components import locate
 from cnnsweep.data.loading import Dataset, open_saved
-from cnnsweep.executors.base import Executor, run_all
+from cnnsweep.executors.base import Event, Executor, run_all
 from cnnsweep.search_space.problem import Problem
 from cnnsweep.search_space.space import Values
 from cnnsweep.training.building import build_model
@@ -23,6 +25,8 @@ COUNT = 8
 """Configurations to measure."""
 SECONDS = 0.5
 """Of a measured epoch: long enough to measure, short enough to wait for."""
+PATIENCE = 60.0
+"""Seconds after which nothing more of a function of the user's own is measured."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,19 @@ def measure_sample(sample: Sample) -> Generator[object, bool, Timing]:
     yield  # a job is a generator; this one has nothing to report on the way
 
 
+def measure_own(sample: Sample) -> Generator[object, bool, Timing]:
+    """Run a job of the user's own for two epochs; an executor's job."""
+    spec, began, seconds = sample.spec, time.monotonic(), []
+    steps = locate("job._target_", spec.config.job.target)(spec)
+    with contextlib.suppress(StopIteration):
+        report = next(steps)
+        for go_on in (True, False):
+            seconds.append(report.metrics["epoch_seconds"])
+            report = steps.send(go_on)
+    return Timing(seconds, seconds, time.monotonic() - began - sum(seconds), _memory())
+    yield
+
+
 def calibrate(problem: Problem, executor: Executor, data: Path, builder: str | None = None) -> Calibration:
     """Measure configurations spread over the space's costs, all workers busy, on the data saved in `data`.
 
@@ -85,12 +102,17 @@ def calibrate(problem: Problem, executor: Executor, data: Path, builder: str | N
     began = time.monotonic()
     run_all(executor, [(_nothing, None)] * len(executor.workers))
     result = Calibration(workers=list(executor.workers), ready=time.monotonic() - began)
-    chosen = choose(problem, COUNT)
+    own = not problem.config.trains_networks
+    chosen = choose(problem, len(executor.workers) if own else COUNT)
     while 0 < len(chosen) < len(executor.workers):
         chosen *= 2
-    dataset = open_saved(data)
-    samples = [_sample(problem, values, dataset, data, builder) for values in chosen]
-    ends = zip(samples, run_all(executor, [(measure_sample, sample) for sample in samples]), strict=True)
+    if own:
+        samples = [_own_sample(problem, values, data, n) for n, values in enumerate(chosen)]
+    else:
+        dataset = open_saved(data)
+        samples = [_sample(problem, values, dataset, data, builder) for values in chosen]
+    tasks = [(measure_own if own else measure_sample, sample) for sample in samples]
+    ends = zip(samples, run_all(executor, tasks, wait=_until(executor, began + PATIENCE) if own else None), strict=True)
     measured: list[tuple[Sample, Timing]] = [(sample, end.value) for sample, end in ends if end.kind == "result"]
     on_cpu = executor.workers[0].startswith(("cpu", "inline"))
     paces = [wall / cpu for _, t in measured for wall, cpu in zip(t.epochs, t.cpu, strict=True) if cpu > 0.05]
@@ -112,7 +134,7 @@ def choose(problem: Problem, count: int) -> list[Values]:
     rng = np.random.default_rng([problem.config.seed, 77])
     typical = Forecaster()
     found: dict[Hashable, tuple[float, Values]] = {}
-    for _ in range(3_000):
+    for _ in range(3_000 if problem.sizes is None else 2 * count):
         values = problem.space.draw(rng)
         validity = problem.validate(values)
         if validity.fault is None:
@@ -135,6 +157,25 @@ def _sample(problem: Problem, values: Values, dataset: Dataset, data: Path, buil
     validation = min(len(dataset.x_val), max(1, images // 8))
     spec = TrialSpec(0, values, config, trial_seed(config.seed, 0), data.parent, data, 3, builder=builder)
     return Sample(spec, (images, validation))
+
+
+def _own_sample(problem: Problem, values: Values, data: Path, number: int) -> Sample:
+    """One of a job of the user's own, which writes files of its own."""
+    config, folder = problem.config.with_values(values), data.with_name(f"sample-{number}")
+    epochs = config.training.epochs
+    return Sample(TrialSpec(0, values, config, trial_seed(config.seed, 0), folder, data, epochs), (0, 0))
+
+
+def _until(executor: Executor, deadline: float) -> Callable[[], Event | None]:
+    """A wait for the executor that ends what still runs after a time."""
+
+    def wait() -> Event | None:
+        if time.monotonic() > deadline:
+            for worker in executor.workers:
+                executor.kill(worker, f"no two epochs within {PATIENCE:.0f} s")
+        return executor.wait(1.0)
+
+    return wait
 
 
 def _nothing(_: None) -> Generator[object, bool, None]:

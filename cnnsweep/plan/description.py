@@ -22,6 +22,8 @@ from cnnsweep.statistics import wilson
 
 DRAWN = 1_000
 """Configurations drawn for the spread and the median, where they are too many to list."""
+BUILT = 10
+"""In place of `DRAWN`, where each network is built to be measured."""
 BINS = 10
 OPTIMIZER_VALUES = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 1}
 """Numbers that an optimizer keeps for each weight."""
@@ -147,26 +149,31 @@ def _count(problem: Problem) -> tuple[ValidConfigurations | None, Counts]:
             counts = replace(counts, trials=count_distinct(found), networks=count_networks(found))
         return found, counts
     rng = np.random.default_rng(0)
-    share = sum(problem.validate(space.draw(rng)).fault is None for _ in range(4 * DRAWN)) / (4 * DRAWN)
-    low, high = wilson(share, 4 * DRAWN)
+    draws = 4 * _draws(problem)
+    share = sum(problem.validate(space.draw(rng)).fault is None for _ in range(draws)) / draws
+    low, high = wilson(share, draws)
     interval = round(low * space.size), round(high * space.size)
     return None, Counts(space.size, endless, False, round(share * space.size), interval=interval)
 
 
+def _draws(problem: Problem) -> int:
+    return DRAWN if problem.sizes is None else BUILT
+
+
 def _draw(problem: Problem, valid: ValidConfigurations | None) -> list[Values]:
     """All valid configurations of a small space, else some drawn uniformly."""
-    every = list_valid(problem, 4 * DRAWN)
+    every = list_valid(problem, 4 * (most := _draws(problem)))
     if every is not None:
         return every
     rng = np.random.default_rng([problem.config.seed, 7])
     drawn: list[Values] = []
-    for _ in range(20 * DRAWN):
+    for _ in range(20 * most):
         values = problem.space.draw(rng)
         if problem.validate(values).fault is None:
             drawn.append(values)
-        if len(drawn) == DRAWN or not problem.space.parameters:
+        if len(drawn) == most or not problem.space.parameters:
             return drawn
-    rare = [valid.draw(rng) for _ in range(DRAWN // 5)] if valid is not None else []
+    rare = [valid.draw(rng) for _ in range(most // 5)] if valid is not None else []
     return [values for values in rare if values is not None] or drawn
 
 

@@ -23,6 +23,7 @@ from cnnsweep.plan.simulation import Simulation
 from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import Problem, make_problem
 from cnnsweep.sweep import session
+from cnnsweep.sweep.discovery import discover
 from cnnsweep.sweep.precision import settle
 from cnnsweep.training.cost_model import FILE, amounts_of, machine
 from cnnsweep.training.feature_cache import HEAD, PREPARE
@@ -74,20 +75,24 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cnnsweep-plan-")))
         executor = None
-        if forecast:
+        data = datasets.load(config.data, config.seed, config.task)
+        if forecast or config.model.plain().get("discover"):
             executor = session.make_executor(config, scratch / "log.txt")
             stack.callback(executor.close)
+            with session.framework_noise_to(scratch / "log.txt"):
+                config = discover(config, data, executor, watcher.say)
             config = settle(config, executor, watcher.say)
-        data = datasets.load(config.data, config.seed, config.task)
-        watcher.say(data.describe())
-        problem = make_problem(config, data.input_shape, data.classes, data.kind)
-        space = vars(describe_space(problem))
+            session.check_code(config, data, executor)
+        if len(data.x_train):
+            watcher.say(data.describe())
         with session.framework_noise_to(scratch / "log.txt"):
+            problem = make_problem(config, data.input_shape, data.classes, data.kind)
+            space = vars(describe_space(problem))
             search = build(config, problem, Objective.of(config.objective))
             frozen = feature_forecast.forecast(config, data) if config.model.prepare == PREPARE else None
         features = Features(frozen.describe(), frozen.bytes / 1e6) if frozen else None
         measured = Calibration()
-        if executor is not None:
+        if forecast and executor is not None:
             workers = executor.workers
             watcher.say(f"measuring a few configurations on {len(workers)} workers: {', '.join(workers)}")
             measured, seconds = _measure(problem, data, frozen, executor, scratch)
@@ -95,7 +100,7 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
         images = len(data.x_train), len(data.x_val)
         simulated = Simulation(problem, search, measured.workers, measured.forecaster, images).run(measured.ready)
         spent, expected = describe_search(simulated, problem, data), None
-        if executor is None:
+        if not forecast:
             spent = replace(spent, assumed="one core of a typical machine")
         else:
             spent = replace(spent, disk_mb=spent.disk_mb + (features.mb if features else 0.0))

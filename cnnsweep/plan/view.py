@@ -147,8 +147,9 @@ def _histogram(title: str, spread: Spread) -> RenderableType:
 
 def _search(search: SearchDescription) -> RenderableType:
     runs = f" in {search.runs:,} runs (promoted trials go on)" if search.runs != search.trials else ""
+    images = f", {brief(search.images)} examples" if search.images else ""
     text = (
-        f"{_count(search.trials, 'trial')}{runs}, {search.epochs:,} epochs, {brief(search.images)} examples, "
+        f"{_count(search.trials, 'trial')}{runs}, {search.epochs:,} epochs{images}, "
         f"if none stops early; ends when {search.ends}"
     )
     return _part("the search", f"on {search.assumed}" if search.assumed else "", Text(text))

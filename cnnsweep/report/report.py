@@ -144,6 +144,7 @@ def _html(sections: Sequence[Section], comparison: Comparison | None) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.tests["missing"] = pd.isna
     environment.filters |= {"figure": _json, "value": _value, "cell": _cell, "duration": duration}
     return environment.get_template("report.html.j2").render(
         title=" and ".join(s.results.sweep.name if len(sections) == 1 else s.results.sweep.id for s in sections),

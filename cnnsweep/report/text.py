@@ -27,11 +27,13 @@ OUTCOMES = {
 def searched(results: Results) -> str:
     """The searched keys, the data, the search, and the trials, epochs and time that it took."""
     trials, name, search = results.trials, _data(results, "name"), results.parent("params", "search")
-    data = f" on {name}" if name else ""
+    own = name == "none"  # the trials ran a function of the user's own
+    data = f" on {name}" if name and not own else ""
     train, validation = _data(results, "train"), _data(results, "validation")
     if train and validation:
         data += f" ({int(train):,} training and {int(validation):,} validation {noun(results)})"
-    keys = f"{len(results.keys)} settings of a CNN" if results.keys else "one configuration of a CNN"
+    keys = f"{len(results.keys)} settings" if results.keys else "one configuration"
+    what = "" if own else " of a CNN"
     by = f" with {search} search" if search else ""
     each = [f"{count:,} {OUTCOMES[str(status)]}" for status, count in trials["status"].value_counts().items()]
     epochs = int(trials["epochs"].fillna(0).sum())
@@ -41,7 +43,7 @@ def searched(results: Results) -> str:
     if precision not in (None, "auto") and "training.precision" not in results.keys:
         where += f", in {precision}"
     return (
-        f"Searched {keys}{data}{by}: {len(trials):,} trials, {epochs:,} epochs, "
+        f"Searched {keys}{what}{data}{by}: {len(trials):,} trials, {epochs:,} epochs, "
         f"{duration(sweep_seconds(results))}{where}. Of the trials {', '.join(each)}."
     )
 

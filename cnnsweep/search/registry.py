@@ -83,7 +83,7 @@ def _check_objectives(search: type[Oracle], problem: Problem, objective: Objecti
         able = ", ".join(name for name, known in searches().items() if known.several)
         raise UserError(f"objective: [{given}]: search={name} serves one objective only; for several: {able}")
     for cost in (o.metric for o in objective.also if o.metric in COSTS):
-        if problem.layers is None:
+        if not problem.priced:
             raise UserError(f"objective: {cost} of these networks is not known beforehand: the model has no `layers`")
 
 

@@ -12,8 +12,9 @@ from cnnsweep.config.validation import KEY_RULE, is_key
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.search_space.space import Parameter, Space, Value
 
-SEARCHABLE = ("model.", "training.", "data.augment.")
-NOT_SEARCHABLE = ("_target_", "model.layers")
+SEARCHABLE = ("job.", "model.", "training.", "data.augment.")
+NAMES_OF_CODE = ("layers", "measure", "check", "call", "hypermodel", "discover")
+NOT_SEARCHABLE = ("_target_", *(f"{group}.{name}" for group in ("job", "model") for name in NAMES_OF_CODE))
 ENTRY_KEYS = ("values", "min", "max", "log", "step", "per_block", "when")
 MAX_VALUES = 100_000
 """Of a range."""
@@ -24,7 +25,7 @@ Entry = Mapping[str, Any]
 def parse_space(config: Config) -> Space:
     """Read the `space` group of a checked config. Raises `UserError` for the first fault."""
     keys = config.plain()
-    fixed = dict(flat({group: keys[group] for group in ("model", "training", "data")}))
+    fixed = dict(flat({group: keys[group] for group in ("job", "model", "training", "data")}))
     allowed = [key for key in fixed if key.startswith(SEARCHABLE) and not key.endswith(NOT_SEARCHABLE)]
     entries = dict(_entries(config.space))
     for name in entries:
@@ -100,7 +101,8 @@ def _entries(tree: object, prefix: str = "") -> Iterator[tuple[str, Entry]]:
         dotted = f"{prefix}{name}"
         if entry is None:
             continue
-        if isinstance(entry, Mapping) and any(key in ENTRY_KEYS for key in entry):
+        # A group of keys may have one of such a name: {step: {min: 1, max: 5}}.
+        if isinstance(entry, Mapping) and any(k in ENTRY_KEYS and not isinstance(v, Mapping) for k, v in entry.items()):
             yield dotted, {key: value for key, value in entry.items() if value is not None}
         elif entry == {}:
             raise UserError(f"space.{dotted}: is empty; give it {{values: [...]}} or {{min: .., max: ..}}, or null")

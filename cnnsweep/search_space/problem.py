@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnsweep.config.components import locate
-from cnnsweep.config.schema import Config
+from cnnsweep.config.schema import Config, ModelConfig
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import GeometryError, Layer, Network, measure
 from cnnsweep.geometry.settings import Shape
@@ -26,6 +26,8 @@ Layers = Callable[[Any, Shape, int], list[Layer]]
 FEW_DRAWS = 300
 """Without a valid one, after which the valid configurations are counted."""
 MAX_DRAWS = 20_000
+MAX_BUILT = 30
+"""Of networks that are built to be measured."""
 MAX_VALUES = 100
 """Of a key that are each tried."""
 NOUNS = {"parameters": "parameters", "mmacs": "million multiply-adds", "activation_mb": "MB of activations"}
@@ -54,6 +56,13 @@ class Problem:
     input_shape: Shape
     classes: int
     layers: Layers | None = None
+    sizes: Callable[[Any, tuple[int, int, int], int], Network] | None = None
+    """Measures a network by building it, where the family has no `layers`: it takes as long as that."""
+
+    @property
+    def priced(self) -> bool:
+        """Whether a network's sizes are known before it is trained."""
+        return self.layers is not None or self.sizes is not None
 
     def validate(self, values: Mapping[str, Any]) -> Validity:
         """Return the network that these values make, or why it cannot be built within the limits."""
@@ -76,17 +85,23 @@ class Problem:
         return lru_cache(maxsize=20_000)(self._validate_model)  # about 2 kB each
 
     def _validate_model(self, items: tuple[tuple[str, Value], ...]) -> Validity:
-        if self.layers is None:
+        if not self.priced:
             return Validity(items)
         try:
-            model = self.config.with_values(dict(items)).model
-            network = measure(self.layers(model.argument(), self.input_shape, self.classes), self.input_shape)
+            network = self._measure(self.config.with_values(dict(items)).model)
         except UserError as error:
             return Validity(fault=str(error), mistake=not isinstance(error, GeometryError) or error.mistake)
         for name, limit in self.limits.items():
             if (size := network.sizes[name]) > limit:
                 return Validity(fault=f"limits.{name}: {size:,.6g} > {limit:,.6g}")
-        return Validity(network.signature, network)
+        return Validity(items if self.layers is None else network.signature, network)
+
+    def _measure(self, model: ModelConfig) -> Network:
+        argument = model.argument()
+        if self.layers is not None:
+            return measure(self.layers(argument, self.input_shape, self.classes), self.input_shape)
+        assert self.sizes is not None
+        return self.sizes(argument, self.input_shape, self.classes)
 
 
 def make_problem(config: Config, input_shape: Shape, classes: int, kind: str = "image") -> Problem:
@@ -97,12 +112,14 @@ def make_problem(config: Config, input_shape: Shape, classes: int, kind: str = "
     """
     config.model.check_input(kind)
     layers = locate("model.layers", config.model.layers) if config.model.layers else None
-    problem = Problem(config, parse_space(config), input_shape, classes, layers)
-    if layers is None:
+    sizes = locate("model.measure", config.model.measure) if config.model.measure else None
+    problem = Problem(config, parse_space(config), input_shape, classes, layers, sizes)
+    if not problem.priced:
         _refuse_limits(problem)
     rng = np.random.default_rng(0)
-    _check_values(problem, rng)
-    _check_limits(problem, rng)
+    if sizes is None:
+        _check_values(problem, rng)
+    _check_limits(problem, rng, MAX_DRAWS if sizes is None else MAX_BUILT)
     return problem
 
 
@@ -110,7 +127,8 @@ def _refuse_limits(problem: Problem) -> None:
     """A network without geometry has no sizes before it is built, so that a limit would be silently ignored."""
     for name, limit in problem.limits.items():
         model = problem.config.model.plain()
-        what = model.get("backbone") or model["_target_"]
+        own = None if problem.config.trains_networks else problem.config.job.plain().get("call", "this job")
+        what = own or model.get("backbone") or model["_target_"]
         raise UserError(f"limits.{name}: {limit:,.6g} cannot be kept: the sizes of {what} are not known before it "
                         f"is built (they are with model=cnn). Leave it out: limits.{name}=null")  # fmt: skip
 
@@ -129,10 +147,10 @@ def _check_values(problem: Problem, rng: np.random.Generator) -> None:
                 raise UserError(validity.fault)
 
 
-def _check_limits(problem: Problem, rng: np.random.Generator) -> None:
+def _check_limits(problem: Problem, rng: np.random.Generator, most: int) -> None:
     """Raise where no configuration is valid, with the constraint that rules everything out."""
     faults: Counter[str] = Counter()
-    for drawn in range(1, MAX_DRAWS + 1):
+    for drawn in range(1, most + 1):
         fault = problem.validate(problem.space.draw(rng)).fault
         if fault is None:
             return
@@ -142,8 +160,10 @@ def _check_limits(problem: Problem, rng: np.random.Generator) -> None:
                 if ValidConfigurations(problem).total:
                     return
                 raise UserError(_explain(problem, faults.most_common(1)[0][0]))
+    if problem.sizes and len(faults) == 1:
+        raise UserError(next(iter(faults)))
     example = next((fault for fault in faults if fault.startswith("limits.")), faults.most_common(1)[0][0])
-    raise UserError(f"none of {MAX_DRAWS:,} configurations drawn from the space is valid, for example {example}")
+    raise UserError(f"none of {most:,} configurations drawn from the space is valid, for example {example}")
 
 
 def _explain(problem: Problem, example: str) -> str:

@@ -26,7 +26,7 @@ from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import loop
 from cnnsweep.sweep.limits import FULL_DISK, is_full_disk
 from cnnsweep.sweep.sweep import Sweep
-from cnnsweep.training import checkpoint
+from cnnsweep.training import checkpoint, own_checkpoints
 from cnnsweep.training.evaluate import FinalSpec, evaluate_best
 from cnnsweep.training.gallery import draw_gallery, gallery_folder
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec, trial_seed
@@ -40,9 +40,10 @@ def finish(sweep: Sweep) -> None:
     """Train the finalists again, evaluate the best trial on the test set, once, and record the sweep's end."""
     replicate(sweep)
     ranked = sweep.state.ranked()
-    if ranked and not sweep.interrupted and not sweep.state.tested():
+    networks = sweep.config.trains_networks
+    if networks and ranked and not sweep.interrupted and not sweep.state.tested():
         test(sweep, ranked[0])
-    if not sweep.interrupted:
+    if networks and not sweep.interrupted:
         draw(sweep, ranked[: sweep.config.tracking.gallery])
     _stop(sweep, "interrupted" if sweep.interrupted else "completed" if ranked else "failed")
 
@@ -191,7 +192,7 @@ class Cleanup:
         self._search = search
         self._keep = max(1, keep)
         self._ends = 0
-        found = (folder / "trials").glob("*/*.npz*")
+        found = [*(folder / "trials").glob("*/*.npz*"), *(folder / "trials").glob(f"*/{own_checkpoints.FOLDER}")]
         self._holding = {int(path.parent.name) for path in found if path.parent.name.isdigit()}
 
     def log(self, event: Event) -> None:
@@ -219,6 +220,7 @@ class Cleanup:
             folder = self._folder / "trials" / f"{number:03d}"
             try:
                 checkpoint.clear(folder, (checkpoint.LAST,) if kept else (checkpoint.LAST, checkpoint.BEST))
+                own_checkpoints.prune(folder, [own_checkpoints.best(folder, self._state.objective)] if kept else ())
             except OSError:
                 continue
             if not kept:

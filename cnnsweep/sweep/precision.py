@@ -25,6 +25,8 @@ def settle(config: Config, executor: Executor, say: Callable[[str], None]) -> Co
     It is measured once on a machine and kept in `tracking.dir`. Raises UserError where a precision that is asked for,
     or searched, is not possible on the device.
     """
+    if not config.trains_networks:
+        return _with(config, "float32")
     searched = [value for p in parse_space(config).parameters if p.name == KEY for value in p.choices or ()]
     if "auto" in searched:
         raise UserError(f"space.{KEY}: auto is no precision to compare; name some of {', '.join(PRECISIONS)}")

@@ -18,7 +18,7 @@ from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Config, Tracking
 from cnnsweep.data import loading
 from cnnsweep.errors import UserError
-from cnnsweep.executors.base import Executor, ExecutorGoneError, Job
+from cnnsweep.executors.base import Executor, ExecutorGoneError, Job, run_all
 from cnnsweep.executors.shared_work import SharedWorkExecutor
 from cnnsweep.executors.time_limits import TimeLimitedExecutor
 from cnnsweep.journal.events import Event, SweepResumed, SweepStarted
@@ -28,6 +28,7 @@ from cnnsweep.search.oracle import Oracle
 from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import Problem, make_problem
 from cnnsweep.sweep import catalog, finish, loop
+from cnnsweep.sweep.discovery import discover
 from cnnsweep.sweep.precision import settle
 from cnnsweep.sweep.sweep import Sweep, interruptible
 from cnnsweep.tracking.credentials import redact, shown
@@ -36,7 +37,6 @@ from cnnsweep.tracking.store import open_store
 from cnnsweep.tracking.tracker import Tracker
 from cnnsweep.training.cost_model import TrialForecaster
 from cnnsweep.training.targets import class_weights
-from cnnsweep.training.train import train
 from cnnsweep.trial import Inspection, Status
 
 FLUSH_SECONDS = 60
@@ -44,6 +44,8 @@ HURRIED_SECONDS = 5
 """For MLflow, where someone waits for the end; events that are not sent wait in the journal."""
 PRELOAD = ("cnnsweep.training.train", "cnnsweep.models.cnn", "cnnsweep.training.feature_cache", "sklearn")
 """Modules that worker processes import before their first job."""
+
+CHECK_CALLBACKS = "cnnsweep.training.callbacks.check"
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ class Parts:
     """Trials of the sweep that `search.learn_from` names."""
 
 
-def start(config: Config, watcher: Watcher, command: Sequence[str] = (), job: Job = train) -> Outcome:
-    """Run a new sweep of a checked config, `job` being what trains a trial.
+def start(config: Config, watcher: Watcher, command: Sequence[str] = (), job: Job | None = None) -> Outcome:
+    """Run a new sweep of a checked config, `job` in place of the one that it names.
 
     Raises `UserError` before any training where something does not fit.
     """
@@ -142,13 +144,17 @@ def assemble(
     executor = make_executor(config, log)
     stack.callback(executor.close)
     executor.say = watcher.say
-    watcher.say(data.describe())
+    if len(data.x_train):
+        watcher.say(data.describe())
+    with framework_noise_to(log):
+        config = discover(config, data, executor, watcher.say)
     config = settle(config, executor, watcher.say)
     uri = open_store(config.tracking)
     tracking, config = config.tracking, redact(config)
     class_weights(config.training, data)
-    problem = make_problem(config, data.input_shape, data.classes, data.kind)
-    _check_networks(config, data.input_shape, executor)
+    with framework_noise_to(log):
+        problem = make_problem(config, data.input_shape, data.classes, data.kind)
+    check_code(config, data, executor)
     stack.enter_context(log_to(log))
     shown = os.path.relpath(log) if log.is_relative_to(Path.cwd()) else log
     watcher.say(f"{len(executor.workers)} workers: {', '.join(executor.workers)} · log: {shown}")
@@ -176,7 +182,7 @@ def conduct(
     stack: contextlib.ExitStack,
     opening: SweepStarted | SweepResumed,
     sent: Sequence[Event] = (),
-    job: Job = train,
+    job: Job | None = None,
 ) -> Outcome:
     """Run a sweep from its opening event to its stop; `sent` are the events of the journal so far."""
     config, folder, executor = parts.problem.config, parts.folder, parts.executor
@@ -186,7 +192,8 @@ def conduct(
     root, workers, images = folder.parents[1], len(executor.workers), (len(parts.data.x_train), len(parts.data.x_val))
     forecaster = TrialForecaster.load(parts.problem, root, workers, images)
     journal = stack.enter_context(contextlib.closing(Journal(folder / FILE)))
-    sweep = Sweep(folder, parts.problem, parts.search, executor, journal, state, [tracker, watcher], pending, job)
+    sweep = Sweep(folder, parts.problem, parts.search, executor, journal, state, [tracker, watcher], pending)
+    sweep.job = job or job_of(config)
     kept = max(config.tracking.gallery, config.budget.finalists or 1)
     sweep.listeners.append(finish.Cleanup(folder, state, parts.search, kept))
     sweep.forecaster, sweep.say = forecaster, watcher.say
@@ -225,7 +232,7 @@ def _run(sweep: Sweep, opening: SweepStarted | SweepResumed) -> list[str]:
 def make_executor(config: Config, log: Path) -> SharedWorkExecutor:
     """The executor that the config names. Its workers start in the background and write to `log`."""
     settings, target = config.executor.settings(), config.executor.target
-    if target.endswith((".ProcessExecutor", ".RayExecutor")):
+    if target.endswith((".ProcessExecutor", ".RayExecutor")) and config.trains_networks:
         settings["preload"] = PRELOAD
     executor = locate("executor._target_", target)(backend=config.backend, log=log, **settings)
     limited = TimeLimitedExecutor(executor, config.executor.trial_minutes, config.executor.hang_minutes)
@@ -233,15 +240,21 @@ def make_executor(config: Config, log: Path) -> SharedWorkExecutor:
     return SharedWorkExecutor(limited, locate("model.prepare", step) if step else lambda spec: spec)
 
 
-def _check_networks(config: Config, shape: tuple[int, ...], executor: Executor) -> None:
-    """Have a worker build what the model family can only check by building. Raises `UserError` with all faults."""
-    if not config.model.check:
-        return
-    executor.submit(executor.workers[0], locate("model.check", config.model.check), Inspection(config, shape))
-    while (event := executor.wait()) is None:
-        pass
-    if faults := event.value if event.kind == "result" else [str(event.value)]:
-        raise UserError("\n  ".join(faults))
+def job_of(config: Config) -> Job:
+    """The job that trains a trial."""
+    job: Job = locate("job._target_", config.job.target)
+    return job
+
+
+def check_code(config: Config, data: loading.Dataset, executor: Executor) -> None:
+    """Have a worker try what can only be checked by building or importing it. Raises `UserError` with all faults."""
+    callbacks = CHECK_CALLBACKS if config.training.callbacks else None
+    checks = {"job.check": config.job.check, "model.check": config.model.check, "training.callbacks": callbacks}
+    for key, name in checks.items():
+        if name:
+            (end,) = run_all(executor, [(locate(key, name), Inspection(config, data.input_shape, data.classes))])
+            if faults := end.value if end.kind == "result" else [str(end.value)]:
+                raise UserError("\n  ".join(faults))
 
 
 def _remove_unless_begun(folder: Path) -> None:

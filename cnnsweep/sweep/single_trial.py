@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from cnnsweep.config.compose import flat
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Config
 from cnnsweep.config.trust import Trusted
@@ -18,14 +19,13 @@ from cnnsweep.models.fine_tuning import total_epochs
 from cnnsweep.search_space.problem import make_problem
 from cnnsweep.sweep.catalog import new_id
 from cnnsweep.sweep.precision import settle
-from cnnsweep.sweep.session import log_to, make_executor
+from cnnsweep.sweep.session import check_code, job_of, log_to, make_executor
 from cnnsweep.tracking.credentials import redact
 from cnnsweep.tracking.run_updates import MLFLOW_STATUS, text
 from cnnsweep.tracking.run_writer import SingleRun, now
 from cnnsweep.tracking.store import open_store
 from cnnsweep.tracking.stored_trials import DATA, find_trial
 from cnnsweep.training.targets import class_weights
-from cnnsweep.training.train import train
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
 
 LEFT_OUT = ("epoch_seconds", "learning_rate")
@@ -59,9 +59,9 @@ def train_once(config: Config, say: Say) -> Trained:
     """Train the one configuration of a config without a space."""
     params = {f"model.{key}": text(value) for key, value in config.model.settings().items()}
     params |= {f"training.{key}": text(value) for key, value in config.training.plain().items()}
-    return _train(
-        config, loading.load(config.data, config.seed, config.task), trial_seed(config.seed, 1), params, {}, say
-    )
+    params |= {f"job.{key}": text(value) for key, value in flat(config.job.settings())}
+    data = loading.load(config.data, config.seed, config.task)
+    return _train(config, data, trial_seed(config.seed, 1), params, {}, say)
 
 
 def _train(
@@ -77,6 +77,7 @@ def _train(
         executor = make_executor(config, folder / "log.txt")
         stack.callback(executor.close)
         config = settle(config, executor, say)
+        check_code(config, data, executor)
         storage.save(data, folder / "data")
         spec = TrialSpec(1, {}, config, seed, folder / "trials" / "001", folder / "data", total_epochs(config.training))
         run = SingleRun(uri, config.tracking.experiment)
@@ -97,7 +98,8 @@ def _train(
             status="RUNNING",
         )
         epochs: list[Mapping[str, float]] = []
-        (end,) = run_all(executor, [(train, spec)], lambda _, report: _log_epoch(report, epochs, spec, run, say))
+        job = job_of(config)
+        (end,) = run_all(executor, [(job, spec)], lambda _, report: _log_epoch(report, epochs, spec, run, say))
         result = end.value if end.kind == "result" else TrialResult(1, "failed", str(end.value), len(epochs))
         _log_end(result, epochs, spec, run)
         return Trained(run.id, folder, result)

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnsweep.config.components import program
+from cnnsweep.config.trust import find_strange, trusted_by
 from cnnsweep.formatting import duration, plain
 from cnnsweep.journal.events import BestTested, Event, GalleryDrawn, TrialEnded, TrialStarted
 from cnnsweep.journal.state import SweepState, TrialState
@@ -22,6 +23,7 @@ from cnnsweep.statistics import wilson
 from cnnsweep.sweep.session import Outcome, Watcher
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.terminal import make_console
+from cnnsweep.training import own_checkpoints
 
 MARKS = {"completed": "", "running": "…", "pruned": "pruned", "failed": "failed", "interrupted": "interrupted"}
 
@@ -195,6 +197,9 @@ def print_outcome(outcome: Outcome, report: Path | None, console: Console) -> No
         console.print(leaderboard(state, 10))
         console.print()
         _print_best(state, ranked[0], console)
+        folder = outcome.folder / "trials" / f"{ranked[0].number:03d}"
+        if checkpoint := own_checkpoints.best(folder, state.objective):
+            console.print(f"its checkpoint: {os.path.relpath(checkpoint)}", soft_wrap=True)
     if tested := state.tested():
         _print_test(tested, outcome, console)
     console.print()
@@ -252,7 +257,8 @@ def _print_commands(outcome: Outcome, report: Path | None, console: Console) -> 
     tracking = outcome.config.tracking
     folder = "" if tracking.dir == "mlruns" else f" {shlex.quote(f'tracking.dir={tracking.dir}')}"
     store = f" tracking=server {shlex.quote(f'tracking.uri={outcome.uri}')}" if tracking.uri else folder
-    resume = f"{program()} resume {outcome.id}{folder}"
+    trust = " --trust" if find_strange(outcome.config.plain(), trusted_by()) else ""  # named on the command line alone
+    resume = f"{program()} resume {outcome.id}{folder}{trust}"
     if outcome.waiting:
         console.print(f"send the rest to MLflow:  {resume}", soft_wrap=True)
     if outcome.status == "interrupted":

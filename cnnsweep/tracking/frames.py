@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from cnnsweep.config.objective import Objective
+from cnnsweep.config.objective import COSTS, Objective
 from cnnsweep.config.schema import Config
 from cnnsweep.config.tasks import Task, metric_names
 from cnnsweep.errors import UserError
@@ -137,7 +137,8 @@ class Results:
         logged = {key.removeprefix("val_") for key in self.rows.metrics.columns if key.startswith("val_")}
         order = ["loss", *metric_names((self.config.get("training") or {}).get("metrics", "auto"), self.task)]
         names = [*(name for name in order if name in logged or name == "loss"), *sorted(logged - {*order})]
-        return [*names, *(f"val_{name}" for name in names), *EPOCH_COSTS]
+        found = [*names, *(f"val_{name}" for name in names), *EPOCH_COSTS]
+        return [*found, *(o.metric for o in self.objective.all if o.metric not in (*found, *COSTS))]
 
     @cached_property
     def test(self) -> tuple[str, float] | None:

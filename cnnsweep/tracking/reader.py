@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RUNS_PER_PAGE, ROWS_PER_CHUNK, THREADS = 5000, 100_000, 4
 RUNS_PER_REQUEST, POINTS_PER_REQUEST = 100, 25_000
 """Limits of a server's bulk route: runs asked for, and points returned."""
+EVERY_EPOCH = ("loss", "epoch_seconds")
+"""Metrics that have a value an epoch, whatever is trained."""
 RUN_COLUMNS = ["run_id", "run_name", "start_time", "end_time", "artifact_uri"]
 Row = tuple[Any, ...]
 
@@ -60,7 +62,7 @@ class SweepRun:
 class Rows:
     """The runs of a sweep, its own included, as the store has them: one row a run, indexed by run id.
 
-    `params` and `tags` are texts; of each metric there is the latest value, and in `steps` the last step of `loss`.
+    `params` and `tags` are texts; of each metric there is the latest value, and in `steps` the last epoch.
     """
 
     runs: pd.DataFrame
@@ -150,7 +152,7 @@ class SqlReader:
         params, tags = (_wide(self._values_of(table, members), frame.index) for table in (PARAMS, TAGS))
         latest = self._values_of(LATEST, members, LATEST.c.step, LATEST.c.is_nan)
         metrics = _wide([(id_, key, np.nan if bad else value) for id_, key, value, _, bad in latest], frame.index)
-        steps = {id_: step for id_, key, _, step, _ in latest if key == "loss"}
+        steps = {id_: step for id_, key, _, step, _ in latest if key in EVERY_EPOCH}
         return Rows(frame, params, tags, metrics, _steps(steps, frame.index))
 
     def history(self, sweep: SweepRun, keys: Sequence[str]) -> pd.DataFrame:
@@ -219,7 +221,7 @@ class RestReader:
         found = self._search([sweep.experiment], f"tags.`cnnsweep.sweep` = '{sweep.id}'")
         runs = pd.DataFrame([[getattr(r.info, c) for c in RUN_COLUMNS] for r in found], columns=RUN_COLUMNS)
         runs = runs.set_index("run_id")
-        steps = {r.info.run_id: m.step for r in found for m in r.data._metric_objs if m.key == "loss"}
+        steps = {r.info.run_id: m.step for r in found for m in r.data._metric_objs if m.key in EVERY_EPOCH}
         params, tags, metrics = (
             pd.DataFrame({r.info.run_id: getattr(r.data, part) for r in found}).T.reindex(runs.index)
             for part in ("params", "tags", "metrics")

@@ -19,6 +19,7 @@ import yaml
 
 from cnnsweep.config.compose import flat
 from cnnsweep.config.objective import Objective
+from cnnsweep.config.own_code import NETWORKS
 from cnnsweep.config.schema import Config
 from cnnsweep.journal import events
 from cnnsweep.search_space.parsing import parse_space
@@ -153,7 +154,8 @@ class RunUpdates:
             tags["cnnsweep.learned_from_trials"] = str(len(event.earlier))
         texts = {"config.yaml": _yaml(config), **({"facts.yaml": _yaml(provenance)} if provenance else {})}
         params, _ = self._settle(None, _essentials(config))
-        data = provenance.get("data")
+        data = provenance.get("data", {})
+        data = data if data.get("train") else None
         return RunUpdate(None, time, event.id, params, tags=tags, texts=texts, data=data, status="RUNNING")
 
     def _sweep_running(self, time: int, tags: dict[str, str]) -> RunUpdate:
@@ -277,7 +279,8 @@ def _yaml(tree: Mapping[str, object]) -> str:
 def _essentials(config: Mapping[str, object]) -> dict[str, object]:
     """The part of a config by which sweeps differ. A component of ours goes by its module's name."""
     found: dict[str, object] = {}
-    keys = ("name", "task", "objective", "seed", "backend", "data", "search", "budget", "limits")
+    own = [] if config["job"]["_target_"] == NETWORKS else ["job"]  # type: ignore[index]
+    keys = ("name", "task", "objective", "seed", "backend", *own, "data", "search", "budget", "limits")
     for name, value in flat({key: config[key] for key in keys if key in config}):
         if name.endswith("._target_"):
             target = str(value)

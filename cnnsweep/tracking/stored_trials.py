@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DATA = "cnnsweep.data."
 """Begins the names of the tags that describe the data."""
-KEPT = ("name", "seed", "backend", "task", "objective", "data", "model", "training")
+KEPT = ("name", "seed", "backend", "task", "objective", "job", "data", "model", "training")
 """Keys that describe a network and its training; all others say where and how to run, and are today's."""
 
 
@@ -182,7 +182,11 @@ def _usable(
 
 def _curve(rows: pd.DataFrame, metric: str) -> dict[str, dict[str, float]]:
     """The metrics by epoch."""
-    known = [name for name in rows if name.removeprefix("val_") in rows and f"val_{name.removeprefix('val_')}" in rows]
+    known = [
+        name
+        for name in map(str, rows)
+        if name.removeprefix("val_") in rows and f"val_{name.removeprefix('val_')}" in rows
+    ]
     return {
         str(int(row["epoch"])): {name: float(row[name]) for name in known}
         for _, row in rows.iterrows()

@@ -34,8 +34,12 @@ def build_model(
         model = build(
             config.model.argument(), data.input_shape, data.classes, scale=data.scale, augment=augment, seed=seed
         )
-        model = with_output_of(model, data)
-    compile_model(model, config.training, data, for_training)
+        if not model.compiled:
+            model = with_output_of(model, data)
+    if model.compiled:  # by a function of the user's own, whose optimizer, loss and metrics count
+        model.optimizer.build(model.trainable_variables)
+    else:
+        compile_model(model, config.training, data, for_training)
     return model
 
 

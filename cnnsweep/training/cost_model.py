@@ -206,7 +206,8 @@ def machine(config: Config, workers: int) -> str:
     """A name for the circumstances of measurements: machine, backend, device and number of workers."""
     executor = config.executor.plain()
     where = executor.get("address") or executor.get("device")
-    return f"{platform.node()} {platform.machine()} {config.backend} {where} {workers}"
+    own = "" if config.trains_networks else f" {config.job.plain().get('call', config.job.target)}"
+    return f"{platform.node()} {platform.machine()} {config.backend} {where} {workers}{own}"
 
 
 def _fit(epochs: Sequence[Epoch]) -> np.ndarray:

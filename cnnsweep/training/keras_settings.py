@@ -12,7 +12,8 @@ def environment(backend: str) -> dict[str, str]:
     others too (experiments/benchmarks/training_speed.md).
     """
     defaults = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1"}
-    return {"KERAS_BACKEND": backend} | {name: os.environ.get(name, value) for name, value in defaults.items()}
+    chosen = {} if backend == "none" else {"KERAS_BACKEND": backend}
+    return chosen | {name: os.environ.get(name, value) for name, value in defaults.items()}
 
 
 def use_defaults() -> None:

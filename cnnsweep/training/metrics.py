@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from cnnsweep.config.schema import Training
-from cnnsweep.config.tasks import AUTO_METRICS, ONE_CLASS, Kind, Named, Task, kind_of, loss_of, named
+from cnnsweep.config.tasks import AUTO_METRICS, ONE_CLASS, REGION_LOSSES, Kind, Named, Task, kind_of, loss_of, named
 from cnnsweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ def needs_one_hot(training: Training, task: Task) -> bool:
     """
     if task not in ONE_CLASS:
         return False
-    kinds = {training.loss: loss_of(training.loss, task)}
-    kinds |= {named(entry)[0]: _kind(named(entry)[0]) for entry in _entries(training.metrics, task)}
-    vectors = [name for name, kind in kinds.items() if kind.takes == "one_hot"]
-    numbers = [name for name, kind in kinds.items() if kind.takes == "numbers"]
+    metrics = [named(entry)[0] for entry in _entries(training.metrics, task)]
+    kinds = [(training.loss, loss_of(training.loss, task)), *((name, _kind(name)) for name in metrics)]
+    vectors = [name for name, kind in kinds if kind.takes == "one_hot"]
+    numbers = [name for name, kind in kinds if kind.takes == "numbers"]
     if training.loss_settings.get("label_smoothing"):
         vectors.append("label_smoothing")
     if vectors and numbers:
@@ -72,6 +72,8 @@ def make_loss(training: Training, task: Task, one_hot: bool) -> keras.losses.Los
     name = _class_name(kind, task, one_hot)
     if name.startswith("Sparse"):
         settings.pop("label_smoothing", None)
+    if training.loss in REGION_LOSSES and task == "segmentation":
+        settings["axis"] = (0, 1, 2)  # each class by itself: over all together a background of many pixels is enough
     return getattr(keras.losses, name)(**settings)
 
 

@@ -26,6 +26,8 @@ from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
 if TYPE_CHECKING:
     import keras
 
+    from cnnsweep.training.callbacks import Callbacks
+
 EVAL_BATCH = 256
 IN_MEMORY = 512 * 2**20
 """Bytes of images above which they are not read into memory at once, as TensorFlow would, twice."""
@@ -42,6 +44,7 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
     data, training = open_saved(spec.data), spec.config.training
     objective = Objective.of(spec.config.objective)
     model, rows, spent, note = _begin(spec, data, objective)
+    callbacks = make_callbacks(training, model, spec.epochs)
     status: Status = "completed"
     reason = None
     for epoch in range(min(spec.initial_epoch, len(rows)) + 1, spec.epochs + 1):
@@ -50,19 +53,24 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
         if epoch > len(rows):  # else it was trained, but the driver died before it learned of it
             if epoch == head_epochs(training) + 1:
                 start_fine_tuning(model, training, data)
-            metrics = run_epoch(model, data, spec, epoch)
+            metrics = run_epoch(model, data, spec, epoch, callbacks)
             if reason := _fault(metrics, objective, epoch, training.policy):
                 status = "failed"
                 break
             rows.append(metrics)
+            if callbacks and callbacks.end(epoch, metrics):
+                reason = f"stopped by a callback after epoch {epoch}"
             seconds = round(spent + time.monotonic() - began, 3)
             state = checkpoint.State(rows, seconds, steps_an_epoch(training, data))
             is_best, part = _last_is_best(rows, objective), model.name if spec.builder else ""
             checkpoint.save(spec.folder, model, state, is_best, part)
         if not (yield EpochReport(spec.number, epoch, rows[epoch - 1], note)):
             status, reason = "pruned", stopped_after(epoch)
+        if reason:
             break
         note = None
+    if callbacks:
+        callbacks.finish()
     if rows:
         columns = {key: [row[key] for row in rows] for key in rows[0]} | {"epoch": range(1, len(rows) + 1)}
         save_curves(columns, spec.folder / "artifacts" / "curves.png", objective.metric)
@@ -108,6 +116,8 @@ def _begin(spec: TrialSpec, data: Dataset, goal: Objective) -> tuple[keras.Model
 
 
 def _fault(metrics: Metrics, objective: Objective, epoch: int, precision: str) -> str | None:
+    if objective.metric not in metrics:
+        return f"training measures {', '.join(metrics)}, and not the objective {objective.metric}"
     measured = [o.metric for o in objective.all if o.metric in metrics]
     bad = next((m for m in ("loss", *measured) if not math.isfinite(metrics[m])), None)
     if bad is None:
@@ -127,13 +137,27 @@ def _no_better(rows: Sequence[Metrics], objective: Objective, training: Training
     return f"no better {objective.metric} for {training.patience} epochs" if over else None
 
 
-def run_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) -> Metrics:
+def make_callbacks(training: Training, model: keras.Model, epochs: int) -> Callbacks | None:
+    """The callbacks of the user's own; None where there are none."""
+    if not training.callbacks:
+        return None
+    from cnnsweep.training.callbacks import Callbacks
+
+    return Callbacks(training.callbacks, model, epochs)
+
+
+def run_epoch(
+    model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int, callbacks: Callbacks | None = None
+) -> Metrics:
     """Train one epoch, give batch normalisation its statistics, and validate."""
     began = time.monotonic()
     before = batch_norm.read(model)
-    trained = fit_epoch(model, data, spec, epoch)
+    if callbacks:
+        callbacks.begin(epoch)
+    inner = callbacks.inner if callbacks else []
+    trained = fit_epoch(model, data, spec, epoch, inner)
     batch_norm.recompute(model, data.x_train, before, spec.seed, spec.config.training.batch_size)
-    validated = validate(model, data, spec.config.training)
+    validated = validate(model, data, spec.config.training, inner)
     return {
         **trained,
         **{f"val_{name}": value for name, value in validated.items()},
@@ -142,19 +166,23 @@ def run_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) ->
     }
 
 
-def fit_epoch(model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int) -> Metrics:
+def fit_epoch(
+    model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> Metrics:
     """Train one epoch; the order derives from (trial seed, epoch), also in a resumed trial."""
     training = spec.config.training
     order = np.random.default_rng([spec.seed, epoch]).permutation(len(data.x_train))
     batches = batched(data.x_train, data.y_train, training.batch_size, order, targets_of(training, data))
-    trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0).history
+    trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0, callbacks=[*callbacks]).history
     return {name: float(values[0]) for name, values in trained.items()}
 
 
-def validate(model: keras.Model, data: Dataset, training: Training) -> Metrics:
+def validate(
+    model: keras.Model, data: Dataset, training: Training, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> Metrics:
     """Measure on the validation images."""
     batches = batched(data.x_val, data.y_val, EVAL_BATCH, None, targets_of(training, data, weighted=False))
-    measured = model.evaluate(**batches, verbose=0, return_dict=True)
+    measured = model.evaluate(**batches, verbose=0, return_dict=True, callbacks=[*callbacks])
     return {name: float(value) for name, value in measured.items()}
 
 

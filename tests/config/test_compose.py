@@ -27,13 +27,21 @@ PAIRS = {
     ("model", "unet"): ["space=unet", "task=segmentation"],
     ("space", "unet"): ["model=unet", "task=segmentation"],
 }
-NEEDED = {"npz": ["data.file=own.npz"], "server": ["tracking.uri=http://localhost:5000"]}
+NEEDED = {
+    ("data", "npz"): ["data.file=own.npz"],
+    ("tracking", "server"): ["tracking.uri=http://localhost:5000"],
+    ("job", "function"): ["job.call=own.main"],
+    ("job", "hydra"): ["job.call=own.main"],
+    ("model", "function"): ["model.call=own.build"],
+    ("model", "keras_tuner"): ["model.hypermodel=own.build"],
+    ("model", "none"): ["space=none"],
+}
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=["=".join(c) for c in CHOICES])
 def test_every_shipped_config_composes_and_its_space_can_be_read(group, choice):
     plus = "+" if group == "sweep" else ""
-    config = compose([f"{plus}{group}={choice}", *NEEDED.get(choice, []), *PAIRS.get((group, choice), [])])
+    config = compose([f"{plus}{group}={choice}", *NEEDED.get((group, choice), []), *PAIRS.get((group, choice), [])])
     parse_space(config)
 
 
@@ -135,16 +143,16 @@ def test_ones_own_config_of_a_shipped_name_wins_and_is_named_where_it_does_not_f
         else (config.search.max_failures == 77)
     )
     path = tmp_path / "conf" / f"{name}.yaml"
-    path.write_text("a: [1, 2\n")
+    path.write_text("tracking: [1, 2\n")
     with pytest.raises(UserError, match=f"line 2: .*\nused in place of the shipped .*: {re.escape(str(path))}"):
         compose(preset)
 
 
-def test_a_config_file_that_is_meant_for_another_program_is_named(own, tmp_path):
+def test_the_configs_of_an_application_are_left_alone_and_ours_stand_in_a_folder_of_theirs(own, tmp_path):
     own("config", "optimizer: adam\n")
-    path = re.escape(str(tmp_path / "conf" / "config.yaml"))
-    with pytest.raises(UserError, match=f"in place of the shipped .*: {path}"):
-        compose()
+    assert compose().name == "digits"
+    own("cnnsweep/sweep/mine", "# @package _global_\nname: mine\n")
+    assert compose(["+sweep=mine"]).name == "mine"
 
 
 def test_a_component_of_the_users_own_keeps_keys_that_we_do_not_know(own):

@@ -165,7 +165,7 @@ def test_keras_refuses_what_the_geometry_refuses():
         except GeometryError as error:
             before = error.network.output_shape
             with pytest.raises(ValueError, match="zero or negative"):
-                cnn._keras_layer(error.layer, 0).compute_output_shape((None, *before))
+                cnn.keras_layer(error.layer, 0).compute_output_shape((None, *before))
             refused += 1
 
 
@@ -351,7 +351,7 @@ def check_normal_form(layer: Layer, shape: tuple[int, int, int], seen: dict[Any,
         signature = measure([layer], shape).signature
     except GeometryError:
         return
-    built = cnn._keras_layer(layer, 0)
+    built = cnn.keras_layer(layer, 0)
     outputs = np.asarray(built(np.random.default_rng(0).normal(size=(64, *shape)).astype("float32")))
     sizes = tuple(weight.size for weight in weights_of(built))
     if signature in seen:

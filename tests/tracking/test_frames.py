@@ -162,7 +162,7 @@ def test_a_test_result_is_that_of_the_best_network_only(
     follow(uri, tmp_path / "sweep", [*before, tested, stop])
     found = results(tmp_path)
     assert found.ranked().iloc[0][["trial", "best_epoch"]].tolist() == [2, 5]
-    assert found.test_accuracy == (0.9 if known else None)
+    assert found.test == (("accuracy", 0.9) if known else None)
 
 
 def test_no_finished_trial_is_an_error_that_says_why(uri: str, tmp_path: Path) -> None:

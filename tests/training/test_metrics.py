@@ -92,6 +92,7 @@ def test_metrics_of_vectors_make_the_labels_vectors_and_change_no_loss():
     numbers, vectors = make_loss(plain, "classification", False), make_loss(scored, "classification", True)
     assert float(numbers(Y, SCORES)) == pytest.approx(float(vectors(np.eye(3)[Y], SCORES)), rel=1e-6)
     assert needs_one_hot(training(loss_settings={"label_smoothing": 0.1}), "classification")
+    assert needs_one_hot(training(loss="dice", metrics=["dice"]), "segmentation"), "of one name, and of two kinds"
 
 
 @pytest.mark.parametrize(("short", "name"), SHORT.items())

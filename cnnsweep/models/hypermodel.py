@@ -1,0 +1,227 @@
+"""A function `build(hp)` or a `HyperModel` as written for KerasTuner, and the space that it asks for."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from cnnsweep.config.components import configured_by, find
+from cnnsweep.config.schema import ModelConfig
+from cnnsweep.errors import UserError
+from cnnsweep.geometry.network import Network
+from cnnsweep.models import own
+from cnnsweep.models.keras_sizes import measure_model
+from cnnsweep.trial import Discovered, Inspection
+
+if TYPE_CHECKING:
+    import keras
+
+SECONDS = 60.0
+"""For finding out which hyperparameters are asked for under which values of others."""
+MOST = 32
+"""Values of one that are tried."""
+Build = Callable[[Any], Any]
+
+
+class HyperModelConfig(ModelConfig):
+    """The config of a hypermodel; conf/model/keras_tuner.yaml explains the keys."""
+
+    hypermodel: str
+    discover: str | None
+    hp: dict[str, Any] = Field(default_factory=dict)
+    names: dict[str, str] = Field(default_factory=dict)
+
+
+@configured_by(HyperModelConfig)
+def build(
+    model: HyperModelConfig,
+    input_shape: Sequence[int],
+    classes: int,
+    *,
+    scale: float = 1.0,
+    augment: Sequence[keras.layers.Layer] = (),
+    seed: int = 0,  # noqa: ARG001
+) -> keras.Model:
+    """Build the model of the hyperparameters' values. Raises UserError for one that the space does not have."""
+    import keras_tuner
+
+    hp = keras_tuner.HyperParameters()
+    hp.values = {model.names.get(key, key): value for key, value in model.hp.items()}
+    known = set(hp.values)
+    made = builder(model.hypermodel, input_shape, classes)(hp)
+    new = sorted({p.name for p in hp.space if type(p).__name__ != "Fixed"} - known)
+    if new and model.discover is None:
+        raise UserError(f"{model.hypermodel} asks for {', '.join(new)}, which it did not ask for when its space was "
+                        "found: ask for it in every build, or in a conditional_scope")  # fmt: skip
+    return own.finish(made, f"model.hypermodel: {model.hypermodel}", input_shape, classes, scale, augment)
+
+
+def measure(model: HyperModelConfig, input_shape: Sequence[int], classes: int) -> Network:
+    """The sizes of the network, which is built for that."""
+    return measure_model(lambda: build(model, input_shape, classes), input_shape)
+
+
+def builder(path: str, input_shape: Sequence[int], classes: int) -> Build:
+    """The function from `hp` to a model: the one that is named, or a HyperModel's. A class of these gets the shapes."""
+    import keras_tuner
+
+    found = find("model.hypermodel", path)
+    if isinstance(found, type):
+        known = {"input_shape": tuple(input_shape), "classes": classes}
+        found = own.call("model.hypermodel", found, {}, known)
+    if isinstance(found, keras_tuner.HyperModel):
+        if type(found).fit is not keras_tuner.HyperModel.fit:
+            raise UserError(f"model.hypermodel: {path} has a fit() of its own, which is not called here; train it in a "
+                            "function of your own with job=function")  # fmt: skip
+        found = found.build
+    if not callable(found):
+        raise UserError(f"model.hypermodel: {path} is {type(found).__name__}, expected a function build(hp) or a "
+                        "HyperModel")  # fmt: skip
+    try:
+        inspect.signature(found).bind("hp")
+    except TypeError as error:
+        raise UserError(f"model.hypermodel: {path}{inspect.signature(found)} cannot be called with (hp)") from error
+    made: Build = found
+    return made
+
+
+def discover(inspection: Inspection) -> Generator[None, bool, Discovered]:
+    """A job: build the model with different values, and note which hyperparameters are asked for."""
+    model = inspection.config.model
+    try:
+        function = builder(str(model.plain()["hypermodel"]), inspection.input_shape, inspection.classes)
+        return Explorer(function).explore()
+    except UserError as error:
+        return Discovered(fault=str(error))
+    yield
+
+
+class Explorer:
+    """Finds the hyperparameters of a `build(hp)`, and the values of others under which each is asked for.
+
+    KerasTuner learns of conditions from `conditional_scope` alone; here those that are plain Python are found too
+    (`for i in range(hp.Int("layers", 1, 3)): hp.Int(f"units_{i}", …)`), by trying the values of one at a time.
+    """
+
+    def __init__(self, function: Build) -> None:
+        self._build = function
+        self._found: dict[str, Any] = {}
+        self._when: dict[str, dict[str, list[Any]]] = {}
+        self._error: Exception | None = None
+        self._deadline = time.monotonic() + SECONDS
+
+    def explore(self) -> Discovered:
+        """Raises UserError where the model cannot be built with its default values."""
+        base = self._asked({})
+        if self._error is not None:
+            kind, text = type(self._error).__name__, str(self._error).strip().partition("\n")[0]
+            raise UserError(f"model.hypermodel: with the default values: {kind}: {text[:300]}") from self._error
+        waiting: deque[tuple[dict[str, Any], str]] = deque(({}, name) for name in base or ())
+        while waiting and time.monotonic() < self._deadline:
+            context, name = waiting.popleft()
+            waiting.extend(({**context, name: value}, new) for new, value in self._vary(context, name))
+        late = [name for _, name in waiting if len(_values(self._found[name])) > 1]
+        notes = (f"not tried within {SECONDS:.0f} s, whether others depend on: {', '.join(late)}",) if late else ()
+        keys = {name: _key(name) for name in self._found}
+        return Discovered(
+            {keys[name]: p.default for name, p in self._found.items()},
+            {keys[name]: self._entry(p, keys) for name, p in self._found.items()},
+            {key: name for name, key in keys.items() if key != name},
+            notes,
+        )
+
+    def _vary(self, context: Mapping[str, Any], name: str) -> list[tuple[str, Any]]:
+        """Try the values of one; return the new hyperparameters, each with a value under which it is asked for."""
+        values = _values(self._found[name])
+        if len(values) < 2:
+            return []
+        before, tried = set(self._found), {}
+        numbers = not isinstance(values[0], (str, bool))
+        for value in (values[0], values[-1]) if numbers else values:
+            tried[value] = self._asked({**context, name: value})
+        known = [names for names in tried.values() if names is not None]
+        if numbers and any(names != known[0] for names in known):
+            tried = {
+                value: tried[value] if value in tried else self._asked({**context, name: value}) for value in values
+            }
+        for other in set().union(*(names for names in tried.values() if names is not None)) - {name}:
+            present = [value for value, names in tried.items() if names is None or other in names]
+            if len(present) < len(tried):
+                self._when.setdefault(other, {}).setdefault(name, present)
+        first = {new: value for value, names in reversed(tried.items()) for new in names or ()}
+        return [(new, first[new]) for new in self._found if new not in before]
+
+    def _asked(self, values: Mapping[str, Any]) -> set[str] | None:
+        """The names that a build asks for; None where it fails, which is all that can then be said of these values."""
+        import keras_tuner
+
+        hp = keras_tuner.HyperParameters()
+        hp.values, self._error = dict(values), None
+        try:
+            self._build(hp)
+        except Exception as error:  # such a network is invalid, and each proposal is looked at by itself
+            self._error = error
+        asked = [p for p in hp.space if type(p).__name__ != "Fixed"]
+        for p in asked:
+            self._found.setdefault(p.name, p)
+            for condition in p.conditions:
+                self._when.setdefault(p.name, {})[condition.name] = list(condition.values)
+        return None if self._error is not None else {p.name for p in asked}
+
+    def _entry(self, p: Any, keys: Mapping[str, str]) -> dict[str, Any]:
+        conditions = {other: values for other, values in self._when.get(p.name, {}).items() if other in keys}
+        when = {f"model.hp.{keys[other]}": values for other, values in conditions.items()}
+        return {**_range(p), **({"when": when} if when else {})}
+
+
+def _range(p: Any) -> dict[str, Any]:
+    """A hyperparameter's values, as in the `space` group."""
+    kind = type(p).__name__
+    if kind == "Boolean":
+        return {"values": [False, True]}
+    if kind == "Choice":
+        return {"values": list(dict.fromkeys(p.values))}
+    low, high, step, log = p.min_value, p.max_value, p.step, p.sampling == "log"
+    if log and step is not None:  # then it multiplies
+        return {"values": list(_geometric(low, high, step, whole=kind == "Int"))}
+    if low == high or (step is not None and step > high - low):
+        return {"values": [low]}
+    if kind == "Float":
+        low, high = float(low), float(high)
+    return {"min": low, "max": high, **({"step": step} if step not in (None, 1) or (kind == "Float" and step) else {}),
+            **({"log": True} if log else {})}  # fmt: skip
+
+
+def _geometric(low: float, high: float, factor: float, whole: bool) -> Generator[float, None, None]:
+    value = low
+    while value <= high * (1 + 1e-9):
+        yield int(value) if whole else float(f"{value:.12g}")
+        value *= factor
+
+
+def _values(p: Any) -> list[Any]:
+    """The values to be tried, all or some of many; none for a continuous range."""
+    entry = _range(p)
+    if "values" in entry:
+        every = entry["values"]
+    elif type(p).__name__ == "Int":
+        every = list(range(entry["min"], entry["max"] + 1, entry.get("step", 1)))
+    else:
+        return []
+    return every if len(every) <= MOST or isinstance(every[0], str) else [every[0], every[-1]]
+
+
+def _key(name: str) -> str:
+    """The config's key for a hyperparameter: without the signs that keys and MLflow's params cannot have.
+
+    >>> _key("cnn/units"), _key("rate (%)"), _key("0")
+    ('cnn/units', 'rate ___', 'hp_0')
+    """
+    key = re.sub(r"[^/\w\- :]|//+", "_", name).strip("/ ")
+    return f"hp_{key}" if key.isdigit() else key

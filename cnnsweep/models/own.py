@@ -1,0 +1,126 @@
+"""Keras models of the user's own: called as they are written, and made ready for the images of `data`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnsweep.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+GIVEN = ("input_shape", "classes")
+"""Arguments that a function or class gets where it has them."""
+SPARSE = {
+    "categorical_crossentropy": "sparse_categorical_crossentropy",
+    "CategoricalCrossentropy": "SparseCategoricalCrossentropy",
+    "categorical_accuracy": "sparse_categorical_accuracy",
+    "CategoricalAccuracy": "SparseCategoricalAccuracy",
+    "TopKCategoricalAccuracy": "SparseTopKCategoricalAccuracy",
+}
+"""What takes labels as vectors with a 1, and its equal for labels as numbers, which `data` has."""
+
+
+def call(key: str, function: Callable[..., Any], arguments: Mapping[str, Any], known: Mapping[str, Any]) -> Any:
+    """Call a function with the arguments, and with those of `known` that it has.
+
+    Raises UserError where it does not take them; `key` is the config's, for the error.
+    """
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # one in C
+        return function(**arguments)
+    given = {name: known[name] for name in GIVEN if name in signature.parameters and name in known}
+    try:
+        signature.bind(**{**given, **arguments})
+    except TypeError as error:
+        raise UserError(f"{key}: {function.__name__}{signature} cannot be called with these keys: {error}") from error
+    return function(**{**given, **arguments})
+
+
+def finish(
+    model: object,
+    source: str,
+    input_shape: Sequence[int],
+    classes: int,
+    scale: float = 1.0,
+    augment: Sequence[keras.layers.Layer] = (),
+) -> keras.Model:
+    """Return a model for images as `data` has them: `scale` and `augment` come before the user's.
+
+    A model without an input shape is built. A compiled one keeps its optimizer, loss and metrics. A subclassed one is
+    returned as it is, and gets the images as they are. Raises UserError for what cannot be trained on the images.
+    """
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise UserError(f"{source} returned {type(model).__name__}, expected a Keras model")
+    if not model.built and isinstance(model, keras.Sequential):
+        model.build((None, *input_shape))
+    elif not model.built:  # a subclassed one
+        model(np.zeros((1, *input_shape), "float32"))
+    if type(model) not in (keras.Sequential, keras.Model) and not _is_functional(model):
+        return model
+    _check_shapes(model, source, tuple(input_shape), classes)
+    if scale == 1.0 and not augment:
+        return model
+    inputs = x = keras.Input(tuple(input_shape))
+    if scale != 1.0:
+        x = keras.layers.Rescaling(scale)(x)
+    for layer in augment:
+        x = layer(x)
+    whole = keras.Model(inputs, model(x), name="network")
+    if model.compiled:
+        compile_alike(whole, model)
+    return whole
+
+
+def _is_functional(model: keras.Model) -> bool:
+    from keras.src.models.functional import Functional
+
+    return isinstance(model, Functional)
+
+
+def _check_shapes(model: keras.Model, source: str, input_shape: tuple[int, ...], classes: int) -> None:
+    if len(model.inputs) != 1:
+        raise UserError(f"{source} takes {len(model.inputs)} inputs, but data has images alone; train it in a function "
+                        "of your own with job=function")  # fmt: skip
+    expected = tuple(model.inputs[0].shape[1:])
+    if len(expected) != len(input_shape) or any(a not in (None, b) for a, b in zip(expected, input_shape, strict=True)):
+        raise UserError(f"{source} takes inputs of shape {expected}, but the images have {input_shape}")
+    found = tuple(model.outputs[0].shape[1:])
+    if found != (classes,):
+        raise UserError(f"{source} has outputs of shape {found}, but the data have {classes} classes: ({classes},)")
+
+
+def compile_alike(whole: keras.Model, model: keras.Model) -> None:
+    """Compile a model with the optimizer, loss and metrics of another, its own objects, for labels as numbers."""
+    compiled = model._compile_metrics
+    metrics = compiled._user_metrics if compiled is not None else None
+    many = isinstance(metrics, (list, tuple))
+    whole.compile(
+        optimizer=model.optimizer,
+        loss=for_numbers(model.loss),
+        metrics=[for_numbers(m) for m in metrics] if many and metrics else metrics,
+    )
+
+
+def for_numbers(kind: Any) -> Any:
+    """A loss or metric for class labels as numbers, where it is one for vectors with a 1."""
+    import keras
+
+    if isinstance(kind, str):
+        return SPARSE.get(kind, kind)
+    equal = SPARSE.get(type(kind).__name__)
+    if equal is None or type(kind).__module__.partition(".")[0] != "keras":
+        return kind
+    module = keras.losses if isinstance(kind, keras.losses.Loss) else keras.metrics
+    config = kind.get_config()
+    if config.pop("label_smoothing", 0):
+        raise UserError(f"{type(kind).__name__} with label_smoothing takes labels as vectors; the data have numbers")
+    config.pop("axis", None)
+    return getattr(module, equal)(**config)

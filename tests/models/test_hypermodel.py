@@ -1,0 +1,116 @@
+"""What KerasTuner's models ask for, as a space; and the networks of its values."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from cnnsweep.config.schema import check_section
+from cnnsweep.errors import UserError
+from cnnsweep.models import hypermodel
+from cnnsweep.models.hypermodel import Explorer, builder
+from cnnsweep.trial import Discovered
+
+SHAPE, CLASSES = (8, 8, 1), 10
+
+
+def explore(name: str) -> Discovered:
+    return Explorer(builder(f"own_models.{name}", SHAPE, CLASSES)).explore()
+
+
+def model(name: str, **hp: Any) -> Any:
+    values = {"_target_": "cnnsweep.models.hypermodel.build", "hypermodel": f"own_models.{name}", "discover": None}
+    return check_section("model", {**values, "hp": hp, "names": {}})
+
+
+@pytest.fixture(scope="module")
+def found() -> Discovered:
+    return explore("build")
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    {
+        "layers": {"min": 1, "max": 3},
+        "units_0": {"min": 8, "max": 32, "step": 8},
+        "units_1": {"min": 8, "max": 32, "step": 8, "when": {"model.hp.layers": [2, 3]}},
+        "units_2": {"min": 8, "max": 32, "step": 8, "when": {"model.hp.layers": [3]}},
+        "activation": {"values": ["relu", "tanh"]},
+        "dropout": {"values": [False, True]},
+        "rate": {"min": 0.1, "max": 0.5, "step": 0.1, "when": {"model.hp.dropout": [True]}},
+        "lr": {"min": 1e-4, "max": 1e-1, "log": True},
+        "momentum": {"min": 0.0, "max": 0.9, "when": {"model.hp.optimizer": ["sgd"]}},
+    }.items(),
+)
+def test_the_space_is_what_the_model_asks_for_with_its_conditions(found: Discovered, name: str, entry: Any) -> None:
+    assert found.space[name] == entry
+
+
+def test_the_values_are_the_defaults(found: Discovered) -> None:
+    assert (found.values["units_2"], found.values["lr"], found.values["dropout"]) == (8, 1e-4, False)
+    assert found.notes == ()
+
+
+def test_conditional_scopes_are_the_conditions_of_the_space() -> None:
+    space = explore("Documented").space
+    assert space["units"]["when"] == {"model.hp.model_type": ["mlp"]}
+    assert space["filters"]["when"] == {"model.hp.model_type": ["cnn"]}
+    assert not hypermodel.build(model("Documented", model_type="cnn", filters=4), SHAPE, CLASSES).compiled
+
+
+def test_names_that_a_config_cannot_have_are_changed() -> None:
+    assert hypermodel._key("block.1 (units)") == "block_1 _units_"
+
+
+def test_the_network_is_that_of_the_values() -> None:
+    values = {"layers": 2, "units_0": 16, "units_1": 8, "activation": "relu", "dropout": False, "optimizer": "sgd"}
+    config = model("build", **values, lr=0.01, momentum=0.5)
+    built = hypermodel.build(config, SHAPE, CLASSES, scale=1 / 255)
+    assert built.optimizer.get_config()["momentum"] == 0.5
+    assert built.count_params() == (64 + 1) * 16 + (16 + 1) * 8 + (8 + 1) * 10
+    assert hypermodel.measure(config, SHAPE, CLASSES).mult_adds == 64 * 16 + 16 * 8 + 8 * 10
+
+
+def test_a_class_gets_the_shapes_and_its_loss_takes_labels_as_numbers() -> None:
+    built = hypermodel.build(model("Convolutions", kernel=3), SHAPE, CLASSES, scale=1 / 255)
+    assert built.input_shape == (None, *SHAPE)
+    assert built.loss == "sparse_categorical_crossentropy"
+
+
+def test_a_network_that_cannot_be_built_is_known_before_it_is_trained() -> None:
+    with pytest.raises(UserError, match="the network cannot be built: ValueError: "):
+        hypermodel.measure(model("Convolutions", kernel=7), SHAPE, CLASSES)
+
+
+def test_what_is_asked_for_late_fails_by_name() -> None:
+    found = explore("changing")
+    assert "late" not in found.space
+    config = model("changing", **{**found.values, "a": 2, "b": 2})
+    with pytest.raises(UserError, match=r"own_models.changing asks for late, which it did not ask for when"):
+        hypermodel.build(config, SHAPE, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    {
+        "unbuildable": "with the default values: ValueError: Computed output size would be negative",
+        "without_arguments": "own_models.without_arguments() -> 'keras.Model' cannot be called with (hp)",
+        "WithFit": "own_models.WithFit has a fit() of its own, which is not called here",
+        "SHAPE": "'own_models' has no class or function 'SHAPE'",
+        "keras": "own_models.keras is module, expected a function build(hp) or a HyperModel",
+    }.items(),
+)
+def test_a_hypermodel_that_cannot_be_used_is_refused(name: str, fault: str) -> None:
+    with pytest.raises(UserError, match=re.escape(fault)):
+        explore(name)
+
+
+def test_an_instance_of_a_hypermodel_is_used_as_it_is() -> None:
+    assert explore("instance").space == {"kernel": {"values": [3, 7]}}
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(UserError, match=r"own_models.no_model returned str, expected a Keras model"):
+        hypermodel.build(model("no_model"), SHAPE, CLASSES)

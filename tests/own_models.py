@@ -1,0 +1,96 @@
+"""Models as KerasTuner's and Keras' users write them, some of them wrong in one way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import keras_tuner
+from keras import layers
+
+
+def build(hp: Any) -> keras.Model:
+    """A loop over layers, a condition in plain Python, and one in a scope."""
+    model = keras.Sequential()
+    model.add(layers.Flatten())
+    for i in range(hp.Int("layers", 1, 3)):
+        model.add(
+            layers.Dense(hp.Int(f"units_{i}", 8, 32, step=8), activation=hp.Choice("activation", ["relu", "tanh"]))
+        )
+    if hp.Boolean("dropout"):
+        model.add(layers.Dropout(hp.Float("rate", 0.1, 0.5, step=0.1)))
+    kind = hp.Choice("optimizer", ["adam", "sgd"])
+    rate = hp.Float("lr", 1e-4, 1e-1, sampling="log")
+    with hp.conditional_scope("optimizer", ["sgd"]):
+        momentum = hp.Float("momentum", 0.0, 0.9)
+    optimizer = keras.optimizers.Adam(rate) if kind == "adam" else keras.optimizers.SGD(rate, momentum)
+    model.add(layers.Dense(10, activation="softmax"))
+    model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+class Convolutions(keras_tuner.HyperModel):
+    """One of the shapes that it is given, some of whose networks do not fit the images."""
+
+    def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.input_shape, self.classes = input_shape, classes
+
+    def build(self, hp: Any) -> keras.Model:
+        inputs = x = keras.Input(self.input_shape)
+        for _ in range(2):
+            x = layers.Conv2D(4, hp.Choice("kernel", [3, 7]), activation="relu")(x)
+        x = layers.GlobalAveragePooling2D()(x)
+        model = keras.Model(inputs, layers.Dense(self.classes, activation="softmax")(x))
+        model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+
+class Documented(keras_tuner.HyperModel):
+    """The example of `HyperParameters.conditional_scope`, whose model is not compiled."""
+
+    def build(self, hp: Any) -> keras.Model:
+        model = keras.Sequential()
+        model.add(keras.Input(shape=(8, 8, 1)))
+        model_type = hp.Choice("model_type", ["mlp", "cnn"])
+        with hp.conditional_scope("model_type", ["mlp"]):
+            if model_type == "mlp":
+                model.add(layers.Flatten())
+                model.add(layers.Dense(hp.Int("units", 8, 32, step=8), activation="relu"))
+        with hp.conditional_scope("model_type", ["cnn"]):
+            if model_type == "cnn":
+                model.add(layers.Conv2D(hp.Choice("filters", [4, 8]), 3, activation="relu"))
+                model.add(layers.GlobalAveragePooling2D())
+        model.add(layers.Dense(10, activation="softmax"))
+        return model
+
+
+def changing(hp: Any) -> keras.Model:
+    """It asks for more once two of its hyperparameters have certain values together."""
+    a, b = hp.Choice("a", [1, 2]), hp.Choice("b", [1, 2])
+    if a == b == 2:
+        hp.Int("late", 1, 5)
+    return build(hp)
+
+
+def unbuildable(hp: Any) -> keras.Model:
+    raise ValueError("Computed output size would be negative")
+
+
+def no_model(hp: Any) -> Any:
+    return "a model"
+
+
+def without_arguments() -> keras.Model:
+    return keras.Sequential()
+
+
+class WithFit(keras_tuner.HyperModel):
+    def build(self, hp: Any) -> keras.Model:
+        return build(hp)
+
+    def fit(self, hp: Any, model: keras.Model, *args: Any, **kwargs: Any) -> Any:
+        return model.fit(*args, epochs=hp.Int("epochs", 1, 5), **kwargs)
+
+
+instance = Convolutions((8, 8, 1), 10)

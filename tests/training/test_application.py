@@ -1,0 +1,124 @@
+"""Applications with `@hydra.main` as jobs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnsweep.config.compose import compose
+from cnnsweep.config.schema import Config, check_section
+from cnnsweep.errors import UserError
+from cnnsweep.search_space.parsing import parse_space
+from cnnsweep.training import application
+from cnnsweep.trial import Discovered, EpochReport, Inspection, TrialResult, TrialSpec
+
+APP = """
+import hydra
+import cnnsweep
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg):
+    return cfg.model.rate * cfg.steps if cfg.kind != "it's" else 0.25
+
+@hydra.main(version_base=None, config_path="conf", config_name="config")
+def reporting(cfg):
+    trial = cnnsweep.current_trial()
+    for epoch in range(1, trial.epochs + 1):
+        trial.report(epoch, val_accuracy=cfg.model.rate * epoch)
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def failing(cfg):
+    raise ValueError("no data")
+
+def plain(cfg):
+    pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An application with a group of configs, in a folder from which it is imported."""
+    (tmp_path / "own_app.py").write_text(APP)
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "config.yaml").write_text("defaults: [model: small, _self_]\nsteps: 2\nkind: plain\n")
+    for name, rate in (("small", 0.1), ("large", 0.2)):
+        (tmp_path / "conf" / "model" / f"{name}.yaml").write_text(f"rate: {rate}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_app", raising=False)
+    return tmp_path
+
+
+def config(call: str = "main", *overrides: str) -> Config:
+    return compose(["job=hydra", f"job.call=own_app.{call}", *overrides])
+
+
+def discovered(found: Config) -> Discovered:
+    with pytest.raises(StopIteration) as end:
+        next(application.discover(Inspection(found, (1, 1, 1))))
+    return end.value.value  # type: ignore[no-any-return]
+
+
+def run(found: Config, folder: Path, epochs: int = 1, **values: Any) -> tuple[list[EpochReport], TrialResult]:
+    keys = {f"job.config.{name}": value for name, value in values.items()}
+    steps = application.run(TrialSpec(1, keys, found, 7, folder / "trial", folder, epochs))
+    reports: list[EpochReport] = []
+    try:
+        reports.append(next(steps))
+        while True:
+            reports.append(steps.send(True))
+    except StopIteration as end:
+        return reports, end.value
+
+
+def test_its_config_is_read_with_the_overrides_of_the_job() -> None:
+    found = discovered(config("main", "job.overrides=['model=large','steps=3']"))
+    assert found.values == {"model": {"rate": 0.2}, "steps": 3, "kind": "plain"}
+
+
+def test_what_it_returns_is_the_objective(tmp_path: Path) -> None:
+    reports, result = run(config(), tmp_path, **{"model.rate": 0.5, "steps": 4})
+    assert [(r.epoch, r.metrics["val_accuracy"]) for r in reports] == [(1, 2.0)]
+    assert result.status == "completed"
+    assert "model.rate=0.5" in (tmp_path / "trial" / "hydra" / ".hydra" / "overrides.yaml").read_text()
+
+
+def test_text_is_given_in_hydras_grammar(tmp_path: Path) -> None:
+    reports, _ = run(config(), tmp_path, kind="it's")
+    assert reports[0].metrics["val_accuracy"] == 0.25
+
+
+def test_it_may_report_epochs_itself(tmp_path: Path) -> None:
+    reports, _ = run(config("reporting"), tmp_path, epochs=3)
+    assert [r.epoch for r in reports] == [1, 2, 3]
+
+
+def test_what_it_raises_is_raised_and_the_process_is_left_as_it_was(tmp_path: Path) -> None:
+    before = list(sys.argv)
+    with pytest.raises(ValueError, match="no data"):
+        run(config("failing"), tmp_path)
+    assert sys.argv == before
+    assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("call", "overrides", "fault"),
+    [
+        ("plain", [], "job.call: own_app.plain is no function with @hydra.main; for another function: job=function"),
+        ("mian", [], "'own_app' has no class or function 'mian', did you mean 'main'?"),
+        ("main", ["job.overrides=['model=huge']"], "job.call: the application's config cannot be composed: "),
+    ],
+)
+def test_an_application_that_cannot_be_run_is_refused(call: str, overrides: list[str], fault: str) -> None:
+    assert fault in (discovered(config(call, *overrides)).fault or "")
+
+
+def test_a_key_that_its_config_lacks_cannot_be_searched() -> None:
+    found = config("main", "space.job.config.step={min: 1, max: 5}")
+    job = found.job.plain() | {"discover": None, "config": dict(discovered(found).values)}
+    with pytest.raises(UserError, match=r"space.job.config.step: the config has no key .*did you mean"):
+        parse_space(found.replace(job=check_section("job", job)))
