@@ -64,10 +64,8 @@ class DataConfig(Component):
 class ModelConfig(Component):
     """Keys that every model family has; each names a function, or is null."""
 
-    takes: ClassVar[tuple[str, ...]] = ("image",)
-    """The kinds of input that the family takes."""
-    fits: ClassVar[tuple[tasks.Task, ...]] = ("classification", "multi_label", "regression")
-    """The tasks for which the family's networks have the right output."""
+    takes: ClassVar[tuple[str, ...]] = tuple(NOUNS)  # the kinds of input
+    fits: ClassVar[tuple[tasks.Task, ...]] = ("classification", "multi_label", "regression")  # the tasks
 
     layers: str | None = None
     measure: str | None = None
@@ -131,7 +129,6 @@ class CustomJob(JobConfig, extra="allow"):
 class CustomModel(ModelConfig, extra="allow"):
     """A model family of the user's own."""
 
-    takes: ClassVar[tuple[str, ...]] = tuple(NOUNS)
     fits: ClassVar[tuple[tasks.Task, ...]] = (*tasks.LABELS,)
 
 

@@ -169,9 +169,11 @@ def find_missing(arrays: Arrays, task: Task = "classification") -> list[str]:
 
 
 def find_scale(arrays: Arrays) -> float:
-    """The factor by which x becomes 0..1."""
+    """The factor by which x becomes 0..1, or, of signals, gets a standard deviation of 1 in the training part."""
     if arrays.scale is not None:
         return arrays.scale
+    if arrays.kind == "signal":
+        return 1 / max(float(np.std(arrays.x_train, dtype=np.float64)), 1e-9)
     return 1.0 if max(float(getattr(arrays, f"x_{s}").max()) for s in arrays.splits) <= 1 else 1 / 255
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
@@ -37,6 +37,7 @@ _CLASSIFIER_KEYS = {"units": "classes"}
 class CnnConfig(ModelConfig):
     """A stack of blocks and a head; a block's settings are one value for all blocks, or a list with one a block."""
 
+    takes: ClassVar[tuple[str, ...]] = ("image",)
     blocks: Int = Field(ge=1, le=100)
     filters: Sizes
     kernel_size: Sizes

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -45,6 +45,7 @@ RANDOM_SEED = 0
 class TransferConfig(ModelConfig):
     """A backbone and a head."""
 
+    takes: ClassVar[tuple[str, ...]] = ("image",)
     backbone: Annotated[str, words(*BACKBONES)]
     weights: str
     cut: str | None
