@@ -208,9 +208,9 @@ def predict(model: Path, inputs: tuple[str, ...], masks: Path | None) -> int:
     """Let an exported network say what image files show, or what sentences, sounds or videos are.
 
     MODEL is a folder that `export` wrote, or a .keras file. An INPUT is of the kind that the network was trained on and
-    decoded as the training data were: a JPEG, PNG, TIFF, WebP … of any size; a sentence in quotes, or a .txt file.
-    Classes come with their probabilities, labels with those above 0.5, targets with their values, and masks with the
-    share of each class.
+    decoded as the training data were: a JPEG, PNG, TIFF, WebP … of any size; a sentence in quotes, or a .txt file; a
+    WAV or FLAC file. Classes come with their probabilities, labels with those above 0.5, targets with their values,
+    and masks with the share of each class.
     """
     from cnnsweep.export.predict import predict as predicted
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, cast
 from cnnsweep.config.components import locate
 
 if TYPE_CHECKING:
+    from cnnsweep.data.audio_decoding import AudioDecoding
     from cnnsweep.data.image_decoding import Decoding
     from cnnsweep.data.text_decoding import TextDecoding
 
-    AnyDecoding = Decoding | TextDecoding
+    AnyDecoding = AudioDecoding | Decoding | TextDecoding
 
 DECODINGS = {
     "image": "cnnsweep.data.image_decoding.Decoding",
+    "signal": "cnnsweep.data.audio_decoding.AudioDecoding",
     "text": "cnnsweep.data.text_decoding.TextDecoding",
 }
 

@@ -39,6 +39,7 @@ class FileKind(NamedTuple):
 
 
 IMAGES, TEXTS = FileKind("image", SUFFIXES), FileKind("text", (".txt",))
+SOUNDS = FileKind("sound", (".wav", ".flac", ".ogg", ".aiff", ".aif", ".mp3"))
 
 
 @dataclass(frozen=True)

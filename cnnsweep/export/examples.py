@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from cnnsweep.data import image_decoding, text_decoding
+from cnnsweep.data import audio_decoding, image_decoding, text_decoding
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.data.image_decoding import Decoding
 
@@ -76,6 +76,10 @@ EXAMPLES = {
         Path(image_decoding.__file__), "IMAGE.png", "numpy, pillow and simplejpeg", "Image files become pixels",
         "Decoding", "Decoding, read",
         'found = read(argument, decoding).astype("float32") / (255 * labels["scale"])',
+    ),
+    "signal": Example(
+        Path(audio_decoding.__file__), "SOUND.wav", "numpy, scipy and soundfile", "Audio files become waveforms",
+        "AudioDecoding", "AudioDecoding", "found = decoding.read(argument)",
     ),
     "text": Example(
         Path(text_decoding.__file__), '"A SENTENCE"', "numpy", "Texts become numbers of words", "TextDecoding",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnsweep.config.tasks import Task
+from cnnsweep.data.audio_decoding import AudioDecoding, BadAudioError
 from cnnsweep.data.decoding import decoding_of
 from cnnsweep.data.image_decoding import BadImageError, Decoding, read
 from cnnsweep.data.text_decoding import TextDecoding
@@ -139,7 +140,24 @@ def read_inputs(inputs: Sequence[str | Path], labels: Labels) -> np.ndarray:
     """Decode files or texts as those of the training data. Raises UserError for one that cannot be used."""
     if isinstance(labels.decoding, TextDecoding):
         return np.stack([labels.decoding.decode(_text(each)) for each in inputs])
+    if isinstance(labels.decoding, AudioDecoding):
+        return np.stack([_sound(Path(each), labels.decoding) for each in inputs])
     return read_images([Path(each) for each in inputs], labels)
+
+
+def _sound(path: Path, decoding: AudioDecoding) -> np.ndarray:
+    try:
+        return decoding.read(path)
+    except ImportError:
+        raise UserError(
+            "this network takes audio files, which needs soundfile: pip install 'cnnsweep[audio]'"
+        ) from None
+    except BadAudioError as error:
+        raise UserError(f"'{path}' {error}") from error
+    except FileNotFoundError:
+        raise UserError(f"there is no audio file '{path}'{_nearest_file(path)}") from None
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read ({error.strerror})") from error
 
 
 def _text(given: str | Path) -> str:
