@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -106,6 +106,8 @@ class Dataset:
     scale: float
     """Multiply x by it to get 0..1."""
     task: Task = "classification"
+    folds: tuple[int, ...] | None = None
+    """The fold of each training image, from 1; these are then all but the test images, and x_val is the first fold."""
     decoding: AnyDecoding | None = None
     """How files became x; None: x was no files."""
     notes: tuple[str, ...] = ()
@@ -129,17 +131,40 @@ class Dataset:
         """The number of values that a network gives for an image, or a pixel: classes, labels or targets."""
         return len(self.class_names)
 
+    def fold(self, number: int) -> Dataset:
+        """The data without folds: those of one fold validate, the others train; with 0 all train."""
+        if self.folds is None or number == 0:
+            return replace(self, folds=None)
+        held_out = np.array(self.folds) == number
+        train, val = (np.flatnonzero(mask) for mask in (~held_out, held_out))
+        parts = {f"{a}_{split}": getattr(self, f"{a}_train")[rows]
+                 for a in "xy" for split, rows in (("train", train), ("val", val))}  # fmt: skip
+        return replace(self, **parts, folds=None)
+
+    @property
+    def images_an_epoch(self) -> tuple[int, int]:
+        """How many images a trial trains on in an epoch, and validates on, all folds together."""
+        if self.folds is None:
+            return len(self.x_train), len(self.x_val)
+        return len(self.x_train) * (max(self.folds) - 1), len(self.x_train)
+
     def facts(self) -> dict[str, object]:
         """Plain values that are stored with a run: where the data came from, and their content in short."""
-        sizes = {"train": len(self.x_train), "validation": len(self.x_val), "test": len(self.x_test)}
+        validation = len(self.x_val if self.folds is None else self.x_train)
+        sizes = {"train": len(self.x_train), "validation": validation, "test": len(self.x_test)}
+        if self.folds is not None:
+            sizes["folds"] = max(self.folds)
         shape = {"shape": list(self.input_shape), "classes": self.classes, "kind": self.kind}
-        return {"name": self.name, "digest": self.digest, "source": self.source, **sizes, **shape}
+        images = sizes | shape if len(self.x_train) else {}  # a function of the user's own reads its own
+        return {"name": self.name, "digest": self.digest, "source": self.source, **images}
 
     def describe(self) -> str:
         """One line for the screen and the log, and one for each note."""
         counts = [f"{len(x):,}" for x in (self.x_train, self.x_val, self.x_test)]
         size = "×".join(str(side) for side in self.input_shape)
         images = f"{counts[0]} training, {counts[1]} validation, {counts[2]} test {self.noun}"
+        if self.folds is not None:
+            images = f"{counts[0]} {self.noun} in {max(self.folds)} folds, {counts[2]} test {self.noun}"
         outputs = described(self.class_names, self.task, NAMED)
         first = f"{self.name}: {images}, {size}, {outputs}, from {self.source}"
         return "\n  ".join([first, *self.notes])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import keras
 
 ARRAYS = ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test")
-DESCRIPTION = ("name", "class_names", "source", "digest", "scale", "task", "kind")
+DESCRIPTION = ("name", "class_names", "source", "digest", "scale", "task", "folds", "kind")
 PIECE = 32 * 2**20  # bytes that are copied at a time
 
 
@@ -72,6 +72,7 @@ def open_saved(folder: Path) -> Dataset:
     try:
         description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         description["class_names"] = tuple(description["class_names"])
+        description["folds"] = None if description["folds"] is None else tuple(description["folds"])
         stored = description["decoding"]
         description["decoding"] = stored and decoding_of(description["kind"], stored)
         description |= {key: open_map(folder / f"{key}.npy") for key in ARRAYS}

@@ -14,7 +14,8 @@ from math import prod
 from typing import Any, NamedTuple
 
 from cnnsweep.errors import unknown
-from cnnsweep.geometry import sequences
+from cnnsweep.geometry import branches, sequences
+from cnnsweep.geometry.branches import Element
 from cnnsweep.geometry.settings import (
     Cost,
     MisfitError,
@@ -31,7 +32,8 @@ Ranges = tuple[Any, ...]
 """Windows along one axis: (its size, first window as (start, end), *runs of (step of start, step of end, windows))."""
 KINDS = (
     "rescaling", "conv", "batch_norm", "activation", "max_pool", "average_pool", "flatten", "global_average_pool",
-    "global_max_pool", "dropout", "dense", "upsample", "crop", "concatenate", *sequences.KINDS,
+    "global_max_pool", "dropout", "dense", "depthwise_conv", "upsample", "crop", "concatenate", *branches.KINDS,
+    *sequences.KINDS,
 )  # fmt: skip
 PADDINGS = ("same", "valid", "causal")
 _VIEWS = {"flatten", "dropout", "merge_channels"}
@@ -83,11 +85,15 @@ def cost_of(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, Cost]:
     output, parameters, mult_adds = shape, 0, 0
     match kind:
         case "conv":
-            filters = positive(settings, "filters")
             *positions, channels = _slide(settings, "kernel_size", shape)
+            filters = _filters(settings, channels)
             windows = windows_of(settings, "kernel_size", len(positions))
             output, weights = (*positions, filters), prod(w.size for w in windows) * channels * filters
             parameters, mult_adds = weights + filters * has_bias(settings), prod(positions) * weights
+        case "depthwise_conv":
+            output = *positions, channels = _slide(settings, "kernel_size", shape)
+            weights = prod(w.size for w in windows_of(settings, "kernel_size", len(positions))) * channels
+            parameters, mult_adds = weights + channels * has_bias(settings), prod(positions) * weights
         case "batch_norm":
             parameters = 4 * shape[-1]  # scale and shift are trained; mean and variance are not
         case "activation":
@@ -107,10 +113,16 @@ def cost_of(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, Cost]:
             output, weights = (*shape[:-1], units), shape[-1] * units
             parameters, mult_adds = weights + units * has_bias(settings), prod(shape[:-1]) * weights
         case "upsample" | "crop" | "concatenate":
-            output = _resized(kind, settings, shape)
+            output = _resized(kind, settings, *_image(shape))
         case "rescaling":
             if not is_number(scale := settings.get("scale")):
                 raise MisfitError("scale", f"value is {scale!r}, not a number", mistake=True)
+        case "add" | "multiply":
+            pass
+        case _ if kind in branches.KINDS:
+            found = elements(kind, settings, shape)
+            costs = [element.cost for element in found]
+            return found[-1].output, (sum(c[0] for c in costs), sum(c[1] for c in costs), sum(c[2] for c in costs))
         case _ if kind in sequences.KINDS:
             output, parameters, mult_adds = sequences.cost_of(kind, settings, shape)
         case _:
@@ -118,17 +130,30 @@ def cost_of(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, Cost]:
     return output, (parameters, mult_adds, 0 if kind in _VIEWS else 4 * prod(output))
 
 
-def _resized(kind: str, settings: Settings, shape: Shape) -> Shape:
+def elements(kind: str, settings: Settings, shape: Shape) -> list[Element]:
+    """The elementary layers of a layer, more than one for those of `branches`."""
+    return branches.elements(kind, settings, shape, cost_of)
+
+
+def _resized(kind: str, settings: Settings, height: int, width: int, channels: int) -> tuple[int, int, int]:
     """The shape after repeating pixels, after cutting what is below and to the right, or beside more channels."""
-    if len(shape) != 3:
-        raise MisfitError("input", f"input has shape {shape}, not height × width × channels")
-    height, width, channels = shape
     if kind == "upsample":
         size = positive(settings, "size")
         return height * size, width * size, channels
     if kind == "crop":
         return positive(settings, "height"), positive(settings, "width"), channels
     return height, width, channels + positive(settings, "channels")
+
+
+def _image(shape: Shape) -> tuple[int, int, int]:
+    if len(shape) == 3:
+        return shape
+    raise MisfitError("input", f"input has shape {shape}, not height × width × channels")
+
+
+def _filters(settings: Settings, channels: int) -> int:
+    """Given as they are, or as a multiple of the input's channels."""
+    return channels * positive(settings, "expansion") if "expansion" in settings else positive(settings, "filters")
 
 
 def _slide(settings: Settings, size_name: str, shape: Shape) -> Shape:
@@ -176,6 +201,13 @@ def add_normal_form(parts: list[Part], kind: str, settings: Settings, shape: Sha
             _add_activation(parts, settings["function"], shape)
         case "conv":
             parts.append(_conv_part(settings, shape, output))
+        case "depthwise_conv":
+            windows = windows_of(settings, "kernel_size", len(shape) - 1)
+            parts.append((kind, has_bias(settings), *map(_taps, windows, shape[:-1], output[:-1])))
+        case "squeeze_excite":
+            parts.append((kind, shape[-1], branches.hidden_units(settings, shape), settings["activation"]))
+        case "residual":
+            _add_residual(parts, settings, shape)
         case "max_pool" | "average_pool":
             _add_pool(parts, kind.removesuffix("_pool"), settings, shape, output)
         case "global_average_pool":
@@ -199,10 +231,21 @@ def is_open(part: Part) -> bool:
 
 def _conv_part(settings: Settings, shape: Shape, output: Shape) -> Part:
     windows = windows_of(settings, "kernel_size", len(shape) - 1)
-    effect = settings["filters"], has_bias(settings)
+    effect = output[-1], has_bias(settings)
     if all(window.size == 1 for window in windows) and shape[:-1] == output[:-1]:
         return "dense", shape[-1], *effect  # at each position, and so initialised
     return "conv", *effect, *map(_taps, windows, shape[:-1], output[:-1])
+
+
+def _add_residual(parts: list[Part], settings: Settings, shape: Shape) -> None:
+    """Add a residual block; one without a shortcut is its branch alone."""
+    branch, shortcut = branches.branches(settings, shape, cost_of)
+    inside: list[Part] = []
+    beside: list[Part] = []
+    for found, elements_ in ((inside, branch), (beside, shortcut or [])):
+        for element in elements_:
+            add_normal_form(found, *element[:4])
+    parts += inside if shortcut is None else [("residual", tuple(inside), tuple(beside))]
 
 
 def _add_activation(parts: list[Part], function: str, shape: Shape) -> None:

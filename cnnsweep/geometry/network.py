@@ -28,10 +28,14 @@ class Layer:
     kind                     settings
     ======================== ======================================================================
     rescaling                scale
-    conv                     filters, kernel_size, stride, padding, dilation, use_bias, each_frame
+    conv                     filters (or expansion: of the input's channels), kernel_size, stride,
+                             padding, dilation, use_bias, each_frame
+    depthwise_conv           kernel_size, stride, padding, dilation, use_bias
     batch_norm
     activation               function
     max_pool, average_pool   pool_size, stride, padding, each_frame
+    squeeze_excite           ratio, activation
+    residual                 branch, projection: each a tuple of `branches.Inner`
     flatten
     global_average_pool, global_max_pool
     dropout                  rate

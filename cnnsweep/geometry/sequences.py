@@ -46,7 +46,7 @@ def part_of(kind: str, settings: Settings, shape: Shape) -> Part:
 
 
 def _conv_max_over_time(settings: Settings, shape: Shape) -> tuple[Shape, int, int]:
-    """Convolutions of several sizes side by side, then the maximum of each over time (Kim 2014, arXiv 1408.5882)."""
+    """Convolutions of several sizes side by side, each with its maximum over time (Kim 2014, arXiv 1408.5882)."""
     steps, channels = _sequence(shape)
     filters, sizes = positive(settings, "filters"), settings["kernel_sizes"]
     check_function("activation", settings.get("activation", "linear"))

@@ -14,7 +14,7 @@ from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Layer, StagedLayers
 from cnnsweep.models import cnn
 from cnnsweep.models.cnn import CnnConfig, typed
-from cnnsweep.models.sequence_layers import connect
+from cnnsweep.models.sequence_layers import connect, plain
 
 if TYPE_CHECKING:
     import keras
@@ -74,7 +74,7 @@ def _layers(
     """Return the network of a `model` config, for `input_shape` (steps, channels), to class probabilities."""
     refuse_shape(input_shape)
     model = typed(Cnn1dConfig, model)
-    return [layer for index in range(model.blocks + 2) for layer in stage(model, index, classes, scale)]
+    return plain([layer for index in range(model.blocks + 2) for layer in stage(model, index, classes, scale)])
 
 
 def stage(model: Cnn1dConfig | Mapping[str, object], index: int, classes: int, scale: float = 1.0) -> list[Layer]:

@@ -10,7 +10,7 @@ from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Layer, StagedLayers
 from cnnsweep.models import cnn
 from cnnsweep.models.cnn import CnnConfig, typed
-from cnnsweep.models.sequence_layers import connect
+from cnnsweep.models.sequence_layers import connect, plain
 
 if TYPE_CHECKING:
     import keras
@@ -30,7 +30,7 @@ def _layers(
         shape = tuple(input_shape)
         raise UserError(f"a cnn3d takes videos, frames × height × width × channels; got the shape {shape}")
     model = typed(Cnn3dConfig, model)
-    return [layer for index in range(model.blocks + 2) for layer in cnn.stage(model, index, classes, scale)]
+    return plain([layer for index in range(model.blocks + 2) for layer in cnn.stage(model, index, classes, scale)])
 
 
 layers = StagedLayers(_layers, cnn.stage, cnn.layers.head)

@@ -15,7 +15,7 @@ from cnnsweep.geometry.network import Layer, StagedLayers
 from cnnsweep.models import cnn
 from cnnsweep.models.cnn import typed
 from cnnsweep.models.cnn1d import Cnn1dConfig, stem
-from cnnsweep.models.sequence_layers import connect
+from cnnsweep.models.sequence_layers import connect, plain
 
 if TYPE_CHECKING:
     import keras
@@ -62,7 +62,7 @@ def _layers(
     if len(input_shape) != (4 if model.each_frame else 2):
         wanted = "frames × height × width × channels" if model.each_frame else "steps × channels"
         raise UserError(f"this cnn_rnn takes {wanted}; got the shape {tuple(input_shape)}")
-    return [layer for index in range(model.blocks + 2) for layer in stage(model, index, classes, scale)]
+    return plain([layer for index in range(model.blocks + 2) for layer in stage(model, index, classes, scale)])
 
 
 def stage(model: CnnRnnConfig | Mapping[str, object], index: int, classes: int, scale: float = 1.0) -> list[Layer]:

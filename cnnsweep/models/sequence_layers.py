@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Layer, measure
 from cnnsweep.geometry.settings import Settings
-from cnnsweep.models.cnn import keras_layer, layer_seed
+from cnnsweep.models.keras_layers import keras_layer, layer_seed
 
 if TYPE_CHECKING:
     import keras
+
+
+def plain(stack: list[Layer]) -> list[Layer]:
+    """The stack itself. Raises UserError for blocks that need height and width."""
+    for layer in stack:
+        if layer.kind in ("residual", "squeeze_excite", "depthwise_conv"):
+            raise UserError(f"model.block: {layer.name} is a {layer.kind} layer, which only model=cnn has")
+    return stack
 
 
 def connect(

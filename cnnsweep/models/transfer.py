@@ -17,8 +17,9 @@ from cnnsweep.config.schema import Config, ModelConfig
 from cnnsweep.config.validation import Float, Int, words
 from cnnsweep.data.mnist import cache_folders, stall_limit
 from cnnsweep.errors import UserError, nearest
-from cnnsweep.models.cnn import ACTIVATIONS, layer_seed, typed
+from cnnsweep.models.cnn import ACTIVATIONS, typed
 from cnnsweep.models.fine_tuning import chosen_layers, is_off
+from cnnsweep.models.keras_layers import layer_seed
 from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.search_space.space import Space
 from cnnsweep.trial import Inspection

@@ -13,7 +13,8 @@ from cnnsweep.config.tasks import Task
 from cnnsweep.config.validation import Float, Int, Sizes, words
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Layer, measure
-from cnnsweep.models.cnn import ACTIVATIONS, layer_seed, typed
+from cnnsweep.models.cnn import ACTIVATIONS, typed
+from cnnsweep.models.keras_layers import layer_seed
 
 if TYPE_CHECKING:
     import keras

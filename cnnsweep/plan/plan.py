@@ -97,7 +97,7 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
             watcher.say(f"measuring a few configurations on {len(workers)} workers: {', '.join(workers)}")
             measured, seconds = _measure(problem, data, frozen, executor, scratch)
             features = features and replace(features, seconds=seconds)
-        images = len(data.x_train), len(data.x_val)
+        images = data.images_an_epoch
         simulated = Simulation(problem, search, measured.workers, measured.forecaster, images).run(measured.ready)
         spent, expected = describe_search(simulated, problem, data), None
         if not forecast:

@@ -40,7 +40,7 @@ def searched(results: Results) -> str:
     workers = json.loads(results.parent("tags", "cnnsweep.machine.workers") or "[]")
     where = f" on {', '.join(workers) if len(workers) < 5 else f'{len(workers)} workers'}" if workers else ""
     precision = (results.config.get("training") or {}).get("precision")
-    if precision not in (None, "auto") and "training.precision" not in results.keys:
+    if precision not in (None, "auto") and "training.precision" not in results.keys and not own:
         where += f", in {precision}"
     return (
         f"Searched {keys}{what}{data}{by}: {len(trials):,} trials, {epochs:,} epochs, "

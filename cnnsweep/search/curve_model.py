@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
+from cnnsweep.search.observations import Curves
 from cnnsweep.search_space.problem import Problem
 
 MEMBERS, ROUNDS = 16, 4
@@ -20,8 +23,49 @@ NOISE, NOISE_SPREAD = -2.3, 1.0
 """The same of the logarithm of the noise's variance, as a share of the signal's."""
 COOLING = 0.5
 """Exponent of the members' probabilities: below 1 no few of them decide alone."""
-MOST = 150
-"""Observations fitted: the latest, and the best."""
+GAIN, DOUBT = 0.15, 0.08
+"""Assumed before curves tell: how far the logarithm of the error falls while epochs grow e-fold, and its spread."""
+ASSUMED, ASSUMED_SPREAD = 2, 3
+"""The number of curves that these assumptions count as."""
+LEAST = 1e-4
+"""Smaller errors are not told apart."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a trial is expected to reach at its end: the logarithm of the best error, or loss."""
+
+    mean: float
+    deviation: float
+    epoch: int
+    """Reached so far."""
+    failed: bool = False
+
+
+def forecasts(
+    curves: Curves, ids: Sequence[str], rungs: Sequence[int], direction: Literal["max", "min"]
+) -> dict[str, Forecast]:
+    """Extrapolate curves from the last rung that each has reached, by the changes of longer ones from there on."""
+    shift = 1.0 if direction == "max" else 0.0  # the curves' values are negative where larger ones are better
+
+    def value(id_: str, until: float = math.inf) -> float:
+        best = curves.best(id_, until)
+        return math.log(max(shift + (0.0 if best is None else best), LEAST))
+
+    reached = {id_: epoch for id_ in ids if (epoch := curves.reached(id_))}
+    change, variance = {rungs[-1]: 0.0}, {rungs[-1]: 0.0}
+    for rung, above in reversed(list(pairwise(rungs))):
+        seen = [value(id_, above) - value(id_, rung) for id_, epoch in reached.items() if epoch >= above]
+        ratio = math.log(above / rung)
+        mean = (sum(seen) - ASSUMED * GAIN * ratio) / (len(seen) + ASSUMED)
+        spread = sum((one - mean) ** 2 for one in seen) + ASSUMED_SPREAD * (DOUBT * ratio) ** 2
+        change[rung] = change[above] + mean
+        variance[rung] = variance[above] + spread / (len(seen) + ASSUMED_SPREAD)
+    last = {id_: max((rung for rung in rungs if rung <= epoch), default=rungs[0]) for id_, epoch in reached.items()}
+    return {
+        id_: Forecast(value(id_) + change[last[id_]], math.sqrt(variance[last[id_]]), epoch)
+        for id_, epoch in reached.items()
+    }
 
 
 def encode(problem: Problem, values: Mapping[str, object]) -> list[float]:

@@ -17,7 +17,7 @@ from cnnsweep.search_space.stages import Uncountable
 
 ENUMERABLE = 20_000
 """A space of at most so many configurations is listed once drawing at random finds nothing new."""
-TRIES, TRIES_IF_LISTABLE = 2_000, 100
+TRIES, TRIES_IF_LISTABLE, TRIES_IN_TIME = 2_000, 100, 30
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,8 @@ class Untried:
         self._proposed: set[Hashable] = set()
         self._left: list[tuple[Values, Hashable]] | None = None
         self._listable = True
+        self.fits: Callable[[Values], bool] = lambda _: True
+        """Whether a configuration can be trained in the time left. Such are preferred where they are easily found."""
 
     def __contains__(self, values: Values) -> bool:
         validity = self._problem.validate(values)
@@ -186,14 +188,22 @@ class Untried:
         Rejection keeps the distribution of the space. Where little is valid or left, the configurations are listed.
         """
         space = self._problem.space
+        found: Values | None = None
+        too_long = 0
         for _ in range(TRIES_IF_LISTABLE if not space.continuous and space.size <= ENUMERABLE else TRIES):
             values = space.draw(rng)
             if values in self:
-                return values
+                if self.fits(values):
+                    return values
+                found, too_long = found or values, too_long + 1
+                if too_long == TRIES_IN_TIME:
+                    break
+        if found is not None:
+            return found
         if self._left is None and self._listable:
-            found = list_valid(self._problem, ENUMERABLE)
-            self._listable = found is not None
-            self._left = [(values, self._problem.validate(values).signature) for values in found or []]
+            valid = list_valid(self._problem, ENUMERABLE)
+            self._listable = valid is not None
+            self._left = [(values, self._problem.validate(values).signature) for values in valid or []]
         if not self._listable:
             return self._draw_rare(rng)
         self._left = [(values, signature) for values, signature in self._left or [] if signature not in self._proposed]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from cnnsweep.search_space.space import Values
 if TYPE_CHECKING:
     from cnnsweep.search.keras_tuner_engine import Engine
 
+AGAIN = 30  # further choices of a sampler, where its first takes longer than the time left
 AHEAD_FROM = 30
 """Trials from which on a slow search makes its proposals ahead."""
 
@@ -68,6 +70,7 @@ class Oracle:
     """True where trials end at rungs and the best are continued later."""
     rungs: Sequence[int] = ()
     """Epochs at which trials are compared; none where each is trained to its end."""
+    seconds_left = math.inf  # until the sweep's time is spent, as the loop says
 
     def __init__(self, task: Task, *, sampler: Sampler | None = None, startup: int | None = None) -> None:
         self.problem, self.objective, self.seed = task.problem, task.objective, task.seed
@@ -84,8 +87,7 @@ class Oracle:
         """While a journal is replayed: the values that were proposed then."""
         self._before: dict[str, int] = {}
         """Configurations that were running when the last trial was started, with the epochs that each had by then."""
-        self._ahead: tuple[Values | None] | None = None
-        """The next proposal of a slow search; None: not made yet."""
+        self._ahead: tuple[Values | None] | None = None  # the next proposal of a slow search, once it is made
         self.engine = self.make_engine()
 
     def make_engine(self) -> Engine:
@@ -105,15 +107,14 @@ class Oracle:
         if self._sampler is not None:
             history = self.history()
             if len(history.seen) >= self.startup:
-                for values in self._sampler.propose(history, rng):
-                    if values in self.untried:
-                        return values
+                new = (values for values in self._sampler.propose(history, rng) if values in self.untried)
+                if (first := next(new, None)) is not None:
+                    return next((v for v in (first, *itertools.islice(new, AGAIN)) if self.untried.fits(v)), first)
         return self.untried.draw(rng)
 
     def next(self, id_: str) -> Proposal | Literal["wait", "done"]:
         """Decide what the next trial is, to be known by this id."""
-        values = self.propose()
-        return "done" if values is None else Proposal(id_, values)
+        return "done" if (values := self.propose()) is None else Proposal(id_, values)
 
     def keep_on(self, id_: str, epoch: int) -> bool:  # noqa: ARG002
         """Decide after an epoch if a trial goes on."""
@@ -132,7 +133,7 @@ class Oracle:
         """The number of observations that the sampler needs."""
         return min(5, max(3, (self.max_trials or 30) // 3)) if self._startup is None else self._startup
 
-    # What the sweep's loop calls
+    # What the loop calls
 
     def ask(self, worker: str) -> Proposal | Literal["wait", "done"]:
         """The next proposal for a worker, or the one that it has not ended yet.
@@ -172,10 +173,10 @@ class Oracle:
         if self.ahead and not self.exhausted():
             self.propose()
 
-    def repeat(self, id_: str, values: Mapping[str, Any]) -> Proposal | None:
+    def repeat(self, id_: str, values: Mapping[str, Any], continues: str | None = None) -> Proposal | None:  # noqa: ARG002
         """Make a proposal again that the journal says was made at this point; None where the oracle makes another.
 
-        The journal's values count: another version of a library might propose others.
+        The journal's values count, since another version of a library might propose others.
         """
         self._repeated = dict(values)
         found = self.ask(f"resumed {id_}")
@@ -229,8 +230,8 @@ class Oracle:
         Then there is time to make it while workers are busy, and the moment does not change it. It lacks the newest
         result, which is worth more than a tenth of a second as long as there are few.
         """
-        slow = self._sampler is not None and self._sampler.slow
-        return slow and len(self._earlier) + len(self.proposals) >= AHEAD_FROM
+        known = len(self._earlier) + len(self.proposals)
+        return self._sampler is not None and self._sampler.slow and known >= AHEAD_FROM
 
     def exhausted(self) -> bool:
         """True where as many configurations were proposed as the budget has trials."""

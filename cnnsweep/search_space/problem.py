@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnsweep.config.augment import COLOUR, MIXING
 from cnnsweep.config.components import locate
 from cnnsweep.config.schema import Config, ModelConfig
 from cnnsweep.errors import UserError
@@ -116,6 +117,7 @@ def make_problem(config: Config, input_shape: Shape, classes: int, kind: str = "
     problem = Problem(config, parse_space(config), input_shape, classes, layers, sizes)
     if not problem.priced:
         _refuse_limits(problem)
+    _check_augment(problem)
     rng = np.random.default_rng(0)
     if sizes is None:
         _check_values(problem, rng)
@@ -131,6 +133,17 @@ def _refuse_limits(problem: Problem) -> None:
         what = own or model.get("backbone") or model["_target_"]
         raise UserError(f"limits.{name}: {limit:,.6g} cannot be kept: the sizes of {what} are not known before it "
                         f"is built (they are with model=cnn). Leave it out: limits.{name}=null")  # fmt: skip
+
+
+def _check_augment(problem: Problem) -> None:
+    """Raise for a change of images that is on, or searched, and cannot be made of these images or by this backend."""
+    searched = {p.name.rpartition(".")[2] for p in problem.space.parameters if p.name.startswith("data.augment.")}
+    channels, backend = problem.input_shape[-1], problem.config.backend
+    for name in sorted({*problem.config.data.augment.on, *searched}):
+        if name in COLOUR and channels != 3:
+            raise UserError(f"data.augment.{name}: changes colours, which images of {channels} channels do not have")
+        if name in MIXING and backend == "jax":
+            raise UserError(f"data.augment.{name}: needs backend=tensorflow or backend=torch, not {backend}")
 
 
 def _check_values(problem: Problem, rng: np.random.Generator) -> None:

@@ -171,14 +171,21 @@ def walk(layers: tuple[Content, ...], shape: Shape) -> tuple[Shape, Cost] | None
     return shape, (parameters, mult_adds, activations)
 
 
-_SAME_COST = {"max_pool": "pool", "average_pool": "pool"}
+_SAME_COST = {
+    "max_pool": "pool", "average_pool": "pool", "global_max_pool": "global", "global_average_pool": "global",
+}  # fmt: skip
 _FREE = {"function", "rate", "scale", "activation"}
 
 
 @lru_cache(maxsize=500_000)
 def _kernel(layers: tuple[Content, ...]) -> tuple[Content, ...]:
     """The part of layers that decides sizes and costs: equal for relu and elu, for max and average pooling."""
-    return tuple(
-        (_SAME_COST.get(kind, kind), tuple(item for item in settings if item[0] not in _FREE or item[1] == "glu"))
-        for kind, settings in layers
-    )
+    return tuple((_SAME_COST.get(kind, kind), tuple(_decisive(settings))) for kind, settings in layers)
+
+
+def _decisive(settings: tuple[tuple[str, Any], ...]) -> Iterator[tuple[str, Any]]:
+    for name, value in settings:
+        if name in ("branch", "projection"):
+            yield name, _kernel(tuple((inner.kind, inner.settings) for inner in value))
+        elif name not in _FREE or value == "glu":
+            yield name, value

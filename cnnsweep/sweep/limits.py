@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cnnsweep.config.schema import Budget, Config, Training
@@ -12,6 +13,7 @@ from cnnsweep.journal.journal import FULL
 from cnnsweep.journal.state import SweepState, TrialState
 from cnnsweep.models.fine_tuning import total_epochs
 from cnnsweep.search.oracle import Proposal
+from cnnsweep.search_space.space import Values
 from cnnsweep.training.cost_model import TrialForecaster
 
 GRACE = 0.1
@@ -60,23 +62,33 @@ def reaches_rung(trial: TrialState, rung: float, budget: Budget, state: SweepSta
     return now + seconds <= state.began + 60 * budget.minutes * (1 + GRACE)
 
 
-def too_long(
+def too_late(
     proposal: Proposal, forecaster: TrialForecaster | None, config: Config, state: SweepState, now: float
 ) -> str | None:
-    """Why a proposal is not started, and nothing after it: it takes longer than the time left; None where it fits.
+    """Why a proposal is not started, and nothing after it: less than half of an epoch fits; None where more does."""
+    if not config.budget.minutes or forecaster is None or not state.ended:
+        return None
+    seconds, left = forecaster.seconds(proposal.values, 1), seconds_left(config.budget, state, now)
+    if seconds is None or seconds <= 2 * left:
+        return None
+    budget = f"budget.minutes ({config.budget.minutes:g})"
+    return f"{budget} is spent: the next epoch would take {seconds:.0f} s, {max(0.0, left):.0f} s are left"
 
-    A promoted trial is started all the same: each epoch more of a good network is worth having.
-    """
-    if not config.budget.minutes or forecaster is None or not state.ended or proposal.continues:
-        return None
+
+def fitting(
+    rungs: Sequence[int], forecaster: TrialForecaster | None, config: Config, state: SweepState, now: float
+) -> Callable[[Values], bool]:
+    """A test whether a configuration reaches its first rung, or its end, in the time left."""
     left = seconds_left(config.budget, state, now)
-    epochs = proposal.epochs or total_epochs(config.with_values(proposal.values).training)
-    seconds = forecaster.seconds(proposal.values, epochs)
-    if seconds is None or seconds <= left:
-        return None
-    return (
-        f"budget.minutes ({config.budget.minutes:g}): the next trial would take {seconds:.0f} s, {left:.0f} s are left"
-    )
+    if math.isinf(left) or forecaster is None or not state.ended:
+        return lambda _: True
+
+    def fits(values: Values) -> bool:
+        epochs = rungs[0] if rungs else total_epochs(config.with_values(values).training)
+        seconds = forecaster.seconds(values, epochs)
+        return seconds is None or seconds <= left
+
+    return fits
 
 
 def is_out_of_memory(reason: str) -> bool:

@@ -40,10 +40,13 @@ def _fill_workers(sweep: Sweep) -> None:
             _resume(sweep, worker, sweep.state.trials[number], sweep.pending.pop(number))
         if worker in sweep.running or sweep.stopping:
             continue
+        known = sweep.forecaster, sweep.config, sweep.state, sweep.now()
+        sweep.search.seconds_left = sweep.seconds_left
+        sweep.search.untried.fits = limits.fitting(sweep.search.rungs, *known)
         proposal = sweep.search.ask(worker)
         if isinstance(proposal, str):
             return
-        if reason := limits.too_long(proposal, sweep.forecaster, sweep.config, sweep.state, sweep.now()):
+        if reason := limits.too_late(proposal, *known):
             sweep.stopping = reason
         else:
             _submit(sweep, worker, proposal)
@@ -111,6 +114,7 @@ def _report(sweep: Sweep, trial: TrialState, report: EpochReport) -> bool:
         sweep.say(report.note)
     keep_on = True
     if report.epoch > len(trial.curve):  # else it is repeated, by a trial that had to begin again
+        sweep.search.seconds_left = sweep.seconds_left
         keep_on = sweep.search.report(trial.proposal, report.epoch, report.metrics)
         sweep.record(EpochEnded(trial=trial.number, epoch=report.epoch, metrics=dict(report.metrics)))
         _check_budget(sweep)
@@ -145,6 +149,7 @@ def end(sweep: Sweep, worker: str, result: TrialResult) -> None:
 
 
 def _check_budget(sweep: Sweep) -> None:
-    promotes = sweep.search.promotes
-    if not sweep.stopping and (reached := limits.spent(sweep.config.budget, sweep.state, sweep.now(), promotes)):
-        sweep.stopping, sweep.halt = reached
+    reached = limits.spent(sweep.config.budget, sweep.state, sweep.now(), sweep.search.promotes)
+    if reached and not sweep.halt and (reached[1] or not sweep.stopping):
+        before = f"{sweep.stopping}; " if sweep.stopping else ""
+        sweep.stopping, sweep.halt = before + reached[0], reached[1]

@@ -153,9 +153,10 @@ def rebuild(search: Oracle, state: SweepState, events: Sequence[Event], path: Pa
 
 
 def _repeat(search: Oracle, state: SweepState, event: TrialStarted) -> None:
-    proposal = search.repeat(event.proposal, event.values)
     before = state.trials.get(event.trial)
-    if proposal is None or proposal.continues != (before.proposal if before else None):
+    continues = before.proposal if before else None
+    proposal = search.repeat(event.proposal, event.values, continues)
+    if proposal is None or proposal.continues != continues:
         raise UserError(
             f"trial {event.trial} cannot be followed: the search would have gone on otherwise. Was the sweep made with "
             "another version of cnnsweep or of its packages? provenance in the journal's first line says which"

@@ -88,7 +88,7 @@ class Sweep:
         Raises KeyboardInterrupt once the sweep is abandoned.
         """
         if timeout is None:
-            left = math.inf if self.stopping else seconds_left(self.config.budget, self.state, self.now())
+            left = math.inf if self.stopping else self.seconds_left
             timeout = min(self.patience, max(0.05, left))
         self._waiting = True
         try:
@@ -113,6 +113,11 @@ class Sweep:
         self.abandoned = True
         if self._waiting:
             raise KeyboardInterrupt
+
+    @property
+    def seconds_left(self) -> float:
+        """Until budget.minutes are spent; infinite without such a limit."""
+        return seconds_left(self.config.budget, self.state, self.now())
 
     def trial_folder(self, number: int) -> Path:
         return self.folder / "trials" / f"{number:03d}"

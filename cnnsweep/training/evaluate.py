@@ -71,7 +71,7 @@ def evaluate_best(spec: FinalSpec) -> Generator[None, bool, Final]:
 
 
 def restore(trial: TrialSpec, name: str) -> tuple[keras.Model, Dataset]:
-    data = open_saved(trial.data)
+    data = open_saved(trial.data).fold(trial.fold or 0)
     model = build_model(trial.config, data, trial.seed, for_training=False)
     checkpoint.load(trial.folder / name, model, with_optimizer=False)
     return model, data
@@ -103,6 +103,8 @@ def with_validation(data: Dataset, folder: Path) -> Dataset:
 
     They are written to a file in `folder` piece by piece: together they may not fit into memory.
     """
+    if data.folds is not None:  # then the training images are all of them
+        return dataclasses.replace(data, folds=None, digest=f"{data.digest[:11]}+val")
     return dataclasses.replace(
         data,
         x_train=concatenate([data.x_train, data.x_val], folder / "x_train.npy"),

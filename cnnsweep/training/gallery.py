@@ -56,7 +56,8 @@ def draw_gallery(spec: FinalSpec) -> Generator[None, bool, Gallery]:
 
 
 def gallery_folder(trial: TrialSpec) -> Path:
-    return trial.folder / "artifacts" / "gallery"
+    """The folder of a trial's pictures, also where they are those of one fold's network."""
+    return (trial.folder.parent if trial.fold else trial.folder) / "artifacts" / "gallery"
 
 
 @contextlib.contextmanager
@@ -190,7 +191,7 @@ def block_outputs(model: keras.Model, images: Array) -> dict[str, Array]:
         digits = len(str(len(ends)))  # so that they sort
         outputs = _spread({f"block_{n:0{digits}}": layer.output for n, layer in enumerate(ends, start=1)})
     else:
-        ends = [layer for layer in model.layers if re.fullmatch(r"block\d+_activation", layer.name)]
+        ends = [layer for layer in model.layers if re.fullmatch(r"block\d+_(?!pool$).*", layer.name)]
         outputs = {layer.name.partition("_")[0].replace("block", "block_"): layer.output for layer in ends}
     if not outputs:
         return {}

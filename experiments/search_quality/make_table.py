@@ -4,8 +4,7 @@
 
 DIR holds fashion-mnist/. FOLDER keeps the rows, one JSON object a line; the command goes on with what is there. One
 process on one core, as a sweep's worker; its seconds are those of the processor, so that other work does not count.
-`short` takes about 8 s of one core a configuration, `long` 35 s. Every tenth configuration is trained again with a
-second seed.
+`short` takes about 10 s of one core a configuration, `long` 35 s. Every tenth configuration is trained with two seeds.
 """
 
 from __future__ import annotations

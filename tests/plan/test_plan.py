@@ -73,15 +73,6 @@ def test_every_trial_is_predicted_and_the_score_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_trial_that_would_not_end_in_time_is_not_started(tmp_path: Path) -> None:
-    # Trials of two seconds in five: after the second there is half the time that the third would take.
-    events = sweep(tmp_path, "budget={trials: null, minutes: 0.084}", "training.epochs=8")
-    assert "the next trial would take" in events[-1].reason
-    assert {e.status for e in events if isinstance(e, TrialEnded)} == {"completed"}
-    assert 1 <= len([e for e in events if isinstance(e, TrialEnded)]) <= 2
-
-
-@pytest.mark.slow
 def test_the_plan_command_measures_and_writes_json(tmp_path: Path, capfd: Any) -> None:
     overrides = [f"tracking.dir={tmp_path / 'runs'}", "+sweep=smoke", "executor.workers=2"]
     assert main(["plan", *overrides, "--json", str(tmp_path / "plan.json")]) == 0

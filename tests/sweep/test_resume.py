@@ -26,6 +26,7 @@ SEARCHES = {
     "bayesian": ("search=bayesian", "search.initial_points=2"),
     "hyperband": ("search=hyperband", "training.epochs=9", "budget.trials=8"),
     "gp": ("search=gp", "search.startup=2"),
+    "auto": ("search=auto", "training.epochs=9", "budget.trials=14"),
     "asha gp": ("search=asha", "search.sampler=gp", "search.startup=2", "training.epochs=9", "budget.trials=8"),
 }
 # A new search joins by being listed.

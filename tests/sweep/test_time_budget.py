@@ -1,15 +1,20 @@
 """Running trials when a budget is spent, and trials that would take longer than what is left."""
 
 import time
+from collections import Counter
 from types import SimpleNamespace
 
 import fake_sweeps
 import pytest
+from searching import ACCURACY, drive
 
 from cnnsweep.executors.inline import InlineExecutor
+from cnnsweep.plan.simulation import After, VirtualExecutor, virtual_sweep
 from cnnsweep.search.oracle import Oracle, Proposal
+from cnnsweep.search.registry import build
+from cnnsweep.search_space.problem import make_problem
 from cnnsweep.sweep import limits, loop
-from cnnsweep.training.cost_model import TrialForecaster
+from cnnsweep.training.cost_model import Forecaster, TrialForecaster
 from cnnsweep.trial import EpochReport, TrialResult
 
 SETTINGS = ("training.epochs=9", "budget.minutes=0.01", "budget.trials=2")
@@ -82,22 +87,85 @@ def test_waiting_for_features_is_no_time_of_a_trial(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "values", "epochs", "expected"),
+    ("overrides", "values", "rungs", "expected"),
     [
-        ((), {}, None, 3),
-        (("training.unfreeze=2 blocks", "training.unfreeze_epochs=5"), {}, None, 8),
-        ((), {"training.epochs": 20}, None, 20),
-        (("training.unfreeze_epochs=5",), {"training.unfreeze": "0.5", "training.epochs": 4}, None, 9),
-        (("training.unfreeze=2 blocks",), {"training.epochs": 20}, 2, 2),
+        ((), {}, (), 3),
+        (("training.unfreeze=2 blocks", "training.unfreeze_epochs=5"), {}, (), 8),
+        ((), {"training.epochs": 20}, (), 20),
+        (("training.unfreeze_epochs=5",), {"training.unfreeze": "0.5", "training.epochs": 4}, (), 9),
+        (("training.unfreeze=2 blocks",), {"training.epochs": 20}, (2, 20), 2),
     ],
 )
-def test_a_trial_is_priced_by_all_of_its_epochs(overrides, values, epochs, expected):
+def test_a_trial_is_priced_by_all_of_its_epochs_or_those_of_its_first_rung(overrides, values, rungs, expected):
     asked = []
-    forecaster = SimpleNamespace(seconds=lambda _, count: asked.append(count))
+    forecaster = SimpleNamespace(seconds=lambda _, count: asked.append(count) or 61.0)
     state = SimpleNamespace(ended=[1], began=0.0)
     config = fake_sweeps.config("budget.minutes=1", *overrides)
-    assert limits.too_long(Proposal("1", values, epochs), forecaster, config, state, 0.0) is None
+    assert not limits.fitting(rungs, forecaster, config, state, 0.0)(values)
     assert asked == [expected]
+
+
+@pytest.mark.parametrize(("left", "starts"), [(20.0, False), (31.0, True)])
+def test_a_proposal_is_started_where_half_of_an_epoch_fits(left, starts):
+    forecaster, state = SimpleNamespace(seconds=lambda _values, _epochs: 60.0), SimpleNamespace(ended=[1], began=0.0)
+    reason = limits.too_late(Proposal("1", {}), forecaster, fake_sweeps.config("budget.minutes=1"), state, 60 - left)
+    assert (reason is None) == starts
+    assert starts or reason == "budget.minutes (1) is spent: the next epoch would take 60 s, 20 s are left"
+
+
+def play(seconds, *overrides, workers=2):
+    """A sweep on a virtual clock whose epochs take `seconds(values)`; returns it and each worker's seconds of work."""
+    problem = make_problem(fake_sweeps.config("budget.trials=null", *overrides), (8, 8, 1), 10)
+    executor, busy = VirtualExecutor([f"cpu{i}" for i in range(workers)]), Counter()
+    made = virtual_sweep(problem, build(problem.config, problem, ACCURACY), executor)
+    made.forecaster = TrialForecaster(problem, Forecaster(), (1000, 100))
+
+    def train(spec):
+        for epoch in range(spec.initial_epoch + 1, spec.epochs + 1):
+            took = seconds(spec.values)
+            start = executor.time
+            metrics = {"val_accuracy": (spec.seed % 1000) / 2000 + 0.01 * epoch, "epoch_seconds": took}
+            keep_on = yield After(took, EpochReport(spec.number, epoch, metrics))
+            busy[made.state.trials[spec.number].worker] += min(executor.time, 600) - min(start, 600)
+            if not keep_on:
+                return TrialResult(spec.number, "pruned", None, epoch)
+        return TrialResult(spec.number, "completed", None, spec.epochs)
+
+    made.job = train
+    loop.search(made)
+    return made, busy
+
+
+def of_size(values):
+    return float(values["model.filters.1"])
+
+
+SIZES = ("space.model.filters.values=[4, 8, 16]", "training.epochs=9", "budget.minutes=10")
+
+
+@pytest.mark.parametrize("search", ["random", "asha", "hyperband", "tpe", "auto"])
+def test_the_whole_of_the_time_is_used(search):
+    made, busy = play(of_size, *SIZES, f"search={search}")
+    assert made.stopping.startswith("budget.minutes (10) is spent")
+    assert 600 <= made.now() <= 660
+    assert min(busy.values()) > 0.98 * 600
+
+
+@pytest.mark.parametrize("search", ["random", "tpe", "auto"])
+@pytest.mark.parametrize("sizes", [{4}, set()])
+def test_what_fits_into_the_time_left_is_preferred_where_there_is_such(search, sizes):
+    problem = make_problem(fake_sweeps.config(*SIZES, f"search={search}"), (8, 8, 1), 10)
+    made = build(problem.config, problem, ACCURACY)
+    made.untried.fits = lambda values: values["model.filters.1"] in sizes
+    found = {proposal.values["model.filters.1"] for proposal in drive(made, most=12)}
+    assert found == sizes or (not sizes and len(found) > 1)
+
+
+def test_minutes_stop_running_trials_after_all_trials_are_started():
+    made, _ = play(lambda _: 100.0, *SIZES, "budget.trials=2")
+    assert made.stopping == "budget.trials (2) is reached; budget.minutes (10) is spent"
+    assert made.now() <= 700
+    assert {len(trial.curve) for trial in made.state.trials.values()} == {6}
 
 
 def test_the_last_rung_is_the_end_of_the_trials_own_epochs(tmp_path):

@@ -1,0 +1,241 @@
+"""The default search: one epoch of many configurations, the most promising ones continued, for any budget.
+
+Half of the cost goes into first epochs of new configurations, half into the continuation of those that are expected to
+end best (as in freeze-thaw optimisation, Swersky et al. 2014, with the rungs of successive halving, Jamieson and
+Talwalkar 2016). New configurations are drawn at random or proposed by an ensemble of Gaussian processes that learns
+from curves of any length. Costs are arithmetic and not measured, so that a seed gives the same sweep.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from cnnsweep.config.components import configured_by
+from cnnsweep.config.schema import SearchConfig
+from cnnsweep.search.asha import ladder
+from cnnsweep.search.curve_model import Ensemble, Forecast, encode, expected_improvement, forecasts
+from cnnsweep.search.observations import neighbour
+from cnnsweep.search.oracle import Oracle, Proposal, Task
+from cnnsweep.search_space.space import Values
+from cnnsweep.training.cost_model import Forecaster, amounts_of
+
+FACTOR = 3
+LOOKS = 8
+"""Configurations that have an epoch before one is continued, and before the model proposes any."""
+SHARE = 1.0
+"""Cost of continued training in relation to that of first epochs."""
+AT_RANDOM = 0.15
+"""The share of configurations that the model has no say in."""
+DRAWN, MUTATED, BEST = 16, 16, 5
+"""Candidates drawn at random, and small changes of the best so many: few, so that the model cannot stay in one spot."""
+MOST = 150
+"""Curves that the model learns from: the best, and the latest."""
+IMAGES = (10_000, 2_000)
+"""For training and validation, in the arithmetic of costs: only their relation counts."""
+
+
+@configured_by(SearchConfig)
+class AutoOracle(Oracle):
+    """Needs no settings. Serves one objective."""
+
+    promotes = True
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.rungs = ladder(1, FACTOR, self.full_epochs)
+        self._units = Forecaster()
+        self._costs: dict[str, tuple[float, float]] = {}
+        """Of the first and of each further epoch of a configuration."""
+        self._measured = [0.0, 0.0]
+        """Seconds of epochs, and what arithmetic says that they cost."""
+        self._points: dict[str, list[float]] = {}
+        self._goals: dict[str, int] = {}
+        """The epoch to which each configuration is trained before it is compared again."""
+        self._latest: dict[str, str] = {}
+        """The last proposal of each configuration."""
+        self._complete: set[str] = set()
+        """Configurations that ended by themselves before their goal, as patience ends them."""
+        self._followed: str | None = None
+        """While a journal is replayed: the proposal that was continued then."""
+
+    def repeat(self, id_: str, values: Mapping[str, Any], continues: str | None = None) -> Proposal | None:
+        """The journal says too which proposal was continued: near the end of the time that depended on the clock."""
+        self._followed = continues
+        try:
+            return super().repeat(id_, values)
+        finally:
+            self._followed = None
+
+    def next(self, id_: str) -> Proposal | Literal["wait", "done"]:
+        """Continue the most promising configuration, or start a new one."""
+        if self._repeated is not None:
+            origin = self.origin(self._followed) if self._followed else None
+        else:
+            origin = self._choose()
+        if origin is None and (values := None if self.exhausted() else self.propose()) is not None:
+            self._goals[id_], self._latest[id_] = self.rungs[0], id_
+            return Proposal(id_, values, self.full_epochs)
+        if origin is None and (origin := self._choose(last=True)) is None:
+            return "wait" if self.running else "done"
+        before, self._latest[origin] = self._latest[origin], id_
+        self._goals[origin] = self._next_goal(origin)
+        return Proposal(id_, self.values_of(origin), self.full_epochs, continues=before)
+
+    def report(self, id_: str, epoch: int, metrics: Mapping[str, float]) -> bool:
+        if "epoch_seconds" in metrics:
+            self._measured[0] += metrics["epoch_seconds"]
+            self._measured[1] += self._cost(self.origin(id_))[epoch > 1]
+        return super().report(id_, epoch, metrics)
+
+    def keep_on(self, id_: str, epoch: int) -> bool:
+        """Go on between rungs, and at a rung where this is the configuration that would be continued now."""
+        origin = self.origin(id_)
+        if epoch >= self._goals[origin] and epoch < self.full_epochs:
+            if self._choose(ended=origin) != origin:
+                return False
+            self._goals[origin] = self._next_goal(origin)
+        return True
+
+    def end(self, id_: str, succeeded: bool) -> None:
+        super().end(id_, succeeded)
+        if self.curves.reached(origin := self.origin(id_)) < self._goals[origin]:
+            self._complete.add(origin)
+
+    def reopen(self, id_: str) -> None:
+        super().reopen(id_)
+        self._complete.discard(self.origin(id_))
+
+    def next_rung(self, id_: str, epoch: int) -> int:  # noqa: ARG002
+        return self._next_above(epoch)
+
+    def promotable(self) -> set[str]:
+        """All that can still be continued."""
+        return {id_ for origin, id_ in self._latest.items() if not self._is_complete(origin)}
+
+    def draw(self) -> Values | None:
+        rng, known = self.rng(), self._known()
+        if len(known) < LOOKS or rng.random() < AT_RANDOM:
+            return self.untried.draw(rng)
+        return self._proposed(known, rng) or self.untried.draw(rng)
+
+    def _proposed(self, known: Mapping[str, Forecast], rng: np.random.Generator) -> Values | None:
+        """The candidate whose expected improvement is largest."""
+        ranked = sorted(known, key=lambda origin: known[origin].mean)
+        kept = {*ranked[: MOST // 3], *list(known)[-2 * MOST // 3 :]}
+        origins = [origin for origin in known if origin in kept]
+        candidates = [v for _ in range(DRAWN) if (v := self.untried.draw(rng)) is not None]
+        for origin in itertools.islice(itertools.cycle(ranked[:BEST]), MUTATED):
+            if (changed := self._changed(self.values_of(origin), rng)) in self.untried:
+                candidates.append(changed)
+        candidates = [v for v in candidates if self.untried.fits(v)] or candidates
+        if not candidates:
+            return None
+        y = np.array([known[origin].mean for origin in origins])
+        low, middle = np.quantile(y, [0.1, 0.5])
+        y = np.minimum(y, middle + 2 * max(middle - low, 1e-9))  # the very bad say little about the good
+        noise = np.array([min(1.0, (known[origin].deviation / max(float(y.std()), 1e-9)) ** 2) for origin in origins])
+        x = np.array([self._point(origin) for origin in origins])
+        model = Ensemble(x, y, noise, rng)
+        if pending := [o for o in map(self.origin, self.running) if o not in known]:
+            there = np.array([self._point(origin) for origin in pending])
+            mean, deviation = model.predict(there)  # somewhat worse, so that several proposals at once spread out
+            x, y = np.vstack([x, there]), np.append(y, mean + 0.5 * deviation)
+            model = Ensemble(x, y, np.append(noise, np.zeros(len(pending))), rng)
+        mean, deviation = model.predict(np.array([encode(self.problem, values) for values in candidates]))
+        least = min(float(y.min()), float(model.predict(x)[0].min()))
+        return candidates[int(expected_improvement(mean, deviation, least).argmax())]
+
+    def _changed(self, values: Mapping[str, Any], rng: np.random.Generator) -> Values:
+        known = self.problem.space.by_name
+        kept = {name: value for name, value in values.items() if name in known and known[name].allows(value)}
+        return neighbour(self.problem.space, kept, rng) if kept else {}
+
+    def _choose(self, ended: str | None = None, last: bool = False) -> str | None:
+        """The configuration to continue; None: a new one is worth more.
+
+        `ended`: one that has just reached its rung, and counts as waiting. `last`: there are no new ones.
+        """
+        known, running = self._known(), {self.origin(id_) for id_ in self.running} - {ended}
+        idle = {origin: f for origin, f in known.items() if origin in self._latest and origin not in running}
+        waiting = {origin: f for origin, f in idle.items() if not f.failed and not self._is_complete(origin)}
+        if (len(known) < LOOKS and not last) or not waiting:
+            return None
+        best = min(waiting, key=lambda origin: waiting[origin].mean)
+        if self._closing():
+            in_time = [o for o in waiting if self._seconds(o, self.full_epochs) <= self.seconds_left]
+            return min(in_time, key=lambda origin: waiting[origin].mean, default=best)
+        if last:
+            return best if self.problem.config.budget.minutes else self._among_the_best(known, waiting)
+        if not any(map(self._is_complete, known)) and not any(
+            self._goals[origin] > self.rungs[0] for origin in running
+        ):
+            return best  # so that there is something complete early
+        first = sum(self._cost(origin)[0] for origin in self._latest)
+        more = sum(self._cost(origin)[1] * (self._committed(origin, running) - 1) for origin in self._latest)
+        step = self._next_goal(best) - known[best].epoch
+        return best if more + 0.5 * step * self._cost(best)[1] <= SHARE * first else None
+
+    def _among_the_best(self, known: Mapping[str, Forecast], waiting: Mapping[str, Forecast]) -> str | None:
+        """One that is among the best third of a rung, as successive halving continues them; the highest rung first."""
+        for rung in reversed(self.rungs[:-1]):
+            there = [origin for origin in known if known[origin].epoch >= rung and not known[origin].failed]
+            value = {origin: self.curves.best(origin, rung) or 0.0 for origin in there}
+            for origin in sorted(there, key=lambda o: value[o])[: -(-len(there) // FACTOR)]:
+                if origin in waiting and known[origin].epoch < self._next_above(rung):
+                    return origin
+        return None
+
+    def _is_complete(self, origin: str) -> bool:
+        return origin in self._complete or self.curves.reached(origin) >= self.full_epochs
+
+    def _known(self) -> dict[str, Forecast]:
+        """What each configuration with an epoch is expected to reach; a failed one as much as the worst."""
+        failed = {self.origin(id_) for id_, trial in self.trials.items() if trial.status == "FAILED"}
+        began = [origin for origin in self._latest if self.curves.reached(origin) and origin not in failed]
+        found = forecasts(self.curves, [*self._earlier, *began], self.rungs, self.objective.direction)
+        worst = max((forecast.mean for forecast in found.values()), default=0.0)
+        return {**found, **{origin: Forecast(worst, 0.0, 0, failed=True) for origin in failed if found}}
+
+    def _closing(self) -> bool:
+        """Whether a configuration that is started now could not be trained to its end in the time left."""
+        if math.isinf(self.seconds_left) or not self._costs:
+            return False
+        epoch = self._pace() * float(np.mean([other for _, other in self._costs.values()]))
+        return self.full_epochs * epoch > self.seconds_left
+
+    def _seconds(self, origin: str, epochs: int) -> float:
+        """Seconds until a configuration has so many epochs."""
+        return self._pace() * self._cost(origin)[1] * (epochs - self.curves.reached(origin))
+
+    def _pace(self) -> float:
+        """Measured seconds for one of the arithmetic."""
+        return self._measured[0] / max(self._measured[1], 1e-9)
+
+    def _cost(self, origin: str) -> tuple[float, float]:
+        if origin not in self._costs:
+            values = self.values_of(origin)
+            network, config = self.problem.validate(values).network, self.problem.config.with_values(values)
+            first, other = self._units.parts(amounts_of(network, config, *IMAGES))
+            self._costs[origin] = first, other
+        return self._costs[origin]
+
+    def _point(self, origin: str) -> list[float]:
+        if origin not in self._points:
+            self._points[origin] = encode(self.problem, self.values_of(origin))
+        return self._points[origin]
+
+    def _committed(self, origin: str, running: Collection[str]) -> int:
+        """The epochs that a configuration has, or will have when it is compared again."""
+        reached = self.curves.reached(origin)
+        return max(1, reached, self._goals[origin] if origin in running else 0)
+
+    def _next_goal(self, origin: str) -> int:
+        return self._next_above(self.curves.reached(origin))
+
+    def _next_above(self, epoch: int) -> int:
+        return next((rung for rung in self.rungs if rung > epoch), self.full_epochs)
