@@ -64,7 +64,7 @@ class Inspection:
     """The argument of the checks of a job and of a model family, which run before the first trial."""
 
     config: Config
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     classes: int = 0
 
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 from cnnsweep.config import objective, own_code, tasks
 from cnnsweep.config.augment import Augment
 from cnnsweep.config.components import config_type
+from cnnsweep.config.inputs import NOUNS, refuse_input
 from cnnsweep.config.optimizers import OPTIMIZERS, SCHEDULES, settings_of
 from cnnsweep.config.section import Section, replaced
 from cnnsweep.config.validation import (
@@ -61,13 +62,17 @@ class DataConfig(Component):
 class ModelConfig(Component):
     """Keys that every model family has; each names a function, or is null."""
 
-    fits: ClassVar[tuple[tasks.Task, ...]] = ("classification", "multi_label", "regression")
-    """The tasks for which the family's networks have the right output."""
+    takes: ClassVar[tuple[str, ...]] = tuple(NOUNS)  # the kinds of input
+    fits: ClassVar[tuple[tasks.Task, ...]] = ("classification", "multi_label", "regression")  # the tasks
 
     layers: str | None = None
     measure: str | None = None
     check: str | None = None
     prepare: str | None = None
+
+    def check_input(self, kind: str) -> None:
+        """Raise UserError where the network takes no inputs of this kind."""
+        refuse_input(kind, self.takes)
 
     def describe(self, values: Mapping[str, object]) -> str:
         """The network in a few characters: its searched values, else those of its training, or the family's name."""

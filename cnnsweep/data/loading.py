@@ -16,6 +16,7 @@ from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Array, Arrays, Dataset, find_faults, find_missing, find_scale, refuse
 from cnnsweep.data.duplicates import fingerprints, kept
 from cnnsweep.data.groups import assign_folds, choose_groups, expect_apart
+from cnnsweep.data.inputs import TYPES
 from cnnsweep.data.labels import output_names, strata, typed
 from cnnsweep.data.storage import is_whole_file, open_saved, save, take
 from cnnsweep.errors import UserError
@@ -59,13 +60,14 @@ def refuse_other(data: Dataset, stored: Mapping[str, object], owner: str, change
     """
     if data.digest == stored["digest"]:
         return
-    words = {"train": "training images", "validation": "validation images", "test": "test images"}
+    words = {"train": "training", "validation": "validation", "test": "test"}
+    words = {name: f"{word} {data.noun}" for name, word in words.items()}
     facts = {name: (str(stored[name]), str(value)) for name, value in data.facts().items() if name in stored}
     changed = [f"{words.get(n, n)} {was} → {now}" for n, (was, now) in facts.items() if was != now and n != "source"]
     difference = ", ".join([*changed, *changes])
     raise UserError(
-        f"the data have changed since {owner} ({difference}; {data.source}): results cannot be compared, and images "
-        "that were trained on could be tested on. Put the old files and settings back, or start a new sweep"
+        f"the data have changed since {owner} ({difference}; {data.source}): results cannot be compared, and what "
+        "was trained on could be tested on. Put the old files and settings back, or start a new sweep"
     )
 
 
@@ -83,8 +85,13 @@ def _split(arrays: Arrays, config: DataConfig, seed: int, task: Task) -> Dataset
     for split in ALL:
         own = split in arrays.splits
         x, y = (getattr(arrays, f"{a}_{split if own else 'train'}") for a in "xy")
-        splits[f"x_{split}"] = _images(take(x, rows[split]))
+        splits[f"x_{split}"] = _inputs(arrays.kind, take(x, rows[split]))
         splits[f"y_{split}"] = typed(y[rows[split]], task, len(names))
+    decoding = arrays.decoding
+    if arrays.corpus is not None:
+        decoding = arrays.corpus.fit(splits["x_train"])
+        for split in ALL:
+            splits[f"x_{split}"] = arrays.corpus.convert(splits[f"x_{split}"], decoding)
     return Dataset(
         name=arrays.name or _name(config.target),
         **splits,
@@ -94,7 +101,8 @@ def _split(arrays: Arrays, config: DataConfig, seed: int, task: Task) -> Dataset
         scale=find_scale(arrays),
         task=task,
         folds=None if folds is None else tuple(folds.tolist()),
-        decoding=arrays.decoding,
+        decoding=decoding,
+        kind=arrays.kind,
         notes=(*arrays.notes, *find_missing(arrays, task), *notes),
     )
 
@@ -200,7 +208,10 @@ def choose(labels: Array, taken: Array, seed: int, stream: int) -> Array:
     return mask
 
 
-def _images(x: Array) -> Array:
+def _inputs(kind: str, x: Array) -> Array:
+    if kind != "image":
+        wanted = TYPES[kind]
+        return x if is_whole_file(x) and x.dtype == wanted else np.ascontiguousarray(x, wanted)
     if is_whole_file(x) and x.ndim == 4 and x.dtype in (np.uint8, np.float32):
         return x  # still a map
     x = x if x.ndim == 4 else x[..., np.newaxis]

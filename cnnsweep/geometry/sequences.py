@@ -73,6 +73,10 @@ def _spectrogram(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, in
         raise MisfitError("step", f"step of {step} samples is larger than the window of {frame}")
     if kind == "mel_spectrogram":
         frames, frequencies, weights, mult_adds = 1 + samples // step, positive(settings, "mels"), 0, 0
+        if channels != 1:
+            raise MisfitError("mels", f"input has {channels} channels, and Keras' mel spectrogram takes one")
+        if (samples + 1) % step == 0:  # there Keras promises one frame more than it computes
+            raise MisfitError("step", f"step of {step} samples divides {samples} + 1; take another")
     else:
         frames, frequencies = (samples - frame) // step + 1, frame // 2 + 1
         weights = 2 * frame * frequencies

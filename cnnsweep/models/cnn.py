@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
@@ -35,6 +35,7 @@ _CLASSIFIER_KEYS = {"units": "classes"}
 class CnnConfig(ModelConfig):
     """A stack of blocks and a head; a block's settings are one value for all blocks, or a list with one a block."""
 
+    takes: ClassVar[tuple[str, ...]] = ("image",)
     blocks: Int = Field(ge=1, le=100)
     block: Annotated[str | list[str], words(*KINDS)]
     repeats: Counts
@@ -42,7 +43,7 @@ class CnnConfig(ModelConfig):
     kernel_size: Sizes
     stride: Sizes
     dilation: Sizes
-    padding: Annotated[str | list[str], words("same", "valid")]
+    padding: Annotated[str | list[str], words("same", "valid", "causal")]
     pooling: Annotated[str | list[str], words("max", "average", "none")]
     pool_size: Sizes
     activation: Annotated[str, words(*ACTIVATIONS)]

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -46,6 +46,7 @@ RANDOM_SEED = 0
 class TransferConfig(ModelConfig):
     """A backbone and a head."""
 
+    takes: ClassVar[tuple[str, ...]] = ("image",)
     backbone: Annotated[str, words(*BACKBONES)]
     weights: str
     cut: str | None
@@ -274,7 +275,7 @@ def check(inspection: Inspection) -> Generator[None, bool, list[str]]:
     yield
 
 
-def inspect(config: Config, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def inspect(config: Config, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Build the backbone of one configuration and return (height, width, channels) of its output.
 
     Raises UserError where that, or its unfreezing, is not possible.

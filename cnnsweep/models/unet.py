@@ -25,6 +25,7 @@ _CONV_KEYS = {"filters": "model.filters", "kernel_size": "model.kernel_size"}
 class UnetConfig(ModelConfig):
     """Blocks of convolutions, each followed by max pooling, a bottleneck, and the same blocks upwards."""
 
+    takes: ClassVar[tuple[str, ...]] = ("image",)
     fits: ClassVar[tuple[Task, ...]] = ("segmentation",)
 
     blocks: Int = Field(ge=1, le=8)

@@ -16,12 +16,13 @@ from cnnsweep.config.components import locate
 from cnnsweep.config.schema import Config, ModelConfig
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import GeometryError, Layer, Network, measure
+from cnnsweep.geometry.settings import Shape
 from cnnsweep.search_space.counting import UNITS, ValidConfigurations
 from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.search_space.space import Space, Value
 from cnnsweep.search_space.stages import Uncountable
 
-Layers = Callable[[Any, tuple[int, int, int], int], list[Layer]]
+Layers = Callable[[Any, Shape, int], list[Layer]]
 """A model family's geometry: (the config's model section, input shape, classes) to a stack of layers."""
 FEW_DRAWS = 300
 """Without a valid one, after which the valid configurations are counted."""
@@ -49,11 +50,11 @@ class Validity:
 
 @dataclass(frozen=True)
 class Problem:
-    """A checked config with its space, for images of one shape and a number of classes."""
+    """A checked config with its space, for inputs of one shape and a number of classes."""
 
     config: Config
     space: Space
-    input_shape: tuple[int, int, int]
+    input_shape: Shape
     classes: int
     layers: Layers | None = None
     sizes: Callable[[Any, tuple[int, int, int], int], Network] | None = None
@@ -104,12 +105,13 @@ class Problem:
         return self.sizes(argument, self.input_shape, self.classes)
 
 
-def make_problem(config: Config, input_shape: tuple[int, int, int], classes: int) -> Problem:
-    """Put a checked config and the shape of its data together.
+def make_problem(config: Config, input_shape: Shape, classes: int, kind: str = "image") -> Problem:
+    """Put a checked config and the shape and kind of its data together.
 
     Raises `UserError` for a value that no network can have, and where no configuration meets the limits. Takes
     milliseconds where some do; a few seconds where that has to be found out by counting.
     """
+    config.model.check_input(kind)
     layers = locate("model.layers", config.model.layers) if config.model.layers else None
     sizes = locate("model.measure", config.model.measure) if config.model.measure else None
     problem = Problem(config, parse_space(config), input_shape, classes, layers, sizes)

@@ -127,7 +127,7 @@ def _stages(
     except UserError:
         return None
     plain = model.plain()
-    blocks = int(plain["blocks"])
+    blocks = int(plain.get("blocks", 0))
     for name in {p.key.removeprefix("model.") for p in problem.space.parameters if p.block}:
         if not isinstance(plain[name], list):
             model = model.replace(**{name: [plain[name]] * blocks})

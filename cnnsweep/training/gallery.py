@@ -15,7 +15,7 @@ import numpy as np
 from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.models.fine_tuning import blocks
-from cnnsweep.training import checkpoint, pictures, task_pictures
+from cnnsweep.training import checkpoint, pictures, task_pictures, text_pictures
 from cnnsweep.training.breakdown import confusion
 from cnnsweep.training.evaluate import FinalSpec, pairs, predict, restore
 from cnnsweep.training.outputs import all_layers
@@ -71,7 +71,7 @@ def _noted(missing: dict[str, str], name: str) -> Iterator[None]:
 
 
 def _figures(data: Dataset, model: keras.Model, missing: dict[str, str]) -> Iterator[Drawing]:
-    has_pictures = data.x_val.shape[-1] in (1, 3)
+    has_pictures = data.kind == "image" and data.x_val.shape[-1] in (1, 3)
     results, choose = OF_TASK[data.task]
     if data.task == "segmentation":  # the outputs of all images together may not fit into memory
         predicted = predict(model, data.x_val[:MASKS], data.y_val[:MASKS])
@@ -82,6 +82,8 @@ def _figures(data: Dataset, model: keras.Model, missing: dict[str, str]) -> Iter
     for name, draw in results(data, predicted):
         if has_pictures or name.startswith("1"):
             yield name, draw
+    if data.kind == "text" and data.task == "classification":
+        yield from text_pictures.figures(data, model, predicted)
     if not has_pictures:
         return
     kernel = first_kernel(model)

@@ -22,6 +22,9 @@ from cnnsweep.search_space.parsing import parse_space
 
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((shipped() / group).glob("[!_]*.yaml"))]
 PAIRS = {
+    ("model", "text_cnn"): ["space=text_cnn"],
+    ("space", "text_cnn"): ["model=text_cnn"],
+    ("space", "cnn_rnn"): ["model=cnn_rnn"],
     ("model", "transfer"): ["space=transfer"],
     ("space", "transfer"): ["model=transfer"],
     ("model", "unet"): ["space=unet", "task=segmentation"],
