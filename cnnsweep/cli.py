@@ -196,25 +196,26 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
     trusted = _trusted(trust, config, config_dir)
     made = exporting.export(next(iter(names), None), trial, out, config, overrides, click.echo, trusted)
     click.echo(made.describe())
-    click.echo(f"try:   {program()} predict {shlex.quote(str(made.folder))} IMAGE.png")
+    click.echo(f"try:   {program()} predict {shlex.quote(str(made.folder))} {made.argument}")
     return 0
 
 
 @commands.command(epilog=examples("predict mlruns/exports/fashion-20260101-120000 image.png"))
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--masks", metavar="FOLDER", type=click.Path(path_type=Path), help="Where masks are written.")
-def predict(model: Path, images: tuple[Path, ...], masks: Path | None) -> int:
-    """Let an exported network say what image files show.
+def predict(model: Path, inputs: tuple[str, ...], masks: Path | None) -> int:
+    """Let an exported network say what image files show, or what sentences, sounds or videos are.
 
-    MODEL is a folder that `export` wrote, or a .keras file; an IMAGE is a JPEG, PNG, TIFF, WebP … of any
-    size; it is decoded and resized as the training images were. Classes come with their probabilities, labels with
-    those above 0.5, targets with their values, and masks with the share of each class.
+    MODEL is a folder that `export` wrote, or a .keras file. An INPUT is of the kind that the network was trained on and
+    decoded as the training data were: a JPEG, PNG, TIFF, WebP … of any size; a sentence in quotes, or a .txt file; a
+    WAV or FLAC file. Classes come with their probabilities, labels with those above 0.5, targets with their values,
+    and masks with the share of each class.
     """
     from cnnsweep.export.predict import predict as predicted
 
-    for path, found in zip(images, predicted(model, images, masks), strict=True):
-        click.echo(f"{path}: " + ("  ".join(f"{name} {value:.4f}" for name, value in found) or "no label"))
+    for given, found in zip(inputs, predicted(model, inputs, masks), strict=True):
+        click.echo(f"{given}: " + ("  ".join(f"{name} {value:.4f}" for name, value in found) or "no label"))
     return 0
 
 

@@ -33,6 +33,8 @@ class TrialSpec:
     """Train until this many epochs are done, counted over the trial's whole life."""
     initial_epoch: int = 0
     """Epochs done already; above 0 the trial goes on from the checkpoint in its folder."""
+    fold: int | None = None
+    """Of data in folds: the one that validates, from 1; 0: train on all images; None: on each fold in turn."""
     since: int = 0
     """Epochs that were done when the search asked for this; it gets at least one more, despite patience."""
     seconds: float = 0.0
@@ -62,7 +64,7 @@ class Inspection:
     """The argument of the checks of a job and of a model family, which run before the first trial."""
 
     config: Config
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     classes: int = 0
 
 

@@ -17,7 +17,7 @@ AUGMENT = {"flip": False, "shift": 0.0, "rotation": 0.0, "zoom": 0.0, "contrast"
 def config(target: str, **changes: Any) -> DataConfig:
     """The checked `data` section of a data source."""
     base = {"_target_": target, "dir": None, "limit": None, "validation": 0.2, "augment": AUGMENT}
-    base |= {"group": None, "duplicates": "report"}
+    base |= {"folds": None, "group": None, "duplicates": "report"}
     return check_section("data", base | changes)  # type: ignore[return-value]
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import contextlib
+import shutil
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cnnsweep.config.compose import compose
 from cnnsweep.training import feature_cache
@@ -42,3 +46,22 @@ def prepared(trial: TrialSpec) -> TrialSpec:
     ready = feature_cache.prepare(trial)
     assert isinstance(ready, TrialSpec)
     return ready
+
+
+def straight_and_resumed(trial: TrialSpec, job: Callable[[TrialSpec], Generator[Any, bool, Any]]) -> list[list[Any]]:
+    """The metrics of a trial's last epoch and all that it keeps: run through, and killed after its first epoch."""
+    copy = trial.folder.with_name(f"{trial.folder.name}-killed")
+    running = job(trial)
+    reports = [next(running)]
+    shutil.copytree(trial.folder, copy)
+    with contextlib.suppress(StopIteration):
+        while True:
+            reports.append(running.send(True))
+    again, _ = run(job(replace(trial, folder=copy, initial_epoch=1)))
+    assert (again[0].epoch, again[0].note) == (2, None)
+    found = []
+    for folder, last in ((trial.folder, reports[-1]), (copy, again[-1])):
+        with np.load(folder / "last.npz") as file:
+            kept = [file[name] for name in file if name.startswith(("model/", "optimizer/"))]
+        found.append([{**last.metrics, "epoch_seconds": 0}, *(array.tobytes() for array in kept)])
+    return found

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from cnnsweep.config import GROUPS, shipped
+from cnnsweep.config.optimizers import GROUPS as SETTINGS
 from cnnsweep.config.schema import Config
 from cnnsweep.config.validation import short
 from cnnsweep.errors import UserError, nearest, unknown
 
 PATHS = ("tracking.dir", "tracking.uri", "data.dir", "data.file")
 """Keys whose values are taken as they are: Hydra's grammar knows few of the signs that a path may have."""
+
+OPEN = ("space.", "tracking.tags", "training.loss_settings", "model.hp.", *(f"training.{group}" for group in SETTINGS))
+"""What these groups do not hold yet may be added without Hydra's "+"."""
 
 
 def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Config:
@@ -101,9 +105,7 @@ def _prepare(override: str) -> str:
         path = os.path.expanduser(value)  # the shell leaves a ~ after = as it is
         escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), path)
         return f"{key}='{escaped}'"
-    # What these do not hold yet may be added without Hydra's "+".
-    open_groups = ("space.", "tracking.tags", "training.loss_settings", "model.hp.")
-    return f"++{override}" if override.startswith(open_groups) else override
+    return f"++{override}" if override.startswith(OPEN) else override
 
 
 def _fixed_by(overrides: Sequence[str]) -> list[str]:

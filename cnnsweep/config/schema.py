@@ -8,25 +8,23 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 
 from cnnsweep.config import objective, own_code, tasks
+from cnnsweep.config.augment import Augment
 from cnnsweep.config.components import config_type
+from cnnsweep.config.inputs import NOUNS, refuse_input
+from cnnsweep.config.optimizers import OPTIMIZERS, SCHEDULES, settings_of
 from cnnsweep.config.section import Section, replaced
-from cnnsweep.config.validation import Float, Int, Quantity, auto_or_steps, auto_or_truth, sweep_name, tags, validate
+from cnnsweep.config.validation import (
+    Float,
+    Int,
+    Quantity,
+    auto_or_steps,
+    auto_or_truth,
+    choice,
+    sweep_name,
+    tags,
+    validate,
+)  # fmt: skip
 from cnnsweep.errors import UserError
-
-
-class Augment(Section):
-    """Random changes of the training images; 0 or false: off."""
-
-    flip: bool
-    shift: Float = Field(ge=0, lt=1)
-    rotation: Float = Field(ge=0, le=1)
-    zoom: Float = Field(ge=0, lt=1)
-    contrast: Float = Field(ge=0, le=1)
-
-    @property
-    def active(self) -> int:
-        """The number of changes that are on."""
-        return sum(map(bool, (self.flip, self.shift, self.rotation, self.zoom, self.contrast)))
 
 
 class Component(Section):
@@ -55,6 +53,7 @@ class DataConfig(Component):
     dir: str | None
     limit: Int | None = Field(gt=0)
     validation: Float = Field(gt=0, lt=1)
+    folds: Int | None = Field(ge=2, le=20)
     group: str | None
     duplicates: Literal["report", "refuse", "remove"]
     augment: Augment
@@ -63,13 +62,17 @@ class DataConfig(Component):
 class ModelConfig(Component):
     """Keys that every model family has; each names a function, or is null."""
 
-    fits: ClassVar[tuple[tasks.Task, ...]] = ("classification", "multi_label", "regression")
-    """The tasks for which the family's networks have the right output."""
+    takes: ClassVar[tuple[str, ...]] = tuple(NOUNS)  # the kinds of input
+    fits: ClassVar[tuple[tasks.Task, ...]] = ("classification", "multi_label", "regression")  # the tasks
 
     layers: str | None = None
     measure: str | None = None
     check: str | None = None
     prepare: str | None = None
+
+    def check_input(self, kind: str) -> None:
+        """Raise UserError where the network takes no inputs of this kind."""
+        refuse_input(kind, self.takes)
 
     def describe(self, values: Mapping[str, object]) -> str:
         """The network in a few characters: its searched values, else those of its training, or the family's name."""
@@ -112,9 +115,10 @@ class CustomData(DataConfig, extra="allow"):
     dir: str | None = None
     limit: Int | None = Field(None, gt=0)
     validation: Float = Field(0.1, gt=0, lt=1)
+    folds: Int | None = Field(None, ge=2, le=20)
     group: str | None = None
     duplicates: Literal["report", "refuse", "remove"] = "report"
-    augment: Augment = Augment(flip=False, shift=0, rotation=0, zoom=0, contrast=0)
+    augment: Augment = Augment.off()
 
 
 class CustomJob(JobConfig, extra="allow"):
@@ -144,12 +148,20 @@ class Training(Section):
 
     epochs: Int = Field(ge=1)
     batch_size: Int = Field(ge=1)
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
+    optimizer: Annotated[str, choice(*OPTIMIZERS)]
+    optimizer_settings: Annotated[dict[str, Any], BeforeValidator(settings_of("optimizer_settings"))]
     learning_rate: Float = Field(gt=0)
     weight_decay: Float = Field(ge=0)
-    schedule: Literal["constant", "cosine"]
+    warmup_epochs: Float = Field(ge=0)
+    schedule: Annotated[str, choice(*SCHEDULES)]
+    schedule_settings: Annotated[dict[str, Any], BeforeValidator(settings_of("schedule_settings"))]
+    gradient_clipping: Float = Field(ge=0)
+    clip_by: Literal["global_norm", "norm", "value"]
+    ema_momentum: Float = Field(ge=0, lt=1)
     patience: Int | None = Field(ge=1)
     callbacks: list[dict[str, Any]]
+    min_delta: Float = Field(ge=0)
+    target: Float | None
     loss: str
     loss_settings: dict[str, Any]
     metrics: str | list[tasks.Named]

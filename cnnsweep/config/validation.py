@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from cnnsweep.errors import UserError, unknown
 
 LARGEST = 2**31 - 1
+MOST_REPEATS = 20
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text", "str": "text"}
 BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 OUT_OF_BOUNDS = ("finite_number", "greater_than", "greater_than_equal", "less_than", "less_than_equal")
@@ -77,6 +78,16 @@ Sizes = Annotated[int | list[int], per_block(_check_size)]
 """A whole number for all blocks, or a list with one for each. Those below 1 are left to the geometry to refuse."""
 
 
+def _check_count(value: object) -> None:
+    _check_size(value)
+    if not 1 <= int(str(value)) <= MOST_REPEATS:
+        raise ValueError(f"{value} (must be at least 1 and at most {MOST_REPEATS})")
+
+
+Counts = Annotated[int | list[int], per_block(_check_count)]
+"""A small number for all blocks, or a list with one for each."""
+
+
 def words(*allowed: str) -> BeforeValidator:
     """A validator of one of these words for all blocks, or a list with one for each block."""
 
@@ -85,6 +96,17 @@ def words(*allowed: str) -> BeforeValidator:
             raise Unknown(value, allowed)
 
     return per_block(check)
+
+
+def choice(*allowed: str) -> BeforeValidator:
+    """A validator of one of these words."""
+
+    def check(value: object) -> object:
+        if value not in allowed:
+            raise Unknown(short(value), allowed)
+        return value
+
+    return BeforeValidator(check)
 
 
 class Unknown(ValueError):  # noqa: N818

@@ -1,20 +1,24 @@
-"""Images and labels: `Arrays`, which a loader returns, their checks, and `Dataset`, on which a sweep trains."""
+"""Inputs and labels: `Arrays`, which a loader returns, their checks, and `Dataset`, on which a sweep trains."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnsweep.config.inputs import NOUNS
 from cnnsweep.config.tasks import Task
+from cnnsweep.data.inputs import input_faults
 from cnnsweep.data.labels import class_faults, described, label_faults, missing_class
+from cnnsweep.data.text_decoding import TextDecoding
 from cnnsweep.errors import UserError
 
 if TYPE_CHECKING:
-    from cnnsweep.data.image_decoding import Decoding
+    from cnnsweep.data.decoding import AnyDecoding
+    from cnnsweep.data.vocabulary import Corpus
 
 Array = NDArray[Any]
 
@@ -24,10 +28,11 @@ NAMED = 5  # classes in one line
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """A loader's images and labels as they were found; `load` checks, converts and splits them.
+    """A loader's inputs and labels as they were found; `load` checks, converts and splits them.
 
-    x: (images, height, width) or (images, height, width, channels), whole numbers 0..255, or floats 0..1
-    or 0..255.
+    x of images: (images, height, width) or (images, height, width, channels), whole numbers 0..255, or floats 0..1
+    or 0..255; of signals: (signals, steps, channels), numbers; of texts: (texts, 1), their places in `corpus`; of
+    videos: (videos, frames, height, width, channels), uint8.
     y: (images,) or (images, 1), whole numbers from 0; for task=multi_label (images, labels), 0 and 1; for
     task=regression (images,) or (images, targets), numbers; for task=segmentation (images, height, width), the class
     of each pixel.
@@ -53,10 +58,14 @@ class Arrays:
     """The file of "x_train", "y_train" …, for messages, where each has its own."""
     digest: str | None = None
     """A digest of the content, if the loader knows one; None: it is computed."""
-    decoding: Decoding | None = None
-    """How image files became x; None: x was no image files."""
+    decoding: AnyDecoding | None = None
+    """How files became x; None: x was no files."""
     notes: tuple[str, ...] = ()
     """What a person should know of the data, a line each."""
+    kind: str = "image"
+    """image, signal, text or video."""
+    corpus: Corpus | None = None
+    """The texts, whose vocabulary is taken from the training part."""
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """The name of each image by split, for messages, where images have names."""
     prints: Mapping[str, Array] = field(default_factory=dict)
@@ -77,7 +86,11 @@ class Arrays:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Three checked splits. x: uint8 or float32 (images, height, width, channels); y: as `labels.typed` says."""
+    """Three checked splits; y: as `labels.typed` says.
+
+    x of images: uint8 or float32 (n, height, width, channels); of signals: float32 (n, steps, channels); of texts:
+    int32 (n, words), numbers of words; of videos: uint8 (n, frames, height, width, channels).
+    """
 
     name: str
     x_train: Array
@@ -93,33 +106,65 @@ class Dataset:
     scale: float
     """Multiply x by it to get 0..1."""
     task: Task = "classification"
-    decoding: Decoding | None = None
-    """How image files became x; None: x was no image files."""
+    folds: tuple[int, ...] | None = None
+    """The fold of each training image, from 1; these are then all but the test images, and x_val is the first fold."""
+    decoding: AnyDecoding | None = None
+    """How files became x; None: x was no files."""
     notes: tuple[str, ...] = ()
     """What a person should know of the data when it is loaded; not stored."""
+    kind: str = "image"
+    """image, signal, text or video."""
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of one image."""
-        height, width, channels = self.x_train.shape[1:]
-        return int(height), int(width), int(channels)
+    def input_shape(self) -> tuple[int, ...]:
+        """(height, width, channels) of one image; (words, vocabulary) of a text: each word is a one-hot vector."""
+        shape = tuple(map(int, self.x_train.shape[1:]))
+        return (*shape, len(self.decoding.words)) if isinstance(self.decoding, TextDecoding) else shape
+
+    @property
+    def noun(self) -> str:
+        """ "images", "signals", "texts" or "videos" """
+        return NOUNS[self.kind]
 
     @property
     def classes(self) -> int:
         """The number of values that a network gives for an image, or a pixel: classes, labels or targets."""
         return len(self.class_names)
 
+    def fold(self, number: int) -> Dataset:
+        """The data without folds: those of one fold validate, the others train; with 0 all train."""
+        if self.folds is None or number == 0:
+            return replace(self, folds=None)
+        held_out = np.array(self.folds) == number
+        train, val = (np.flatnonzero(mask) for mask in (~held_out, held_out))
+        parts = {f"{a}_{split}": getattr(self, f"{a}_train")[rows]
+                 for a in "xy" for split, rows in (("train", train), ("val", val))}  # fmt: skip
+        return replace(self, **parts, folds=None)
+
+    @property
+    def images_an_epoch(self) -> tuple[int, int]:
+        """How many images a trial trains on in an epoch, and validates on, all folds together."""
+        if self.folds is None:
+            return len(self.x_train), len(self.x_val)
+        return len(self.x_train) * (max(self.folds) - 1), len(self.x_train)
+
     def facts(self) -> dict[str, object]:
         """Plain values that are stored with a run: where the data came from, and their content in short."""
-        sizes = {"train": len(self.x_train), "validation": len(self.x_val), "test": len(self.x_test)}
-        shape = {"shape": list(self.input_shape), "classes": self.classes}
-        return {"name": self.name, "digest": self.digest, "source": self.source, **sizes, **shape}
+        validation = len(self.x_val if self.folds is None else self.x_train)
+        sizes = {"train": len(self.x_train), "validation": validation, "test": len(self.x_test)}
+        if self.folds is not None:
+            sizes["folds"] = max(self.folds)
+        shape = {"shape": list(self.input_shape), "classes": self.classes, "kind": self.kind}
+        images = sizes | shape if len(self.x_train) else {}  # a function of the user's own reads its own
+        return {"name": self.name, "digest": self.digest, "source": self.source, **images}
 
     def describe(self) -> str:
         """One line for the screen and the log, and one for each note."""
         counts = [f"{len(x):,}" for x in (self.x_train, self.x_val, self.x_test)]
         size = "×".join(str(side) for side in self.input_shape)
-        images = f"{counts[0]} training, {counts[1]} validation, {counts[2]} test images"
+        images = f"{counts[0]} training, {counts[1]} validation, {counts[2]} test {self.noun}"
+        if self.folds is not None:
+            images = f"{counts[0]} {self.noun} in {max(self.folds)} folds, {counts[2]} test {self.noun}"
         outputs = described(self.class_names, self.task, NAMED)
         first = f"{self.name}: {images}, {size}, {outputs}, from {self.source}"
         return "\n  ".join([first, *self.notes])
@@ -149,9 +194,11 @@ def find_missing(arrays: Arrays, task: Task = "classification") -> list[str]:
 
 
 def find_scale(arrays: Arrays) -> float:
-    """The factor by which x becomes 0..1."""
+    """The factor by which x becomes 0..1, or, of signals, gets a standard deviation of 1 in the training part."""
     if arrays.scale is not None:
         return arrays.scale
+    if arrays.kind == "signal":
+        return 1 / max(float(np.std(arrays.x_train, dtype=np.float64)), 1e-9)
     return 1.0 if max(float(getattr(arrays, f"x_{s}").max()) for s in arrays.splits) <= 1 else 1 / 255
 
 
@@ -161,10 +208,11 @@ def _split_faults(arrays: Arrays, split: str, task: Task) -> Iterator[str]:
     if x is None or y is None:
         yield f"{x_place if x is None else y_place}: missing, though the set's other half is there"
         return
-    yield from (f"{x_place}: {fault}" for fault in _image_faults(x, arrays.scale))
+    found = _image_faults(x, arrays.scale) if arrays.kind == "image" else input_faults(arrays.kind, x)
+    yield from (f"{x_place}: {fault}" for fault in found)
     yield from (f"{y_place}: {fault}" for fault in label_faults(y, task))
     if x.ndim and y.ndim and len(x) != len(y):
-        yield f"{y_place}: {len(y):,} labels for {len(x):,} images in {x_place}"
+        yield f"{y_place}: {len(y):,} labels for {len(x):,} {NOUNS[arrays.kind]} in {x_place}"
 
 
 def _image_faults(x: Array, scale: float | None) -> Iterator[str]:
@@ -199,11 +247,12 @@ def _mismatches(arrays: Arrays) -> Iterator[str]:
     train = arrays.x_train
     for split in arrays.splits[1:]:
         place, x = arrays.place(f"x_{split}"), getattr(arrays, f"x_{split}")
-        shape, expected = ((*a.shape, 1)[1:4] for a in (x, train))
+        noun, missing = NOUNS[arrays.kind], (1,) if arrays.kind == "image" and x.ndim == 3 else ()
+        shape, expected = ((*a.shape[1:], *missing) if a.ndim == x.ndim else a.shape[1:] for a in (x, train))
         if shape != expected:
-            yield f"{place}: images of {shape}, the training images are {expected}"
+            yield f"{place}: {noun} of {shape}, the training {noun} are {expected}"
         if split == "test" and x.shape == train.shape and np.array_equal(x, train):
-            yield f"{place}: the test images are the training images"
+            yield f"{place}: the test {noun} are the training {noun}"
         if arrays.scale is None and (x.max() > 1) != (train.max() > 1):
             yield f"{place}: values up to {x.max():g}, the training images' go up to {train.max():g}"
         if (x.dtype.kind == "f") != (train.dtype.kind == "f"):

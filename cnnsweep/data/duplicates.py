@@ -31,6 +31,8 @@ def find_shared(prints: Prints) -> dict[tuple[str, str], NDArray[np.intp]]:
     """For two splits with images in common the places of these in the first."""
     found = {}
     for first, second in (("val", "test"), ("train", "test"), ("train", "val")):
+        if first not in prints or second not in prints:
+            continue
         places = np.flatnonzero(np.isin(prints[first], prints[second]))
         if len(places):
             found[first, second] = places

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cnnsweep.data.image_decoding import SUFFIXES
 
@@ -17,6 +18,30 @@ CLUTTER = (
 """What systems and programs leave in folders, beside names that begin with a dot."""
 
 
+class FileKind(NamedTuple):
+    """The files that a folder is to hold."""
+
+    noun: str
+    """Of one of them."""
+    suffixes: tuple[str, ...]
+
+    @property
+    def example(self) -> str:
+        """A pattern of their names."""
+        return f"*{self.suffixes[0]}"
+
+    def count(self, number: int) -> str:
+        """
+        >>> TEXTS.count(1), TEXTS.count(2000)
+        ('1 text', '2,000 texts')
+        """
+        return f"{number:,} {self.noun}{'' if number == 1 else 's'}"
+
+
+IMAGES, TEXTS = FileKind("image", SUFFIXES), FileKind("text", (".txt",))
+SOUNDS = FileKind("sound", (".wav", ".flac", ".ogg", ".aiff", ".aif", ".mp3"))
+
+
 @dataclass(frozen=True)
 class Folder:
     """A folder with all that is in it but clutter, sorted by name."""
@@ -24,6 +49,7 @@ class Folder:
     path: Path
     folders: tuple[Folder, ...]
     files: tuple[Path, ...]
+    kind: FileKind = IMAGES
 
     @property
     def name(self) -> str:
@@ -46,13 +72,13 @@ class Folder:
         return [self] if depth == 0 else [found for folder in self.folders for found in folder.at(depth - 1)]
 
     def images(self, depth: int = 1) -> int:
-        """The number of files with an image's suffix less than `depth` levels below."""
+        """The number of files with a suffix of their kind less than `depth` levels below."""
         files = (p for level in range(depth) for folder in self.at(level) for p in folder.files)
-        return sum(p.suffix.lower() in SUFFIXES for p in files)
+        return sum(p.suffix.lower() in self.kind.suffixes for p in files)
 
 
-def read_folder(path: Path, above: frozenset[str] = frozenset()) -> Folder:
-    """Look at a folder and all below it; `above` are the folders that hold it."""
+def read_folder(path: Path, kind: FileKind = IMAGES, above: frozenset[str] = frozenset()) -> Folder:
+    """Look at a folder of such files and all below it; `above` are the folders that hold it."""
     above |= {os.path.realpath(path)}
     folders, files = [], []
     with os.scandir(path) as entries:
@@ -62,10 +88,10 @@ def read_folder(path: Path, above: frozenset[str] = frozenset()) -> Folder:
             if entry.is_dir():
                 # A link to a folder above would never end.
                 if not (entry.is_symlink() and os.path.realpath(entry.path) in above):
-                    folders.append(read_folder(path / entry.name, above))
+                    folders.append(read_folder(path / entry.name, kind, above))
             elif entry.is_file() or entry.is_symlink():  # a link that leads nowhere is a broken file
                 files.append(path / entry.name)
-    return Folder(path, tuple(folders), tuple(files))
+    return Folder(path, tuple(folders), tuple(files), kind)
 
 
 def show(path: Path | str) -> str:

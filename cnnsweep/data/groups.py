@@ -71,3 +71,33 @@ def choose_groups(
     if len(lost):
         raise UserError(f"data.group: all images of class {lost[0]} are of groups that are held out for {purpose}")
     return mask
+
+
+def assign_folds(
+    labels: NDArray[np.int32], names: Sequence[str], folds: int, seed: int, groups: NDArray[np.generic] | None
+) -> NDArray[np.int32]:
+    """The fold of each image, from 1: the classes in proportion, and groups whole where there are any.
+
+    Raises `UserError` where a fold would be empty or have no image of a class.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    key = f"data.folds={folds}"
+    for label, count in enumerate(np.bincount(labels)):
+        if 0 < count < folds:
+            images = f"{count} image{'s' if count > 1 else ''}"
+            raise UserError(f"{key}: class {names[label]} has {images} for training, so that a fold would have none")
+    if groups is not None and len(np.unique(groups)) < folds:
+        raise UserError(f"{key}: {len(np.unique(groups))} groups are not enough: a fold would have no image")
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splitter = kind(folds, shuffle=True, random_state=seed % 2**32)
+    found = np.zeros(len(labels), np.int32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a class has few images
+        for number, (_, held_out) in enumerate(splitter.split(labels, labels, groups), start=1):
+            found[held_out] = number
+    for number in range(1, folds + 1):
+        lost = np.setdiff1d(labels, labels[found == number])
+        if len(lost):
+            raise UserError(f"{key}: fold {number} has no image of class {names[lost[0]]}; take fewer folds")
+    return found

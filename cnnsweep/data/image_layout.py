@@ -1,4 +1,4 @@
-"""The layout of a folder of images: its splits, its classes, and the files of each."""
+"""The layout of a folder of images, or of other files: its splits, its classes, and the files of each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from cnnsweep.data.folder_tree import Folder, is_clutter, read_folder, show
+from cnnsweep.data.folder_tree import IMAGES, FileKind, Folder, is_clutter, read_folder, show
 from cnnsweep.data.image_cache import ImageFile, ImageFiles
 from cnnsweep.errors import UserError, nearest
 
@@ -25,14 +25,14 @@ ALSO_CLASSES = ("train", "valid")
 LISTED = 5
 
 
-def find_images(setting: str | None, depth: int | None = None) -> ImageFiles:
+def find_images(setting: str | None, depth: int | None = None, kind: FileKind = IMAGES) -> ImageFiles:
     """Look at `data.dir`: train/CLASS/*, with val/ and test/ if they are there, or CLASS/* alone.
 
     `depth`: how many levels below the folder, or below each split, the classes are; None: one, and a folder that
     looks otherwise is refused. Raises UserError where there is no such folder, or no folders of images in it.
     """
-    root = data_dir(setting, "a folder with train/CLASS/*.jpg or CLASS/*.jpg")
-    tree = read_folder(root)
+    root = data_dir(setting, f"a folder with train/CLASS/{kind.example} or CLASS/{kind.example}")
+    tree = read_folder(root, kind)
     folders = _find_splits(tree)
     if depth is None:
         _check_shape(root, folders["train"], len(folders) > 1)
@@ -86,10 +86,11 @@ def _find_splits(tree: Folder) -> dict[str, Folder]:
                 f"{split} split?"
             )
     if not named["train"]:
-        beside = "expected train/CLASS/*.jpg beside it, or CLASS/*.jpg alone"
+        beside = f"expected train/CLASS/{tree.kind.example} beside it, or CLASS/{tree.kind.example} alone"
         raise UserError(f"data.dir '{show(tree.path)}': has {_names(candidates)} but no train/, {beside}")
     if not named["train"][0].filled:
-        raise UserError(f"'{show(named['train'][0].path)}': {_content(named['train'][0])}, expected train/CLASS/*.jpg")
+        expected = f"expected train/CLASS/{tree.kind.example}"
+        raise UserError(f"'{show(named['train'][0].path)}': {_content(named['train'][0])}, {expected}")
     return {split: found[0] for split, found in named.items() if found}
 
 
@@ -109,14 +110,14 @@ def _notes(tree: Folder, folders: Mapping[str, Folder]) -> Iterator[str]:
     if others := [folder for folder in tree.folders if folder.path not in used]:
         yield f"{_names(others)} beside {folders['train'].name}/: not used"
     if loose := tree.images():
-        yield f"{_count(loose)} beside {folders['train'].name}/: not used"
+        yield f"{tree.kind.count(loose)} beside {folders['train'].name}/: not used"
 
 
 def _loose(tree: Folder, folders: Mapping[str, Folder], depth: int) -> Iterator[str]:
     for folder in folders.values():
         if loose := folder.images(depth):
             place = "" if folder is tree else f" in {folder.name}/"
-            yield f"{_count(loose)} beside the class folders{place}: not used"
+            yield f"{tree.kind.count(loose)} beside the class folders{place}: not used"
 
 
 # Classes
@@ -164,8 +165,8 @@ def _check_shape(root: Path, train: Folder, has_splits: bool) -> None:
     raise UserError(
         f"data.dir '{show(root)}': {_names(filled)} hold folders of the same names, {inner_names}: are these the "
         "classes, or those?\n"
-        f"  {inner_names}: data.class_depth=2, which splits the images of all at random; or name the outer folders "
-        "train/, val/ and test/\n"
+        f"  {inner_names}: data.class_depth=2, which splits the {train.kind.noun}s of all at random; or name the outer "
+        "folders train/, val/ and test/\n"
         f"  {_names(filled)}: data.class_depth=1"
     )
 
@@ -173,8 +174,9 @@ def _check_shape(root: Path, train: Folder, has_splits: bool) -> None:
 def _read_splits(tree: Folder, folders: Mapping[str, Folder], depth: int | None) -> ImageFiles:
     found = {split: _classes(folder, depth or 1) for split, folder in folders.items()}
     if not found["train"]:
-        at = "expected train/CLASS/*.jpg or CLASS/*.jpg" if depth is None else f"at data.class_depth={depth}"
-        raise UserError(f"data.dir '{show(tree.path)}': no folders of images in it, {at}")
+        example = tree.kind.example
+        at = f"expected train/CLASS/{example} or CLASS/{example}" if depth is None else f"at data.class_depth={depth}"
+        raise UserError(f"data.dir '{show(tree.path)}': no folders of {tree.kind.noun}s in it, {at}")
     found = {split: _spell_alike(classes, found["train"]) for split, classes in found.items()}
     sound = sorted(name for name, files in found["train"].items() if files)
     unusable = {s: fault for s in found if s != "train" and (fault := _split_fault(folders[s], found[s], sound))}
@@ -199,7 +201,8 @@ def _class_faults(
     for name in sorted({name for classes in found.values() for name in classes} - set(sound)):
         others = [split for split in found if found[split].get(name)]
         for split in others:
-            text = f"{_count(len(found[split][name]))} of class '{name}', which {folders['train'].name}/ does not have"
+            count = folders[split].kind.count(len(found[split][name]))
+            text = f"{count} of class '{name}', which {folders['train'].name}/ does not have"
             yield f"{show(folders[split].path / name)}: {text}{nearest(name, sound)}"
         if name in found["train"] or not others:
             place = next(folders[split].path / name for split in found if name in found[split])
@@ -214,7 +217,7 @@ def _split_fault(folder: Folder, found: Mapping[str, list[Path]], sound: Sequenc
         return None
     text = _content(folder)
     if known:
-        text = f"images of one class only, {known[0]}"
+        text = f"{folder.kind.noun}s of one class only, {known[0]}"
     elif filled:
         text = f"none of its folders ({_list(filled)}) is a class ({_list(sound)})"
     return f"{show(folder.path)}: {text}"
@@ -224,11 +227,8 @@ def _split_fault(folder: Folder, found: Mapping[str, list[Path]], sound: Sequenc
 
 
 def _content(folder: Folder) -> str:
-    return f"{_count(folder.images())} and no class folders" if folder.images() else "no folders of images in it"
-
-
-def _count(images: int) -> str:
-    return f"{images:,} image{'' if images == 1 else 's'}"
+    kind, count = folder.kind, folder.images()
+    return f"{kind.count(count)} and no class folders" if count else f"no folders of {kind.noun}s in it"
 
 
 def _names(folders: Iterable[Folder], glue: str = ", ", most: int = LISTED) -> str:

@@ -15,7 +15,8 @@ from cnnsweep.config.schema import DataConfig
 from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Array, Arrays, Dataset, find_faults, find_missing, find_scale, refuse
 from cnnsweep.data.duplicates import fingerprints, kept
-from cnnsweep.data.groups import choose_groups, expect_apart
+from cnnsweep.data.groups import assign_folds, choose_groups, expect_apart
+from cnnsweep.data.inputs import TYPES
 from cnnsweep.data.labels import output_names, strata, typed
 from cnnsweep.data.storage import is_whole_file, open_saved, save, take
 from cnnsweep.errors import UserError
@@ -59,13 +60,14 @@ def refuse_other(data: Dataset, stored: Mapping[str, object], owner: str, change
     """
     if data.digest == stored["digest"]:
         return
-    words = {"train": "training images", "validation": "validation images", "test": "test images"}
+    words = {"train": "training", "validation": "validation", "test": "test"}
+    words = {name: f"{word} {data.noun}" for name, word in words.items()}
     facts = {name: (str(stored[name]), str(value)) for name, value in data.facts().items() if name in stored}
     changed = [f"{words.get(n, n)} {was} → {now}" for n, (was, now) in facts.items() if was != now and n != "source"]
     difference = ", ".join([*changed, *changes])
     raise UserError(
-        f"the data have changed since {owner} ({difference}; {data.source}): results cannot be compared, and images "
-        "that were trained on could be tested on. Put the old files and settings back, or start a new sweep"
+        f"the data have changed since {owner} ({difference}; {data.source}): results cannot be compared, and what "
+        "was trained on could be tested on. Put the old files and settings back, or start a new sweep"
     )
 
 
@@ -74,21 +76,33 @@ def _split(arrays: Arrays, config: DataConfig, seed: int, task: Task) -> Dataset
     rows = _choose_rows(arrays, config, seed, strata(typed(arrays.y_train, task, len(names)), task), names)
     masks, notes = _without_shared(arrays, config.duplicates, rows)
     rows = {split: found[masks[split]] for split, found in rows.items()}
+    folds = None
+    if config.folds is not None:
+        labels = strata(typed(arrays.y_train[rows["train"]], task, len(names)), task)
+        folds = assign_folds(labels, names, config.folds, seed, _of(arrays.groups, rows["train"]))
+        rows["val"] = rows["train"][folds == 1]
     splits = {}
     for split in ALL:
         own = split in arrays.splits
         x, y = (getattr(arrays, f"{a}_{split if own else 'train'}") for a in "xy")
-        splits[f"x_{split}"] = _images(take(x, rows[split]))
+        splits[f"x_{split}"] = _inputs(arrays.kind, take(x, rows[split]))
         splits[f"y_{split}"] = typed(y[rows[split]], task, len(names))
+    decoding = arrays.decoding
+    if arrays.corpus is not None:
+        decoding = arrays.corpus.fit(splits["x_train"])
+        for split in ALL:
+            splits[f"x_{split}"] = arrays.corpus.convert(splits[f"x_{split}"], decoding)
     return Dataset(
         name=arrays.name or _name(config.target),
         **splits,
         class_names=names,
         source=arrays.source,
-        digest=_digest(splits) if arrays.digest is None else _short_digest(arrays, rows),
+        digest=_digest(splits, folds) if arrays.digest is None else _short_digest(arrays, rows, folds),
         scale=find_scale(arrays),
         task=task,
-        decoding=arrays.decoding,
+        folds=None if folds is None else tuple(folds.tolist()),
+        decoding=decoding,
+        kind=arrays.kind,
         notes=(*arrays.notes, *find_missing(arrays, task), *notes),
     )
 
@@ -102,8 +116,10 @@ def _choose_rows(arrays: Arrays, config: DataConfig, seed: int, y: Array, names:
     if config.limit is not None and config.limit < len(y):
         rows = rows[_limited(arrays, y, config.limit, seed)]
     found = {split: np.arange(len(getattr(arrays, f"y_{split}"))) for split in arrays.splits}
+    if config.folds is not None and "val" in arrays.splits:
+        raise UserError(f"data.folds={config.folds}: {arrays.source} has validation data of its own; data.folds=null")
     for split, key, stream in (("test", "test", TEST), ("val", "validation", VALIDATION)):
-        if split not in arrays.splits:
+        if split not in arrays.splits and not (split == "val" and config.folds):
             share = _share(config, key)
             if groups is None:
                 chosen = _split_off(arrays, y[rows], names, share, seed, stream)
@@ -115,7 +131,7 @@ def _choose_rows(arrays: Arrays, config: DataConfig, seed: int, y: Array, names:
 
 def _without_shared(arrays: Arrays, setting: str, rows: dict[str, Array]) -> tuple[Mapping[str, Array], Sequence[str]]:
     """Which rows are used by `data.duplicates`, and notes; images that would have to be read are not compared."""
-    sources = {split: split if split in arrays.splits else "train" for split in ALL}
+    sources = {split: split if split in arrays.splits else "train" for split in rows}
     x = {split: getattr(arrays, f"x_{split}") for split in arrays.splits}
     known = {s: arrays.prints[s] if s in arrays.prints else fingerprints(x[s]) for s in x
              if s in arrays.prints or not is_whole_file(x[s])}  # fmt: skip
@@ -128,6 +144,10 @@ def _without_shared(arrays: Arrays, setting: str, rows: dict[str, Array]) -> tup
         if source in arrays.names
     }
     return kept(prints, names, setting)
+
+
+def _of(groups: Mapping[str, Array], rows: Array) -> Array | None:
+    return groups["train"][rows] if "train" in groups else None
 
 
 def _share(config: DataConfig, key: str) -> float:
@@ -188,7 +208,10 @@ def choose(labels: Array, taken: Array, seed: int, stream: int) -> Array:
     return mask
 
 
-def _images(x: Array) -> Array:
+def _inputs(kind: str, x: Array) -> Array:
+    if kind != "image":
+        wanted = TYPES[kind]
+        return x if is_whole_file(x) and x.dtype == wanted else np.ascontiguousarray(x, wanted)
     if is_whole_file(x) and x.ndim == 4 and x.dtype in (np.uint8, np.float32):
         return x  # still a map
     x = x if x.ndim == 4 else x[..., np.newaxis]
@@ -204,9 +227,10 @@ def _name(target: str) -> str:
     return module.rpartition(".")[2] if function == "load" else function
 
 
-def _short_digest(arrays: Arrays, rows: Mapping[str, Array]) -> str:
+def _short_digest(arrays: Arrays, rows: Mapping[str, Array], folds: Array | None) -> str:
     """A digest of the content, and of the rows of all splits that are not whole."""
     found = hashlib.sha256(str(arrays.digest).encode())
+    found.update(b"" if folds is None else folds.tobytes())
     for split in ("train", "test", "val"):
         whole = split != "train" and split in arrays.splits
         if not whole or len(rows[split]) < len(getattr(arrays, f"y_{split}")):
@@ -214,8 +238,8 @@ def _short_digest(arrays: Arrays, rows: Mapping[str, Array]) -> str:
     return found.hexdigest()[:16]
 
 
-def _digest(splits: Mapping[str, Array]) -> str:
-    content = hashlib.sha256()
+def _digest(splits: Mapping[str, Array], folds: Array | None) -> str:
+    content = hashlib.sha256(b"" if folds is None else folds.tobytes())
     for key, array in splits.items():
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         content.update(f"{key} {little.dtype.str} {array.shape}".encode())

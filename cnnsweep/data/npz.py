@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +23,7 @@ class NpzConfig(DataConfig):
     """A .npz file."""
 
     file: str
+    kind: Literal["image", "signal", "video"]
 
 
 @configured_by(NpzConfig)
@@ -45,6 +47,7 @@ def load(config: NpzConfig) -> Arrays:
         x_val=arrays.get("x_val"),
         y_val=arrays.get("y_val"),
         name=path.stem,
+        kind=config.kind,
         groups=_groups(path, arrays),
     )
 

@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnsweep.data.arrays import Array, Dataset
+from cnnsweep.data.decoding import decoding_of
 from cnnsweep.errors import UserError
 
 if TYPE_CHECKING:
     import keras
 
-    from cnnsweep.data.image_decoding import Decoding
-
 ARRAYS = ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test")
-DESCRIPTION = ("name", "class_names", "source", "digest", "scale", "task")
+DESCRIPTION = ("name", "class_names", "source", "digest", "scale", "task", "folds", "kind")
 PIECE = 32 * 2**20  # bytes that are copied at a time
 
 
@@ -73,17 +72,13 @@ def open_saved(folder: Path) -> Dataset:
     try:
         description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         description["class_names"] = tuple(description["class_names"])
-        description["decoding"] = _decoding(description["decoding"])
+        description["folds"] = None if description["folds"] is None else tuple(description["folds"])
+        stored = description["decoding"]
+        description["decoding"] = stored and decoding_of(description["kind"], stored)
         description |= {key: open_map(folder / f"{key}.npy") for key in ARRAYS}
         return Dataset(**description)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} holds no complete data set: {error}") from error
-
-
-def _decoding(stored: dict[str, object] | None) -> Decoding | None:
-    from cnnsweep.data.image_decoding import Decoding
-
-    return None if stored is None else Decoding.of(stored)
 
 
 def _holds(folder: Path, dataset: Dataset) -> bool:

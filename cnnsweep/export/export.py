@@ -16,12 +16,12 @@ import yaml
 
 from cnnsweep.config.schema import Config
 from cnnsweep.config.trust import Trusted
-from cnnsweep.data import image_decoding, storage
+from cnnsweep.data import storage
 from cnnsweep.data.arrays import Dataset
-from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Event, run_all
-from cnnsweep.export.model_card import EXAMPLE, ModelCard, spread
+from cnnsweep.export.examples import EXAMPLES, example_of
+from cnnsweep.export.model_card import ModelCard, spread
 from cnnsweep.sweep.catalog import new_id
 from cnnsweep.sweep.session import log_to, make_executor
 from cnnsweep.tracking.credentials import redact, shown
@@ -35,7 +35,7 @@ from cnnsweep.training.train import train
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
 
 ALIAS = "champion"
-WRITTEN = ("config.yaml", "README.md", "example.py", "image_decoding.py")
+WRITTEN = ("config.yaml", "README.md", "example.py", *(example.module.name for example in EXAMPLES.values()))
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,24 @@ class Exported:
 
     folder: Path
     """With model.keras, labels.json, config.yaml, README.md (the model card), mlflow_model/, and, for a network that
-    takes images of 1 or 3 channels, example.py and image_decoding.py.
+    takes images of 1 or 3 channels, texts, or files, example.py and the module that decodes them.
     """
     card: ModelCard
     run: str
     version: str
     """In the MLflow registry, where it has the sweep's name."""
 
+    @property
+    def argument(self) -> str:
+        """An input of it, as it is typed after `predict`."""
+        return example.argument if (example := example_of(self.card.data)) else "IMAGE.png"
+
     def describe(self) -> str:
         """Its test and its places, in lines."""
         card, name = self.card, self.card.stored.config.name
         interval = card.interval_text("95% interval {:.4f} to {:.4f}; ")
         return (
-            f"test {card.metric} {card.values[0]:.4f} ({interval}{card.images:,} images)\n"
+            f"test {card.metric} {card.values[0]:.4f} ({interval}{card.images:,} {card.data.noun})\n"
             f"over {len(card.values)} seeds: {spread(card.values)}\n"
             f"model: {self.folder / 'model.keras'}\n"
             f"card:  {self.folder / 'README.md'}\n"
@@ -166,10 +171,9 @@ def _write(folder: Path, card: ModelCard) -> None:
     text = yaml.safe_dump(redact(config), sort_keys=False, allow_unicode=True)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(card.text(), encoding="utf-8")
-    if not Decoding.plain(card.data.input_shape):
-        return
-    (folder / "example.py").write_text(EXAMPLE, encoding="utf-8")
-    shutil.copyfile(image_decoding.__file__, folder / "image_decoding.py")
+    if example := example_of(card.data):
+        (folder / "example.py").write_text(example.code, encoding="utf-8")
+        shutil.copyfile(example.module, folder / example.module.name)
 
 
 def _log(card: ModelCard, folder: Path) -> str:

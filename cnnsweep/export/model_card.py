@@ -11,7 +11,7 @@ import pandas as pd
 
 from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Dataset
-from cnnsweep.data.image_decoding import Decoding
+from cnnsweep.export.examples import example_of
 from cnnsweep.statistics import wilson
 from cnnsweep.tracking.frames import Results
 from cnnsweep.tracking.stored_trials import StoredTrial
@@ -20,24 +20,24 @@ from cnnsweep.training.evaluate import Refit
 
 TEXT = """# {stored.config.name}
 
-A convolutional network that {does} images of {size} (height×width×channels).
+A convolutional network that {does} {data.noun} of the shape {size} ({axes}).
 
 | | |
 | --- | --- |
-| test {metric} | **{value:.4f}** ({interval}{images:,} images) |
+| test {metric} | **{value:.4f}** ({interval}{images:,} {data.noun}) |
 | over {seeds} seeds | {spread}; the model is the first seed's, not the best |
 | parameters | {parameters:,} |
-| multiply-adds of one image | {adds} |
+| multiply-adds of one input | {adds} |
 
 ## Data
 
-{data.name}, from {data.source}; digest `{data.digest}`. Trained on {trained:,} images, the
-search's training and validation images together; tested on {images:,} images that took no part in the search.
+{data.name}, from {data.source}; digest `{data.digest}`. Trained on {trained:,} {data.noun}, the
+search's training and validation {data.noun} together; tested on {images:,} that took no part in the search.
 
 ## Selection
 
 The sweep `{stored.sweep}` tried {count:,} configurations{by} ({tried}) and
-compared them by {objective} on {validation:,} validation images. This is trial {row[name]}
+compared them by {objective} on {validation:,} validation {data.noun}. This is trial {row[name]}
 ({objective} {objective_value:.4f}, MLflow run `{stored.run}`), trained again for the {row[best_epoch]:.0f} epochs at
 which the trial was best. Its validation figure is the best of many and therefore optimistic; the test figure is not.
 
@@ -53,43 +53,22 @@ which the trial was best. Its validation figure is the best of many and therefor
 
 ## Use
 
-The input is pixels as they are in the data ({pixels}), the output is {output};
-scaling is part of the model.
+The input is {values}, the output is {output}.
 {files}{warning}
 """
 
-FILES = """
-Image files become pixels by `image_decoding.py`, with the settings `decoding` of `labels.json`, as those of the
-training data did; this needs NumPy, Pillow and simplejpeg, not cnnsweep. Each of
-
-    python example.py IMAGE.png
-    python -m cnnsweep predict FOLDER IMAGE.png
-
-prints {prints}.
-"""
-EXAMPLE = """# Needs keras and its backend, numpy, pillow and simplejpeg: python example.py IMAGE.png
-import json, sys
-from pathlib import Path
-import keras, numpy as np
-from image_decoding import Decoding, read
-
-here = Path(__file__).parent
-labels = json.loads((here / "labels.json").read_text(encoding="utf-8"))
-model, decoding = keras.models.load_model(here / "model.keras"), Decoding.of(labels["decoding"])
-for path in sys.argv[1:]:
-    pixels = read(path, decoding).astype("float32") / (255 * labels["scale"])
-    output, names = model.predict(pixels[np.newaxis], verbose=0)[0], labels["classes"]
-    if labels["task"] == "regression":
-        text = "  ".join(f"{name} {value:.4g}" for name, value in zip(names, output))
-    elif labels["task"] == "multi_label":
-        text = "  ".join(f"{name} {value:.4f}" for name, value in zip(names, output) if value > 0.5)
-    elif labels["task"] == "segmentation":
-        shares = np.bincount(output.argmax(axis=-1).ravel(), minlength=len(names)) / output[..., 0].size
-        text = "  ".join(f"{name} {share:.4f}" for name, share in zip(names, shares))
-    else:
-        text = f"{names[output.argmax()]} {output.max():.4f}"
-    print(f"{path}: {text}")
-"""
+AXES = {
+    "image": "height×width×channels",
+    "signal": "steps×channels",
+    "text": "words×vocabulary",
+    "video": "frames×height×width×channels",
+}
+VALUES = {
+    "image": "pixels as they are in the data ({}; scaling is part of the model)",
+    "signal": "values as they are in the data, a waveform -1 to 1",
+    "text": "numbers of words in the vocabulary of `labels.json`",
+    "video": "pixels as they are in the data ({}; scaling is part of the model)",
+}
 
 
 class Words(NamedTuple):
@@ -186,6 +165,7 @@ class ModelCard:
             value=self.values[0],
             interval=self.interval_text("95% interval {:.4f} to {:.4f}, "),
             size="×".join(map(str, data.input_shape)),
+            axes=AXES[data.kind],
             seeds=len(self.measured),
             spread=spread(self.values),
             images=self.images,
@@ -196,8 +176,8 @@ class ModelCard:
             tried=", ".join(f"{count:,} {status}" for status, count in statuses.items()),
             adds="unknown" if pd.isna(row["mmacs"]) else f"{row['mmacs']:,.2f} million",
             by=f" by {search} search" if search else "",
-            files=FILES.format(prints=words.prints) if Decoding.plain(data.input_shape) else "",
-            pixels="0 to 1" if data.scale == 1 else f"0 to {1 / data.scale:g}",
+            files=example.use(words.prints) if (example := example_of(data)) else "",
+            values=VALUES[data.kind].format("0 to 1" if data.scale == 1 else f"0 to {1 / data.scale:g}"),
             settings="\n".join(f"| `{key}` | {value} |" for key, value in self.stored.values.items()),
             by_what=words.by_what,
             breakdown="\n".join(_table(self.measured[0]["breakdown"])),

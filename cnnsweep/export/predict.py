@@ -1,4 +1,4 @@
-"""What an exported network says of image files."""
+"""What an exported network says of files and texts."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnsweep.config.tasks import Task
+from cnnsweep.data.audio_decoding import AudioDecoding, BadAudioError
+from cnnsweep.data.decoding import decoding_of
 from cnnsweep.data.image_decoding import BadImageError, Decoding, read
+from cnnsweep.data.text_decoding import TextDecoding
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.sweep.session import framework_noise_to
 from cnnsweep.training import keras_settings
 
 if TYPE_CHECKING:
     import keras
+
+    from cnnsweep.data.decoding import AnyDecoding
 
 TOP = 3
 
@@ -31,30 +36,30 @@ class Labels:
     classes: tuple[str, ...]
     scale: float
     """Multiplying pixels of the training data by this gives 0 to 1."""
-    decoding: Decoding
-    """How an image file becomes pixels."""
+    decoding: AnyDecoding
+    """How a file or a text becomes numbers."""
 
 
-def predict(where: Path, paths: Sequence[Path], masks: Path | None = None) -> list[list[tuple[str, float]]]:
-    """Return names and numbers for each image file, as the network's task has them.
+def predict(where: Path, inputs: Sequence[str | Path], masks: Path | None = None) -> list[list[tuple[str, float]]]:
+    """Return names and numbers for each file or text, as the network's task has them.
 
     The most probable classes with their probabilities; the labels with one above 0.5; the targets with their values;
     or of masks the share of each class in the image: then the masks are written to the folder `masks`, if there is
     one, as images of the classes' numbers. `where` is an exported folder or a .keras file. Raises UserError for a
-    model or an image that cannot be used.
+    model or an input that cannot be used.
     """
     labels = read_labels(where)
     # Before the seconds that loading the model takes, where the size is known.
-    images = None if labels is None else read_images(paths, labels)
+    found = None if labels is None else read_inputs(inputs, labels)
     with framework_noise_to(Path(os.devnull)):
         model = load(where)
-        if images is None:
-            images = read_images(paths, Labels("classification", (), 1 / 255, _plain(model.input_shape[1:])))
-        outputs = np.asarray(model.predict(images, verbose=0))
+        if found is None:
+            found = read_inputs(inputs, Labels("classification", (), 1 / 255, _plain(model.input_shape[1:])))
+        outputs = np.asarray(model.predict(found, verbose=0))
     names = labels.classes if labels else tuple(str(i) for i in range(outputs.shape[-1]))
     task: Task = labels.task if labels else "classification"
     if task == "segmentation" and masks is not None:
-        _write_masks(masks, paths, outputs.argmax(axis=-1).astype(np.uint8))
+        _write_masks(masks, [Path(each) for each in inputs], outputs.argmax(axis=-1).astype(np.uint8))
     return [_told(task, names, output) for output in outputs]
 
 
@@ -122,7 +127,8 @@ def read_labels(where: Path) -> Labels | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        decoding = Decoding.of(content["decoding"]) if content["decoding"] else _plain(content["input_shape"])
+        stored, shape = content["decoding"], content["input_shape"]
+        decoding = decoding_of(content["kind"], stored) if stored else _plain(shape)
         return Labels(content["task"], tuple(content["classes"]), float(content["scale"]), decoding)
     except UserError:
         raise
@@ -130,11 +136,50 @@ def read_labels(where: Path) -> Labels | None:
         raise UserError(f"'{path}' cannot be read: {error}") from error
 
 
+def read_inputs(inputs: Sequence[str | Path], labels: Labels) -> np.ndarray:
+    """Decode files or texts as those of the training data. Raises UserError for one that cannot be used."""
+    if isinstance(labels.decoding, TextDecoding):
+        return np.stack([labels.decoding.decode(_text(each)) for each in inputs])
+    if isinstance(labels.decoding, AudioDecoding):
+        return np.stack([_sound(Path(each), labels.decoding) for each in inputs])
+    return read_images([Path(each) for each in inputs], labels)
+
+
+def _sound(path: Path, decoding: AudioDecoding) -> np.ndarray:
+    try:
+        return decoding.read(path)
+    except ImportError:
+        raise UserError(
+            "this network takes audio files, which needs soundfile: pip install 'cnnsweep[audio]'"
+        ) from None
+    except BadAudioError as error:
+        raise UserError(f"'{path}' {error}") from error
+    except FileNotFoundError:
+        raise UserError(f"there is no audio file '{path}'{_nearest_file(path)}") from None
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read ({error.strerror})") from error
+
+
+def _text(given: str | Path) -> str:
+    """The text itself, or the content of a .txt file."""
+    path = Path(given)
+    try:
+        text = path.read_text(encoding="utf-8") if path.suffix == ".txt" else str(given)
+    except FileNotFoundError:
+        raise UserError(f"there is no text '{path}'{_nearest_file(path)}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' cannot be read ({error})") from error
+    if not text.strip():
+        raise UserError(f"the text '{given}' is empty")
+    return text
+
+
 def read_images(paths: Sequence[Path], labels: Labels) -> np.ndarray:
     """Decode image files as those of the training data: float32 (images, height, width, channels), in their range.
 
     Raises UserError for a file that is no image.
     """
+    assert isinstance(labels.decoding, Decoding)
     return np.stack([_read(path, labels.decoding) for path in paths]).astype("float32") / (255 * labels.scale)
 
 

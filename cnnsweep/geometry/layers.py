@@ -1,48 +1,47 @@
 """Each kind of layer: its output shape, its costs and its normal form.
 
-Output sizes follow Keras: floor((W - F) / S) + 1 for `valid` padding, ceil(W / S) for `same`, where a kernel of size K
-at dilation D spans F = (K - 1) D + 1 pixels.
+Output sizes follow Keras: floor((W - F) / S) + 1 for `valid` padding, ceil(W / S) for `same` and `causal`, where a
+kernel of size K at dilation D spans F = (K - 1) D + 1 positions. Convolution and pooling slide over any number of axes:
+the shape (steps, channels) has one, (height, width, channels) two, (frames, height, width, channels) three.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import groupby, pairwise
 from math import prod
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 from cnnsweep.errors import unknown
+from cnnsweep.geometry import branches, sequences
+from cnnsweep.geometry.branches import Element
+from cnnsweep.geometry.settings import (
+    Cost,
+    MisfitError,
+    Part,
+    Settings,
+    Shape,
+    check_function,
+    has_bias,
+    is_number,
+    positive,
+)
 
-Shape = tuple[int, ...]
-Settings = Mapping[str, Any]
-"""Of a layer, by the names in `Layer`'s table; checked by the rules below."""
-Cost = tuple[int, int, int]
-"""Parameters, multiply-adds, and bytes of the float32 output (0 for views of the input)."""
-Part = tuple[Any, ...]
-"""A name, such as "conv", and numbers and tuples of numbers that describe a layer's effect."""
 Ranges = tuple[Any, ...]
 """Windows along one axis: (its size, first window as (start, end), *runs of (step of start, step of end, windows))."""
 KINDS = (
     "rescaling", "conv", "batch_norm", "activation", "max_pool", "average_pool", "flatten", "global_average_pool",
-    "dropout", "dense", "upsample", "crop", "concatenate",
+    "global_max_pool", "dropout", "dense", "depthwise_conv", "upsample", "crop", "concatenate", *branches.KINDS,
+    *sequences.KINDS,
 )  # fmt: skip
-_PADDINGS = ("same", "valid")
-_VIEWS = {"flatten", "dropout"}
+PADDINGS = ("same", "valid", "causal")
+_VIEWS = {"flatten", "dropout", "merge_channels"}
 _ALIASES = {"swish": "silu", "hard_swish": "hard_silu"}
 
 
-class MisfitError(Exception):
-    """A setting with which a layer cannot be built."""
-
-    def __init__(self, setting: str, problem: str, mistake: bool = False) -> None:
-        """`problem` continues "block 3's"; `mistake`: wrong in any network, such as a kernel of size 0."""
-        super().__init__(setting, problem, mistake)
-        self.setting, self.problem, self.mistake = setting, problem, mistake
-
-
 class Window(NamedTuple):
-    """A kernel or a pool, square, as it slides over an image."""
+    """A kernel or a pool along one axis, as it slides."""
 
     size: int
     stride: int
@@ -51,22 +50,31 @@ class Window(NamedTuple):
 
     @property
     def span(self) -> int:
-        """Pixels from its first to its last, both included."""
+        """Positions from its first to its last, both included."""
         return (self.size - 1) * self.dilation + 1
 
 
 def window_of(settings: Settings, size_name: str) -> Window:
     """The window of a convolution or pooling layer; `size_name` is "kernel_size" or "pool_size"."""
-    size = _positive(settings, size_name)
-    stride = _positive(settings, "stride", size if size_name == "pool_size" else 1)
-    dilation = _positive(settings, "dilation", 1)
+    size = positive(settings, size_name)
+    stride = positive(settings, "stride", size if size_name == "pool_size" else 1)
+    dilation = positive(settings, "dilation", 1)
     padding = settings.get("padding", "valid")
-    if padding not in _PADDINGS:
-        raise MisfitError("padding", f"value is {padding!r}, not one of {', '.join(_PADDINGS)}", mistake=True)
+    if padding not in PADDINGS:
+        raise MisfitError("padding", f"value is {padding!r}, not one of {', '.join(PADDINGS)}", mistake=True)
     if stride > 1 and dilation > 1:
         problem = f"stride {stride} and dilation {dilation} are both above 1, which Keras refuses"
         raise MisfitError("dilation", problem)
     return Window(size, stride, padding, dilation)
+
+
+def windows_of(settings: Settings, size_name: str, axes: int) -> tuple[Window, ...]:
+    """The windows along each axis; with `each_frame` the first axis has windows of one frame."""
+    window = window_of(settings, size_name)
+    if window.padding == "causal" and axes != 1:
+        raise MisfitError("padding", f"value is 'causal', which needs one axis, not {axes}", mistake=True)
+    frame = Window(1, 1, window.padding, 1)
+    return (frame, *(window,) * (axes - 1)) if settings.get("each_frame") else (window,) * axes
 
 
 def cost_of(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, Cost]:
@@ -77,60 +85,64 @@ def cost_of(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, Cost]:
     output, parameters, mult_adds = shape, 0, 0
     match kind:
         case "conv":
-            filters = _positive(settings, "filters")
-            rows, columns, channels = _slide(settings, "kernel_size", shape)
-            output, weights = (rows, columns, filters), settings["kernel_size"] ** 2 * channels * filters
-            parameters, mult_adds = weights + filters * _has_bias(settings), rows * columns * weights
+            *positions, channels = _slide(settings, "kernel_size", shape)
+            filters = _filters(settings, channels)
+            windows = windows_of(settings, "kernel_size", len(positions))
+            output, weights = (*positions, filters), prod(w.size for w in windows) * channels * filters
+            parameters, mult_adds = weights + filters * has_bias(settings), prod(positions) * weights
+        case "depthwise_conv":
+            output = *positions, channels = _slide(settings, "kernel_size", shape)
+            weights = prod(w.size for w in windows_of(settings, "kernel_size", len(positions))) * channels
+            parameters, mult_adds = weights + channels * has_bias(settings), prod(positions) * weights
         case "batch_norm":
             parameters = 4 * shape[-1]  # scale and shift are trained; mean and variance are not
         case "activation":
-            _check_function("function", settings.get("function"))
+            check_function("function", settings.get("function"))
         case "max_pool" | "average_pool":
             output = _slide(settings, "pool_size", shape)
         case "flatten":
             output = (prod(shape),)
-        case "global_average_pool":
-            output = _image(shape)[2:]
+        case "global_average_pool" | "global_max_pool":
+            output = _positions(shape)[-1:]
         case "dropout":
-            if not _is_number(rate := settings.get("rate")) or not 0 <= rate < 1:
+            if not is_number(rate := settings.get("rate")) or not 0 <= rate < 1:
                 raise MisfitError("rate", f"value is {rate!r}, not a number from 0 to below 1", mistake=True)
         case "dense":
-            units = _positive(settings, "units")
-            _check_function("activation", settings.get("activation", "linear"))
+            units = positive(settings, "units")
+            check_function("activation", settings.get("activation", "linear"))
             output, weights = (*shape[:-1], units), shape[-1] * units
-            parameters, mult_adds = weights + units * _has_bias(settings), prod(shape[:-1]) * weights
+            parameters, mult_adds = weights + units * has_bias(settings), prod(shape[:-1]) * weights
         case "upsample" | "crop" | "concatenate":
             output = _resized(kind, settings, *_image(shape))
         case "rescaling":
-            if not _is_number(scale := settings.get("scale")):
+            if not is_number(scale := settings.get("scale")):
                 raise MisfitError("scale", f"value is {scale!r}, not a number", mistake=True)
+        case "add" | "multiply":
+            pass
+        case _ if kind in branches.KINDS:
+            found = elements(kind, settings, shape)
+            costs = [element.cost for element in found]
+            return found[-1].output, (sum(c[0] for c in costs), sum(c[1] for c in costs), sum(c[2] for c in costs))
+        case _ if kind in sequences.KINDS:
+            output, parameters, mult_adds = sequences.cost_of(kind, settings, shape)
         case _:
             raise unknown("layer kind", kind, KINDS)
     return output, (parameters, mult_adds, 0 if kind in _VIEWS else 4 * prod(output))
 
 
+def elements(kind: str, settings: Settings, shape: Shape) -> list[Element]:
+    """The elementary layers of a layer, more than one for those of `branches`."""
+    return branches.elements(kind, settings, shape, cost_of)
+
+
 def _resized(kind: str, settings: Settings, height: int, width: int, channels: int) -> tuple[int, int, int]:
     """The shape after repeating pixels, after cutting what is below and to the right, or beside more channels."""
     if kind == "upsample":
-        size = _positive(settings, "size")
+        size = positive(settings, "size")
         return height * size, width * size, channels
     if kind == "crop":
-        return _positive(settings, "height"), _positive(settings, "width"), channels
-    return height, width, channels + _positive(settings, "channels")
-
-
-def _slide(settings: Settings, size_name: str, shape: Shape) -> tuple[int, int, int]:
-    """The numbers of window positions, down and across, and the channels."""
-    height, width, channels = _image(shape)
-    window = window_of(settings, size_name)
-    if window.padding == "same":
-        return -(-height // window.stride), -(-width // window.stride), channels
-    if window.span <= min(height, width):
-        rows, columns = ((size - window.span) // window.stride + 1 for size in (height, width))
-        return rows, columns, channels
-    size, span, noun = window.size, window.span, size_name.partition("_")[0]
-    spans = f" at dilation {window.dilation} spans {span}×{span} and" if window.dilation > 1 else ""
-    raise MisfitError(size_name, f"{size}×{size} {noun}{spans} is larger than its {height}×{width} input")
+        return positive(settings, "height"), positive(settings, "width"), channels
+    return height, width, channels + positive(settings, "channels")
 
 
 def _image(shape: Shape) -> tuple[int, int, int]:
@@ -139,27 +151,36 @@ def _image(shape: Shape) -> tuple[int, int, int]:
     raise MisfitError("input", f"input has shape {shape}, not height × width × channels")
 
 
-def _positive(settings: Settings, name: str, default: int | None = None) -> int:
-    value = settings.get(name, default)
-    if type(value) is int and value > 0:
-        return value
-    raise MisfitError(name, f"value is {value!r}, not a positive integer", mistake=True)
+def _filters(settings: Settings, channels: int) -> int:
+    """Given as they are, or as a multiple of the input's channels."""
+    return channels * positive(settings, "expansion") if "expansion" in settings else positive(settings, "filters")
 
 
-def _has_bias(settings: Settings) -> bool:
-    return bool(settings.get("use_bias", True))
+def _slide(settings: Settings, size_name: str, shape: Shape) -> Shape:
+    """The numbers of window positions along each axis, and the channels."""
+    *sizes, channels = _positions(shape)
+    windows = windows_of(settings, size_name, len(sizes))
+    if windows[-1].padding != "valid":
+        return (*(-(-size // window.stride) for size, window in zip(sizes, windows, strict=True)), channels)
+    if all(window.span <= size for size, window in zip(sizes, windows, strict=True)):
+        found = [(size - window.span) // window.stride + 1 for size, window in zip(sizes, windows, strict=True)]
+        return (*found, channels)
+    noun, dilation = size_name.partition("_")[0], windows[-1].dilation
+    size, span = _sides(w.size for w in windows), _sides(w.span for w in windows)
+    spans = f" at dilation {dilation} spans {span} and" if dilation > 1 else ""
+    if len(sizes) == 1:
+        raise MisfitError(size_name, f"{noun} of size {size}{spans} is larger than its input of {sizes[0]} steps")
+    raise MisfitError(size_name, f"{size} {noun}{spans} is larger than its {_sides(sizes)} input")
 
 
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _sides(sizes: Iterable[int]) -> str:
+    return "×".join(map(str, sizes))
 
 
-def _check_function(setting: str, function: object) -> None:
-    if not isinstance(function, str):
-        raise MisfitError(setting, f"value is {function!r}, not the name of a function", mistake=True)
-    if function == "glu":
-        problem = "function is 'glu', which halves its input; take one that keeps the shape"
-        raise MisfitError(setting, problem, mistake=True)
+def _positions(shape: Shape) -> Shape:
+    if len(shape) in (2, 3, 4):
+        return shape
+    raise MisfitError("input", f"input has shape {shape}, not height × width × channels or steps × channels")
 
 
 def add_normal_form(parts: list[Part], kind: str, settings: Settings, shape: Shape, output: Shape) -> None:
@@ -180,28 +201,51 @@ def add_normal_form(parts: list[Part], kind: str, settings: Settings, shape: Sha
             _add_activation(parts, settings["function"], shape)
         case "conv":
             parts.append(_conv_part(settings, shape, output))
+        case "depthwise_conv":
+            windows = windows_of(settings, "kernel_size", len(shape) - 1)
+            parts.append((kind, has_bias(settings), *map(_taps, windows, shape[:-1], output[:-1])))
+        case "squeeze_excite":
+            parts.append((kind, shape[-1], branches.hidden_units(settings, shape), settings["activation"]))
+        case "residual":
+            _add_residual(parts, settings, shape)
         case "max_pool" | "average_pool":
             _add_pool(parts, kind.removesuffix("_pool"), settings, shape, output)
         case "global_average_pool":
             _add_global_average(parts, shape)
+        case "global_max_pool":
+            if shape[:-1] != (1,) * len(shape[:-1]):
+                parts.append(("max", *((size, (0, size)) for size in shape[:-1])))
         case "upsample" | "crop" | "concatenate":
             parts.append((kind, *settings.values()))
         case "dense":
-            parts.append(("dense", shape[-1], settings["units"], _has_bias(settings)))
+            parts.append(("dense", shape[-1], settings["units"], has_bias(settings)))
             _add_activation(parts, settings.get("activation", "linear"), output)
+        case _ if kind in sequences.KINDS:
+            parts.append(sequences.part_of(kind, settings, shape))
 
 
 def is_open(part: Part) -> bool:
     """True for an average over equal tiles, which a later average can still remove."""
-    return part[0] == "average" and _tiles(part[1]) and _tiles(part[2])
+    return part[0] == "average" and all(map(_tiles, part[1:]))
 
 
 def _conv_part(settings: Settings, shape: Shape, output: Shape) -> Part:
-    window = window_of(settings, "kernel_size")
-    effect = settings["filters"], _has_bias(settings)
-    if window.size == 1 and shape[:2] == output[:2]:
+    windows = windows_of(settings, "kernel_size", len(shape) - 1)
+    effect = output[-1], has_bias(settings)
+    if all(window.size == 1 for window in windows) and shape[:-1] == output[:-1]:
         return "dense", shape[-1], *effect  # at each position, and so initialised
-    return "conv", *effect, *(_taps(window, *sizes) for sizes in zip(shape[:2], output[:2], strict=True))
+    return "conv", *effect, *map(_taps, windows, shape[:-1], output[:-1])
+
+
+def _add_residual(parts: list[Part], settings: Settings, shape: Shape) -> None:
+    """Add a residual block; one without a shortcut is its branch alone."""
+    branch, shortcut = branches.branches(settings, shape, cost_of)
+    inside: list[Part] = []
+    beside: list[Part] = []
+    for found, elements_ in ((inside, branch), (beside, shortcut or [])):
+        for element in elements_:
+            add_normal_form(found, *element[:4])
+    parts += inside if shortcut is None else [("residual", tuple(inside), tuple(beside))]
 
 
 def _add_activation(parts: list[Part], function: str, shape: Shape) -> None:
@@ -210,24 +254,24 @@ def _add_activation(parts: list[Part], function: str, shape: Shape) -> None:
 
 
 def _add_pool(parts: list[Part], kind: str, settings: Settings, shape: Shape, output: Shape) -> None:
-    window = window_of(settings, "pool_size")
-    down, across = (_ranges(window, *sizes) for sizes in zip(shape[:2], output[:2], strict=True))
-    if _single(down) and _single(across):
+    windows = windows_of(settings, "pool_size", len(shape) - 1)
+    ranges = tuple(map(_ranges, windows, shape[:-1], output[:-1]))
+    if all(map(_single, ranges)):
         if shape != output:
-            parts.append(("pick", down, across))
-    elif kind == "average" and output[:2] == (1, 1) and _tiles(down) and _tiles(across):
+            parts.append(("pick", *ranges))
+    elif kind == "average" and set(output[:-1]) == {1} and all(map(_tiles, ranges)):
         _add_global_average(parts, shape)
     else:
-        parts.append((kind, down, across))
+        parts.append((kind, *ranges))
 
 
 def _add_global_average(parts: list[Part], shape: Shape) -> None:
-    """Add the average of all pixels; averages over equal tiles just before it change nothing and are removed."""
-    height, width = shape[:2]
+    """Add the average of all positions; averages over equal tiles just before it change nothing and are removed."""
+    sizes = shape[:-1]
     while parts and is_open(parts[-1]):
-        _, (height, *_), (width, *_) = parts.pop()
-    if height * width > 1:
-        parts.append(("average", (height, (0, height)), (width, (0, width))))
+        sizes = tuple(ranges[0] for ranges in parts.pop()[1:])
+    if prod(sizes) > 1:
+        parts.append(("average", *((size, (0, size)) for size in sizes)))
 
 
 @lru_cache(maxsize=100_000)
@@ -256,7 +300,9 @@ def _ranges(window: Window, size: int, count: int) -> Ranges:
 
 
 def _padding_before(window: Window, size: int, count: int) -> int:
-    """Pixels padded before the first; Keras and TensorFlow put an odd one at the end."""
+    """Positions padded before the first; Keras and TensorFlow put an odd one at the end."""
+    if window.padding == "causal":
+        return window.span - 1
     return 0 if window.padding == "valid" else max((count - 1) * window.stride + window.span - size, 0) // 2
 
 

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from cnnsweep.errors import UserError
 from cnnsweep.formatting import shape
-from cnnsweep.geometry.layers import MisfitError, Part, Settings, Shape, add_normal_form, cost_of
+from cnnsweep.geometry.layers import add_normal_form, cost_of
+from cnnsweep.geometry.settings import MisfitError, Part, Settings, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +28,24 @@ class Layer:
     kind                     settings
     ======================== ======================================================================
     rescaling                scale
-    conv                     filters, kernel_size, stride, padding, dilation, use_bias
+    conv                     filters (or expansion: of the input's channels), kernel_size, stride,
+                             padding, dilation, use_bias, each_frame
+    depthwise_conv           kernel_size, stride, padding, dilation, use_bias
     batch_norm
     activation               function
-    max_pool, average_pool   pool_size, stride, padding
+    max_pool, average_pool   pool_size, stride, padding, each_frame
+    squeeze_excite           ratio, activation
+    residual                 branch, projection: each a tuple of `branches.Inner`
     flatten
-    global_average_pool
+    global_average_pool, global_max_pool
     dropout                  rate
     dense                    units, use_bias, activation
+    embedding                units
+    conv_max_over_time       filters, kernel_sizes, activation
+    spectrogram              frame, step, axes
+    mel_spectrogram          frame, step, axes, mels, rate
+    merge_channels
+    lstm, gru                units, return_sequences, bidirectional, use_bias, reset_after (gru)
     upsample                 size
     crop                     height, width
     concatenate              block (whose maps before its pooling), channels (that they have)
@@ -73,11 +84,11 @@ class Measured(NamedTuple):
 
     layer: Layer
     output_shape: Shape
-    """Without the batch: (height, width, channels) or (features,)."""
+    """Without the batch: (height, width, channels), (steps, channels) or (features,)."""
     parameters: int
     """All weights, trained or not, as Keras' `count_params`."""
     mult_adds: int
-    """Multiplications of convolutions and dense layers, each with its addition; biases are not counted."""
+    """Multiplications of convolutions, dense and recurrent layers, each with its addition; biases are not counted."""
     activation_bytes: int
     """The output in float32, which the backward pass needs; flatten and dropout are counted as views: 0."""
 
@@ -101,7 +112,7 @@ class Network:
 
     @property
     def mult_adds(self) -> int:
-        """Multiply-adds of one image's forward pass, in convolutions and dense layers.
+        """Multiply-adds of one image's forward pass, in convolutions, dense and recurrent layers.
 
         Windows over the border count in full, padding included, as profilers count them.
         """
@@ -174,7 +185,10 @@ class GeometryError(UserError):
 
 
 def measure(layers: Iterable[Layer], input_shape: Sequence[int]) -> Network:
-    """Return the sizes and costs of every layer for one input of that shape, (height, width, channels).
+    """Return the sizes and costs of every layer for one input of that shape.
+
+    (height, width, channels) of an image, (steps, channels) of a signal, (words, vocabulary) of a text, or (frames,
+    height, width, channels) of a video.
 
     Raises GeometryError for the first layer that Keras could not build, and UserError for an unknown kind.
     """

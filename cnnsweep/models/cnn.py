@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
 from cnnsweep.config.components import configured_by
 from cnnsweep.config.schema import ModelConfig
-from cnnsweep.config.validation import Float, Int, Sizes, validate, words
+from cnnsweep.config.validation import Counts, Float, Int, Sizes, validate, words
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Layer, StagedLayers, measure
+from cnnsweep.models.blocks import KINDS, BlockSettings, block_layers
+from cnnsweep.models.keras_layers import apply
 
 if TYPE_CHECKING:
     import keras
@@ -24,11 +25,8 @@ ACTIVATIONS = (
 """The activations of Keras, listed here so that a wrong name is found without loading Keras."""
 
 Family = TypeVar("Family", bound=ModelConfig)
-_CONV = ("filters", "kernel_size", "stride", "dilation", "padding")
+PER_BLOCK = ("block", "repeats", "filters", "kernel_size", "stride", "dilation", "padding", "pooling", "pool_size")
 _RESCALING_KEYS = {"scale": "data.scale"}
-_CONV_KEYS = {name: f"model.{name}" for name in _CONV}
-_ACTIVATION_KEYS = {"function": "model.activation"}
-_POOL_KEYS = {"pool_size": "model.pool_size", "stride": "model.pool_size"}
 _DENSE_KEYS = {"units": "model.dense_units", "activation": "model.activation"}
 _DROPOUT_KEYS = {"rate": "model.dropout"}
 _CLASSIFIER_KEYS = {"units": "classes"}
@@ -37,17 +35,22 @@ _CLASSIFIER_KEYS = {"units": "classes"}
 class CnnConfig(ModelConfig):
     """A stack of blocks and a head; a block's settings are one value for all blocks, or a list with one a block."""
 
+    takes: ClassVar[tuple[str, ...]] = ("image",)
     blocks: Int = Field(ge=1, le=100)
+    block: Annotated[str | list[str], words(*KINDS)]
+    repeats: Counts
     filters: Sizes
     kernel_size: Sizes
     stride: Sizes
     dilation: Sizes
-    padding: Annotated[str | list[str], words("same", "valid")]
+    padding: Annotated[str | list[str], words("same", "valid", "causal")]
     pooling: Annotated[str | list[str], words("max", "average", "none")]
     pool_size: Sizes
     activation: Annotated[str, words(*ACTIVATIONS)]
     batch_norm: bool
-    head: Literal["flatten", "average"]
+    expansion: Int = Field(ge=1)
+    squeeze_excite: Int = Field(ge=0)
+    head: Literal["flatten", "average", "max"]
     dense_units: Int = Field(ge=0)
     dropout: Float = Field(ge=0, lt=1)
 
@@ -71,9 +74,12 @@ class CnnConfig(ModelConfig):
             each = [str(v) for v in (value[: self.blocks] if isinstance(value, list) else [value] * self.blocks)]
             return each[0] if len(set(each)) == 1 and name != "filters" else "-".join(each)
 
-        stride = joined("stride")
-        parts = [joined("filters"), f"k{joined('kernel_size')}", "" if stride == "1" else f"s{stride}"]
-        return " ".join(part for part in (*parts, joined("padding"), joined("pooling")) if part)
+        def unless(usual: str, name: str, sign: str = "") -> str:
+            return "" if joined(name) == usual else f"{sign}{joined(name)}"
+
+        kinds = (unless("plain", "block"), unless("1", "repeats", "×"))
+        sizes = (joined("filters"), f"k{joined('kernel_size')}", unless("1", "stride", "s"))
+        return " ".join(part for part in (*kinds, *sizes, joined("padding"), joined("pooling")) if part)
 
 
 def typed(family: type[Family], model: Family | Mapping[str, object]) -> Family:
@@ -103,7 +109,11 @@ def stage(model: CnnConfig | Mapping[str, object], index: int, classes: int, sca
     if index == 0:
         return [Layer("rescaling", "rescaling", {"scale": scale}, "the input", _RESCALING_KEYS)]
     model = typed(CnnConfig, model)
-    return _head(model, classes) if index > model.blocks else _block(model, index)
+    if index > model.blocks:
+        return _head(model, classes)
+    settings: dict[str, Any] = {name: model.per_block(name)[index - 1] for name in PER_BLOCK}
+    whole = {name: getattr(model, name) for name in ("activation", "batch_norm", "expansion", "squeeze_excite")}
+    return block_layers(f"block{index}", f"block {index}", BlockSettings(**settings, **whole))
 
 
 layers = StagedLayers(_layers, stage, frozenset({"model.head", "model.dense_units", "model.dropout"}))
@@ -133,27 +143,12 @@ def build(
     for layer in augment:
         outputs = layer(outputs)
     for layer in stack:
-        outputs = _keras_layer(layer, layer_seed(seed, layer.name))(outputs)
+        outputs = apply(layer, outputs, seed)
     return keras.Model(images, outputs, name="cnn")
 
 
-def _block(model: CnnConfig, number: int) -> list[Layer]:
-    name, part = f"block{number}", f"block {number}"
-    # Normalisation would take a bias out again.
-    conv = {**{key: model.per_block(key)[number - 1] for key in _CONV}, "use_bias": not model.batch_norm}
-    pooling, size = (model.per_block(key)[number - 1] for key in ("pooling", "pool_size"))
-    block = [Layer("conv", f"{name}_conv", conv, part, _CONV_KEYS)]
-    if model.batch_norm:
-        block.append(Layer("batch_norm", f"{name}_norm"))
-    block.append(Layer("activation", f"{name}_activation", {"function": model.activation}, part, _ACTIVATION_KEYS))
-    if pooling != "none":
-        pool = {"pool_size": size, "stride": size, "padding": "valid"}
-        block.append(Layer(f"{pooling}_pool", f"{name}_pool", pool, part, _POOL_KEYS))
-    return block
-
-
 def _head(model: CnnConfig, classes: int) -> list[Layer]:
-    kind = "flatten" if model.head == "flatten" else "global_average_pool"
+    kind = "flatten" if model.head == "flatten" else f"global_{model.head}_pool"
     head = [Layer(kind, kind)]
     if model.dense_units != 0:
         dense = {"units": model.dense_units, "use_bias": True, "activation": model.activation}
@@ -162,41 +157,3 @@ def _head(model: CnnConfig, classes: int) -> list[Layer]:
         head.append(Layer("dropout", "dropout", {"rate": model.dropout}, "dropout", _DROPOUT_KEYS))
     classifier = {"units": classes, "use_bias": True, "activation": "softmax"}
     return [*head, Layer("dense", "classifier", classifier, "the classifier", _CLASSIFIER_KEYS)]
-
-
-def layer_seed(seed: int, name: str) -> int:
-    """A seed for one layer that depends on no other layer, so that adding one does not change the others' weights."""
-    return random.Random(f"{seed} {name}").getrandbits(31)
-
-
-def _keras_layer(layer: Layer, seed: int) -> keras.layers.Layer:
-    from keras import initializers
-    from keras import layers as kl
-
-    name, s = layer.name, layer.settings
-    start = initializers.GlorotUniform(seed)
-    match layer.kind:
-        case "rescaling":
-            return kl.Rescaling(s["scale"], name=name, dtype="float32")
-        case "conv":
-            sizes = s["filters"], s["kernel_size"], s["stride"], s["padding"]
-            common = {"dilation_rate": s["dilation"], "use_bias": s["use_bias"], "kernel_initializer": start}
-            return kl.Conv2D(*sizes, **common, name=name)
-        case "batch_norm":
-            return kl.BatchNormalization(name=name)
-        case "activation":
-            return kl.Activation(s["function"], name=name)
-        case "max_pool":
-            return kl.MaxPooling2D(s["pool_size"], s["stride"], s["padding"], name=name)
-        case "average_pool":
-            return kl.AveragePooling2D(s["pool_size"], s["stride"], s["padding"], name=name)
-        case "flatten":
-            return kl.Flatten(name=name)
-        case "global_average_pool":
-            return kl.GlobalAveragePooling2D(name=name)
-        case "dropout":
-            return kl.Dropout(s["rate"], seed=seed, name=name)
-        case _:
-            # Under a mixed-precision policy small probabilities would round to zero.
-            dtype = "float32" if name == "classifier" else None
-            return kl.Dense(s["units"], s["activation"], s["use_bias"], start, dtype=dtype, name=name)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,8 +17,9 @@ from cnnsweep.config.schema import Config, ModelConfig
 from cnnsweep.config.validation import Float, Int, words
 from cnnsweep.data.mnist import cache_folders, stall_limit
 from cnnsweep.errors import UserError, nearest
-from cnnsweep.models.cnn import ACTIVATIONS, layer_seed, typed
+from cnnsweep.models.cnn import ACTIVATIONS, typed
 from cnnsweep.models.fine_tuning import chosen_layers, is_off
+from cnnsweep.models.keras_layers import layer_seed
 from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.search_space.space import Space
 from cnnsweep.trial import Inspection
@@ -45,6 +46,7 @@ RANDOM_SEED = 0
 class TransferConfig(ModelConfig):
     """A backbone and a head."""
 
+    takes: ClassVar[tuple[str, ...]] = ("image",)
     backbone: Annotated[str, words(*BACKBONES)]
     weights: str
     cut: str | None
@@ -273,7 +275,7 @@ def check(inspection: Inspection) -> Generator[None, bool, list[str]]:
     yield
 
 
-def inspect(config: Config, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def inspect(config: Config, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Build the backbone of one configuration and return (height, width, channels) of its output.
 
     Raises UserError where that, or its unfreezing, is not possible.

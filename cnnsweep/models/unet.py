@@ -13,7 +13,8 @@ from cnnsweep.config.tasks import Task
 from cnnsweep.config.validation import Float, Int, Sizes, words
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Layer, measure
-from cnnsweep.models.cnn import ACTIVATIONS, layer_seed, typed
+from cnnsweep.models.cnn import ACTIVATIONS, typed
+from cnnsweep.models.keras_layers import layer_seed
 
 if TYPE_CHECKING:
     import keras
@@ -24,6 +25,7 @@ _CONV_KEYS = {"filters": "model.filters", "kernel_size": "model.kernel_size"}
 class UnetConfig(ModelConfig):
     """Blocks of convolutions, each followed by max pooling, a bottleneck, and the same blocks upwards."""
 
+    takes: ClassVar[tuple[str, ...]] = ("image",)
     fits: ClassVar[tuple[Task, ...]] = ("segmentation",)
 
     blocks: Int = Field(ge=1, le=8)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnsweep.config.optimizers import OPTIMIZERS
 from cnnsweep.data.loading import Dataset
 from cnnsweep.geometry.layers import Shape
 from cnnsweep.geometry.network import Network
@@ -25,8 +26,6 @@ DRAWN = 1_000
 BUILT = 10
 """In place of `DRAWN`, where each network is built to be measured."""
 BINS = 10
-OPTIMIZER_VALUES = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 1}
-"""Numbers that an optimizer keeps for each weight."""
 QUANTILES = {"shortest": 0.0, "median": 0.5, "longest": 1.0}
 
 
@@ -185,8 +184,8 @@ def describe_search(simulated: Simulation, problem: Problem, data: Dataset) -> S
     weights = 0
     for values in trials.values():
         if network := problem.validate(values).network:
-            optimizer = problem.config.with_values(values).training.optimizer
-            weights += network.parameters * (1 + OPTIMIZER_VALUES[optimizer])
+            training = problem.config.with_values(values).training
+            weights += network.parameters * (1 + OPTIMIZERS[training.optimizer].values + (training.ema_momentum > 0))
     arrays = (data.x_train, data.y_train, data.x_val, data.y_val, data.x_test, data.y_test)
     return SearchDescription(
         trials=len(trials),

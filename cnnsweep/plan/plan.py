@@ -61,7 +61,7 @@ class Plan(SpaceDescription):
     """All that is known of a sweep before it is run."""
 
     name: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     search: SearchDescription
     features: Features | None = None
     forecast: Forecast | None = None
@@ -75,7 +75,7 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cnnsweep-plan-")))
         executor = None
-        data = datasets.load(config.data, config.seed)
+        data = datasets.load(config.data, config.seed, config.task)
         if forecast or config.model.plain().get("discover"):
             executor = session.make_executor(config, scratch / "log.txt")
             stack.callback(executor.close)
@@ -86,7 +86,7 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
         if len(data.x_train):
             watcher.say(data.describe())
         with session.framework_noise_to(scratch / "log.txt"):
-            problem = make_problem(config, data.input_shape, data.classes)
+            problem = make_problem(config, data.input_shape, data.classes, data.kind)
             space = vars(describe_space(problem))
             search = build(config, problem, Objective.of(config.objective))
             frozen = feature_forecast.forecast(config, data) if config.model.prepare == PREPARE else None
@@ -97,7 +97,7 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
             watcher.say(f"measuring a few configurations on {len(workers)} workers: {', '.join(workers)}")
             measured, seconds = _measure(problem, data, frozen, executor, scratch)
             features = features and replace(features, seconds=seconds)
-        images = len(data.x_train), len(data.x_val)
+        images = data.images_an_epoch
         simulated = Simulation(problem, search, measured.workers, measured.forecaster, images).run(measured.ready)
         spent, expected = describe_search(simulated, problem, data), None
         if not forecast:

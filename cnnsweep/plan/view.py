@@ -93,7 +93,7 @@ def _network(kind: str, network: NetworkDescription) -> RenderableType:
         table.add_row(names, *size(row.output_shape), *costs)
     total = sum(row.mult_adds for row in network.layers)
     table.add_row("total", "", "", f"{network.parameters:,}", f"{total:,}", style="bold")
-    note = f"{network.name} · {network.activation_mb:.3g} MB of activations per image"
+    note = f"{network.name} · {network.activation_mb:.3g} MB of activations for one input"
     return _part(kind if kind == "network" else f"{kind} network", note, table, *_dense(network))
 
 
@@ -147,7 +147,7 @@ def _histogram(title: str, spread: Spread) -> RenderableType:
 
 def _search(search: SearchDescription) -> RenderableType:
     runs = f" in {search.runs:,} runs (promoted trials go on)" if search.runs != search.trials else ""
-    images = f", {brief(search.images)} images" if search.images else ""
+    images = f", {brief(search.images)} examples" if search.images else ""
     text = (
         f"{_count(search.trials, 'trial')}{runs}, {search.epochs:,} epochs{images}, "
         f"if none stops early; ends when {search.ends}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from cnnsweep.config.inputs import NOUNS
 from cnnsweep.config.objective import COSTS
 from cnnsweep.formatting import duration
 from cnnsweep.report.analysis import Importance
@@ -30,7 +31,7 @@ def searched(results: Results) -> str:
     data = f" on {name}" if name and not own else ""
     train, validation = _data(results, "train"), _data(results, "validation")
     if train and validation:
-        data += f" ({int(train):,} training and {int(validation):,} validation images)"
+        data += f" ({int(train):,} training and {int(validation):,} validation {noun(results)})"
     keys = f"{len(results.keys)} settings" if results.keys else "one configuration"
     what = "" if own else " of a CNN"
     by = f" with {search} search" if search else ""
@@ -39,7 +40,7 @@ def searched(results: Results) -> str:
     workers = json.loads(results.parent("tags", "cnnsweep.machine.workers") or "[]")
     where = f" on {', '.join(workers) if len(workers) < 5 else f'{len(workers)} workers'}" if workers else ""
     precision = (results.config.get("training") or {}).get("precision")
-    if precision not in (None, "auto") and "training.precision" not in results.keys:
+    if precision not in (None, "auto") and "training.precision" not in results.keys and not own:
         where += f", in {precision}"
     return (
         f"Searched {keys}{what}{data}{by}: {len(trials):,} trials, {epochs:,} epochs, "
@@ -79,6 +80,11 @@ def sweep_seconds(results: Results) -> float:
         return float(known)
     trials = results.trials
     return float((trials[["started", "ended"]].max().max() - trials["started"].min()).total_seconds())
+
+
+def noun(results: Results) -> str:
+    """What the data are: "images", "texts" …"""
+    return NOUNS[str(_data(results, "kind") or "image")]
 
 
 @dataclass(frozen=True)
@@ -165,8 +171,8 @@ def _test(results: Results) -> str | None:
     name = "" if measured.name == "accuracy" else f"{measured.name} "
     interval = f"{measured.range}; " if measured.interval else ""
     return (
-        f"On the {measured.images:,} test images, which the search never saw and which were used once, that network "
-        f"reaches {name}{measured.value:.4f} ({interval}run {results.sweep.run[:8]})."
+        f"On the {measured.images:,} test {noun(results)}, which the search never saw and which were used once, that "
+        f"network reaches {name}{measured.value:.4f} ({interval}run {results.sweep.run[:8]})."
     )
 
 
@@ -178,10 +184,11 @@ def _ties(results: Results) -> str | None:
     low, _ = wilson(float(values.iloc[0]), int(images))
     close = int((values >= low).sum()) - 1
     if not close:
-        return f"No other trial is within the 95% interval of {int(images):,} validation images (down to {low:.4f})."
+        sample = f"{int(images):,} validation {noun(results)}"
+        return f"No other trial is within the 95% interval of {sample} (down to {low:.4f})."
     return (
         f"{close:,} other trial{'s' if close > 1 else ''} cannot be distinguished from it: the 95% interval of "
-        f"{int(images):,} validation images extends down to {low:.4f}, and the best of many is partly luck."
+        f"{int(images):,} validation {noun(results)} extends down to {low:.4f}, and the best of many is partly luck."
     )
 
 

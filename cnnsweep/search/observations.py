@@ -201,9 +201,9 @@ class Untried:
         if found is not None:
             return found
         if self._left is None and self._listable:
-            found = list_valid(self._problem, ENUMERABLE)
-            self._listable = found is not None
-            self._left = [(values, self._problem.validate(values).signature) for values in found or []]
+            valid = list_valid(self._problem, ENUMERABLE)
+            self._listable = valid is not None
+            self._left = [(values, self._problem.validate(values).signature) for values in valid or []]
         if not self._listable:
             return self._draw_rare(rng)
         self._left = [(values, signature) for values, signature in self._left or [] if signature not in self._proposed]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnsweep.geometry.layers import Cost, Shape
+from cnnsweep.geometry.settings import Cost, Shape
 from cnnsweep.search_space.space import Values
 from cnnsweep.search_space.stages import Option, Stage, Track, Uncountable, tracks, walk
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from cnnsweep.config.compose import flat
+from cnnsweep.config.optimizers import GROUPS as SETTINGS
+from cnnsweep.config.optimizers import check_used, names_of
 from cnnsweep.config.schema import Config, check_value
 from cnnsweep.config.validation import KEY_RULE, is_key
 from cnnsweep.errors import UserError, nearest
@@ -27,11 +29,13 @@ def parse_space(config: Config) -> Space:
     keys = config.plain()
     fixed = dict(flat({group: keys[group] for group in ("job", "model", "training", "data")}))
     allowed = [key for key in fixed if key.startswith(SEARCHABLE) and not key.endswith(NOT_SEARCHABLE)]
+    allowed += [f"training.{group}.{name}" for group in SETTINGS for name in names_of(group)]
     entries = dict(_entries(config.space))
     for name in entries:
         if name not in allowed:
             raise UserError(f"space.{name}: the config has no key '{name}' to search{nearest(name, allowed)}")
     space = Space(tuple(_Reader(entries, fixed).parameters()))
+    _check_settings(config, space)
     _check_values(config, space)
     return space
 
@@ -90,7 +94,28 @@ class _Reader:
                 raise UserError(f"space.{name}.when: there is no key '{other}'{nearest(other, self.fixed)}")
             elif not _fixed_allows(self.fixed[other], allowed, index):
                 return None
-        return tuple(when)
+        return (*when, *self._owners(name))
+
+    def _owners(self, name: str) -> Iterator[tuple[str, tuple[Value, ...]]]:
+        """The condition of a setting that not all optimizers, or schedules, have among which the search chooses."""
+        _, _, rest = name.partition(".")
+        group, _, setting = rest.partition(".")
+        if group in SETTINGS:
+            key, members = SETTINGS[group]
+            searched = self.parsed.get(f"training.{key}")
+            have = tuple(v for v in (searched.grid or ()) if setting in members.get(str(v), ())) if searched else ()
+            if searched and len(have) < len(searched.grid or ()):
+                yield searched.name, have
+
+
+def _check_settings(config: Config, space: Space) -> None:
+    """Raise for a setting that no optimizer, or schedule, of the space has."""
+    for group, (key, _) in SETTINGS.items():
+        plain, own = config.training.plain(), space.by_name.get(f"training.{key}")
+        prefix = f"training.{group}."
+        searched = [p.name.removeprefix(prefix) for p in space.parameters if p.name.startswith(prefix)]
+        names = [str(value) for value in own.grid or ()] if own else [plain[key]]
+        check_used(group, names, [*plain[group], *searched])
 
 
 def _entries(tree: object, prefix: str = "") -> Iterator[tuple[str, Entry]]:

@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from cnnsweep.config.augment import COLOUR, MIXING
 from cnnsweep.config.components import locate
 from cnnsweep.config.schema import Config, ModelConfig
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import GeometryError, Layer, Network, measure
+from cnnsweep.geometry.settings import Shape
 from cnnsweep.search_space.counting import UNITS, ValidConfigurations
 from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.search_space.space import Space, Value
 from cnnsweep.search_space.stages import Uncountable
 
-Layers = Callable[[Any, tuple[int, int, int], int], list[Layer]]
+Layers = Callable[[Any, Shape, int], list[Layer]]
 """A model family's geometry: (the config's model section, input shape, classes) to a stack of layers."""
 FEW_DRAWS = 300
 """Without a valid one, after which the valid configurations are counted."""
@@ -48,11 +50,11 @@ class Validity:
 
 @dataclass(frozen=True)
 class Problem:
-    """A checked config with its space, for images of one shape and a number of classes."""
+    """A checked config with its space, for inputs of one shape and a number of classes."""
 
     config: Config
     space: Space
-    input_shape: tuple[int, int, int]
+    input_shape: Shape
     classes: int
     layers: Layers | None = None
     sizes: Callable[[Any, tuple[int, int, int], int], Network] | None = None
@@ -103,17 +105,19 @@ class Problem:
         return self.sizes(argument, self.input_shape, self.classes)
 
 
-def make_problem(config: Config, input_shape: tuple[int, int, int], classes: int) -> Problem:
-    """Put a checked config and the shape of its data together.
+def make_problem(config: Config, input_shape: Shape, classes: int, kind: str = "image") -> Problem:
+    """Put a checked config and the shape and kind of its data together.
 
     Raises `UserError` for a value that no network can have, and where no configuration meets the limits. Takes
     milliseconds where some do; a few seconds where that has to be found out by counting.
     """
+    config.model.check_input(kind)
     layers = locate("model.layers", config.model.layers) if config.model.layers else None
     sizes = locate("model.measure", config.model.measure) if config.model.measure else None
     problem = Problem(config, parse_space(config), input_shape, classes, layers, sizes)
     if not problem.priced:
         _refuse_limits(problem)
+    _check_augment(problem)
     rng = np.random.default_rng(0)
     if sizes is None:
         _check_values(problem, rng)
@@ -129,6 +133,17 @@ def _refuse_limits(problem: Problem) -> None:
         what = own or model.get("backbone") or model["_target_"]
         raise UserError(f"limits.{name}: {limit:,.6g} cannot be kept: the sizes of {what} are not known before it "
                         f"is built (they are with model=cnn). Leave it out: limits.{name}=null")  # fmt: skip
+
+
+def _check_augment(problem: Problem) -> None:
+    """Raise for a change of images that is on, or searched, and cannot be made of these images or by this backend."""
+    searched = {p.name.rpartition(".")[2] for p in problem.space.parameters if p.name.startswith("data.augment.")}
+    channels, backend = problem.input_shape[-1], problem.config.backend
+    for name in sorted({*problem.config.data.augment.on, *searched}):
+        if name in COLOUR and channels != 3:
+            raise UserError(f"data.augment.{name}: changes colours, which images of {channels} channels do not have")
+        if name in MIXING and backend == "jax":
+            raise UserError(f"data.augment.{name}: needs backend=tensorflow or backend=torch, not {backend}")
 
 
 def _check_values(problem: Problem, rng: np.random.Generator) -> None:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from cnnsweep.config.schema import ModelConfig
 from cnnsweep.errors import UserError
-from cnnsweep.geometry.layers import Cost, MisfitError, Shape, cost_of
+from cnnsweep.geometry.layers import cost_of
 from cnnsweep.geometry.network import StagedLayers
+from cnnsweep.geometry.settings import Cost, MisfitError, Shape
 from cnnsweep.search_space.space import Parameter, Space, Values, combinations
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _stages(
     except UserError:
         return None
     plain = model.plain()
-    blocks = int(plain["blocks"])
+    blocks = int(plain.get("blocks", 0))
     for name in {p.key.removeprefix("model.") for p in problem.space.parameters if p.block}:
         if not isinstance(plain[name], list):
             model = model.replace(**{name: [plain[name]] * blocks})
@@ -170,14 +171,21 @@ def walk(layers: tuple[Content, ...], shape: Shape) -> tuple[Shape, Cost] | None
     return shape, (parameters, mult_adds, activations)
 
 
-_SAME_COST = {"max_pool": "pool", "average_pool": "pool"}
+_SAME_COST = {
+    "max_pool": "pool", "average_pool": "pool", "global_max_pool": "global", "global_average_pool": "global",
+}  # fmt: skip
 _FREE = {"function", "rate", "scale", "activation"}
 
 
 @lru_cache(maxsize=500_000)
 def _kernel(layers: tuple[Content, ...]) -> tuple[Content, ...]:
     """The part of layers that decides sizes and costs: equal for relu and elu, for max and average pooling."""
-    return tuple(
-        (_SAME_COST.get(kind, kind), tuple(item for item in settings if item[0] not in _FREE or item[1] == "glu"))
-        for kind, settings in layers
-    )
+    return tuple((_SAME_COST.get(kind, kind), tuple(_decisive(settings))) for kind, settings in layers)
+
+
+def _decisive(settings: tuple[tuple[str, Any], ...]) -> Iterator[tuple[str, Any]]:
+    for name, value in settings:
+        if name in ("branch", "projection"):
+            yield name, _kernel(tuple((inner.kind, inner.settings) for inner in value))
+        elif name not in _FREE or value == "glu":
+            yield name, value

@@ -122,10 +122,13 @@ def test(sweep: Sweep, best: TrialState) -> None:
     Without that network's checkpoint (it was not among the best before) the trial is trained again, up to that epoch.
     """
     spec, epoch = _spec(sweep, best), best.best_epoch(sweep.state.objective)
+    if sweep.config.data.folds:
+        spec = replace(spec, fold=0)
     try:
         checkpoint.read_state(spec.folder / checkpoint.BEST)
     except ValueError:
-        sweep.say(f"trial {best.number} is trained again up to epoch {epoch}: its checkpoint was not kept")
+        reason = "on all folds together" if spec.fold == 0 else "its checkpoint was not kept"
+        sweep.say(f"trial {best.number} is trained again up to epoch {epoch}: {reason}")
         _restore(sweep, replace(spec, folder=spec.folder / "again", epochs=epoch or 0))
     if sweep.interrupted:
         return
@@ -145,7 +148,8 @@ def _restore(sweep: Sweep, spec: TrialSpec) -> None:
     if end.kind == "lost":
         sweep.say(f"trial {spec.number} could not be trained again: {end.value}")
     with contextlib.suppress(FileNotFoundError):  # then its evaluation fails, which is said
-        os.replace(spec.folder / checkpoint.BEST, spec.folder.parent / checkpoint.BEST)
+        name = checkpoint.BEST if spec.fold is None else checkpoint.LAST
+        os.replace(spec.folder / name, spec.folder.parent / checkpoint.BEST)
     shutil.rmtree(spec.folder, ignore_errors=True)
 
 
@@ -157,12 +161,17 @@ def _run(sweep: Sweep, job: Job, argument: object) -> Message:
 
 def draw(sweep: Sweep, best: Sequence[TrialState]) -> None:
     """Draw pictures of the best networks. They are extras: one that fails is said and skipped."""
-    specs = [FinalSpec(_spec(sweep, trial)) for trial in best]
+    specs = [FinalSpec(_of_first_fold(_spec(sweep, trial))) for trial in best]
     tasks = [(draw_gallery, spec) for spec in specs]
     for spec, message in zip(specs, run_all(sweep.executor, tasks, wait=sweep.wait), strict=True):
         missing = message.value["missing"] if message.kind == "result" else {"pictures": str(message.value)}
         folder = gallery_folder(spec.trial).relative_to(sweep.folder).as_posix()
         sweep.record(GalleryDrawn(trial=spec.trial.number, folder=folder, missing=missing))
+
+
+def _of_first_fold(spec: TrialSpec) -> TrialSpec:
+    """The trial's network; of data in folds that of the first, which has not seen the images that it is shown on."""
+    return replace(spec, fold=1, folder=spec.folder / "fold1") if spec.config.data.folds else spec
 
 
 def _stop(sweep: Sweep, status: Status) -> None:
@@ -219,7 +228,8 @@ class Cleanup:
             kept = number in best
             folder = self._folder / "trials" / f"{number:03d}"
             try:
-                checkpoint.clear(folder, (checkpoint.LAST,) if kept else (checkpoint.LAST, checkpoint.BEST))
+                for place in (folder, *folder.glob("fold*")):
+                    checkpoint.clear(place, (checkpoint.LAST,) if kept else (checkpoint.LAST, checkpoint.BEST))
                 own_checkpoints.prune(folder, [own_checkpoints.best(folder, self._state.objective)] if kept else ())
             except OSError:
                 continue

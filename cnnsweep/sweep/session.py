@@ -29,6 +29,7 @@ from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import Problem, make_problem
 from cnnsweep.sweep import catalog, finish, loop
 from cnnsweep.sweep.discovery import discover
+from cnnsweep.sweep.earlier_trials import learn
 from cnnsweep.sweep.precision import settle
 from cnnsweep.sweep.sweep import Sweep, interruptible
 from cnnsweep.tracking.credentials import redact, shown
@@ -153,7 +154,7 @@ def assemble(
     tracking, config = config.tracking, redact(config)
     class_weights(config.training, data)
     with framework_noise_to(log):
-        problem = make_problem(config, data.input_shape, data.classes)
+        problem = make_problem(config, data.input_shape, data.classes, data.kind)
     check_code(config, data, executor)
     stack.enter_context(log_to(log))
     shown = os.path.relpath(log) if log.is_relative_to(Path.cwd()) else log
@@ -161,17 +162,11 @@ def assemble(
     with framework_noise_to(log):
         search = build(config, problem, Objective.of(config.objective))
         locate("model._target_", config.model.target)
-    if earlier is None and config.search.learn_from:
-        from cnnsweep.tracking.stored_trials import read_earlier
-
-        earlier, summary = read_earlier(config.replace(tracking=tracking), problem, search.objective)
-        watcher.say(summary)
-    if earlier:
-        search.learn(earlier)
+    learned = learn(search, config.replace(tracking=tracking), problem, earlier, watcher.say)
     for note in search.notes:
         watcher.say(note)
     loading.save(data, folder / "data")
-    return Parts(folder, data, problem, search, executor, uri, tracking, earlier or ())
+    return Parts(folder, data, problem, search, executor, uri, tracking, learned)
 
 
 def conduct(
@@ -189,7 +184,7 @@ def conduct(
     tracker = Tracker(parts.uri, config.tracking.experiment, folder, config.tracking.tags)
     stack.callback(lambda: tracker.close(HURRIED_SECONDS))
     tracker.catch_up(sent)
-    root, workers, images = folder.parents[1], len(executor.workers), (len(parts.data.x_train), len(parts.data.x_val))
+    root, workers, images = folder.parents[1], len(executor.workers), parts.data.images_an_epoch
     forecaster = TrialForecaster.load(parts.problem, root, workers, images)
     journal = stack.enter_context(contextlib.closing(Journal(folder / FILE)))
     sweep = Sweep(folder, parts.problem, parts.search, executor, journal, state, [tracker, watcher], pending)

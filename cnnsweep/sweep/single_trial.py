@@ -70,7 +70,7 @@ def _train(
     root = Path(config.tracking.dir).absolute()
     with contextlib.ExitStack() as stack:
         class_weights(config.training, data)
-        network = make_problem(config, data.input_shape, data.classes).validate({}).network
+        network = make_problem(config, data.input_shape, data.classes, data.kind).validate({}).network
         uri = open_store(config.tracking)
         folder = root / "trained" / new_id(config.tracking, config.name, "trained")
         stack.enter_context(log_to(folder / "log.txt"))

@@ -247,7 +247,7 @@ def _print_test(final: BestTested, outcome: Outcome, console: Console) -> None:
     console.print()
     console.print(Text(f"{key.replace('_', ' ', 1)} {value:.4f}", style="bold green"), end="")
     console.print(
-        f"  ({interval}{final.images:,} images that the search never saw, evaluated once, by this network)",
+        f"  ({interval}{final.images:,} examples that the search never saw, evaluated once, by this network)",
         soft_wrap=True,
     )
     console.print(f"model: {outcome.folder / final.folder}/model.keras", soft_wrap=True)

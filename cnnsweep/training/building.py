@@ -6,9 +6,12 @@ import math
 from typing import TYPE_CHECKING
 
 from cnnsweep.config.components import locate
-from cnnsweep.config.schema import Augment, Config, Training
+from cnnsweep.config.schema import Config, Training
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.models.fine_tuning import unfreeze
+from cnnsweep.training import averaging
+from cnnsweep.training.augmentation import Mixing, augmentation, use_mixing
+from cnnsweep.training.optimizers import make_optimizer
 from cnnsweep.training.outputs import with_output_of
 from cnnsweep.training.precision import computing_in
 
@@ -29,17 +32,20 @@ def build_model(
     _make_deterministic(config.training.deterministic)
     keras.utils.set_random_seed(seed)
     build = locate("model._target_", builder or config.model.target)
-    augment = _augmentation(config.data.augment, seed)  # always in float32
+    augment = augmentation(config.data.augment, seed, data.scale)  # always in float32
     with computing_in(config.training.policy):
         model = build(
             config.model.argument(), data.input_shape, data.classes, scale=data.scale, augment=augment, seed=seed
         )
         if not model.compiled:
             model = with_output_of(model, data)
+    if for_training:
+        use_mixing(model, config.data.augment)
     if model.compiled:  # by a function of the user's own, whose optimizer, loss and metrics count
+        averaging.use(model)
         model.optimizer.build(model.trainable_variables)
-    else:
-        compile_model(model, config.training, data, for_training)
+        return model
+    compile_model(model, config.training, data, for_training)
     return model
 
 
@@ -52,15 +58,17 @@ def compile_model(model: keras.Model, training: Training, data: Dataset, for_tra
     steps = steps_an_epoch(training, data)
     one_hot = needs_one_hot(training, data.task)
     model.compile(
-        optimizer=_optimizer(training, steps),
+        optimizer=make_optimizer(training, steps, for_training),
         loss=make_loss(training, data.task, one_hot),
         metrics=make_metrics(training, data.task, data.classes, one_hot),
+        jit_compile=False if isinstance(model, Mixing) else "auto",  # XLA has no Beta distribution
         steps_per_execution=_steps_per_execution(training.steps_per_execution, steps),
     )
     if for_training and keras.backend.backend() == "tensorflow":
         from cnnsweep.training.fused import fuse
 
         fuse(model)
+    averaging.use(model)
     model.optimizer.build(model.trainable_variables)
 
 
@@ -84,36 +92,6 @@ def start_fine_tuning(model: keras.Model, training: Training, data: Dataset) -> 
     unfreeze(model, training.unfreeze)
     later = training.replace(learning_rate=training.unfreeze_learning_rate, epochs=training.unfreeze_epochs)
     compile_model(model, later, data)
-
-
-def _optimizer(training: Training, steps: int) -> keras.optimizers.Optimizer:
-    from keras import optimizers
-
-    rate: float | optimizers.schedules.LearningRateSchedule = training.learning_rate
-    if training.schedule == "cosine":
-        rate = optimizers.schedules.CosineDecay(rate, decay_steps=steps * training.epochs)
-    if training.optimizer == "adamw":
-        return optimizers.AdamW(rate, training.weight_decay)
-    kinds = {"adam": optimizers.Adam, "rmsprop": optimizers.RMSprop, "sgd": optimizers.SGD}
-    momentum = {"momentum": 0.9, "nesterov": True} if training.optimizer == "sgd" else {}
-    return kinds[training.optimizer](rate, weight_decay=training.weight_decay or None, **momentum)
-
-
-def _augmentation(augment: Augment, seed: int) -> list[keras.layers.Layer]:
-    from keras import layers
-
-    made: list[keras.layers.Layer] = []
-    if augment.flip:
-        made.append(layers.RandomFlip("horizontal", seed=seed + 101))
-    if shift := augment.shift:
-        made.append(layers.RandomTranslation(shift, shift, fill_mode="constant", seed=seed + 102))
-    if augment.rotation:
-        made.append(layers.RandomRotation(augment.rotation, fill_mode="constant", seed=seed + 103))
-    if augment.zoom:
-        made.append(layers.RandomZoom(augment.zoom, fill_mode="constant", seed=seed + 104))
-    if augment.contrast:
-        made.append(layers.RandomContrast(augment.contrast, seed=seed + 105))
-    return made
 
 
 def _steps_per_execution(setting: str | int, steps: int) -> int:

@@ -12,14 +12,17 @@ import math
 import os
 import platform
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from cnnsweep.config.schema import Config
+from cnnsweep.geometry.branches import Element
+from cnnsweep.geometry.layers import elements
 from cnnsweep.geometry.network import Network
 from cnnsweep.search_space.problem import Problem
 from cnnsweep.training import batch_norm
@@ -234,10 +237,10 @@ def _row(amounts: Mapping[str, float]) -> np.ndarray:
 
 def amounts_of(network: Network | None, config: Config, images: int, validation: int, first: bool = False) -> Amounts:
     """The amounts of one epoch of a configuration on so many training and validation images."""
-    norms = network is not None and any(row.layer.kind == "batch_norm" for row in network.layers)
+    norms = network is not None and any(e.kind == "batch_norm" for e in chain(*_elements(network)))
     forward = validation + norms * min(batch_norm.IMAGES, images)  # its statistics are computed again
     steps, seen = math.ceil(images / config.training.batch_size), images + FORWARD * forward
-    augment = config.data.augment.active
+    augment = config.data.augment.work
     found: Amounts = {"epoch": 1.0, "step": steps + FORWARD * math.ceil(validation / 256), "image": seen}
     if network is not None:
         mixed = config.training.policy != "float32"
@@ -245,7 +248,7 @@ def amounts_of(network: Network | None, config: Config, images: int, validation:
             found[name + MIXED * (mixed and name in BY_PRECISION)] = seen * amount
         found["weights updated"] = float(steps * network.parameters)
         found["augmented"] = float(images * augment * math.prod(network.input_shape))
-        found["layers"] = float(len(network.layers) + augment)
+        found["layers"] = float(sum(len(inside) for inside in _elements(network)) + augment)
     return found | first_epoch(found) if first else found
 
 
@@ -257,19 +260,35 @@ def first_epoch(amounts: Mapping[str, float]) -> Amounts:
 def per_image(network: Network) -> Amounts:
     """The work of a network for one image, by kind."""
     found: Amounts = defaultdict(float)
+    for element in chain(*_elements(network)):
+        for name, amount in _work(element):
+            found[name] += amount
+    return found
+
+
+def _elements(network: Network) -> Iterator[list[Element]]:
+    """The elementary layers of each layer."""
     shape = network.input_shape
     for row in network.layers:
-        size, kind = float(math.prod(row.output_shape)), row.layer.kind
-        found["multiply-adds"] += row.mult_adds
-        if kind == "conv":
-            found["patches"] += size / row.output_shape[-1] * row.layer.settings["kernel_size"] ** 2 * shape[-1]
-            found["convolved"] += size
-        elif kind in ("max_pool", "average_pool"):
-            found["max pooled" if kind == "max_pool" else "average pooled"] += math.prod(shape)
-        elif kind == "batch_norm":
-            found["normalised"] += size
-        elif kind == "activation":
-            cheap = row.layer.settings["function"] in ("relu", "linear", "relu6", "leaky_relu")
-            found["activated" if cheap else "activated by exp"] += size
+        yield elements(row.layer.kind, row.layer.settings, shape)
         shape = row.output_shape
-    return found
+
+
+def _work(element: Element) -> Iterator[tuple[str, float]]:
+    kind, settings, size = element.kind, element.settings, float(math.prod(element.output))
+    yield "multiply-adds", element.cost[1]
+    if kind == "conv":
+        yield "patches", size / element.output[-1] * settings["kernel_size"] ** 2 * element.shape[-1]
+        yield "convolved", size
+    elif kind == "depthwise_conv":
+        yield "patches", size * settings["kernel_size"] ** 2
+        yield "convolved", size
+    elif kind in ("max_pool", "average_pool", "global_max_pool"):
+        yield "average pooled" if kind == "average_pool" else "max pooled", math.prod(element.shape)
+    elif kind == "batch_norm":
+        yield "normalised", size
+    elif kind in ("add", "multiply"):
+        yield "activated", size
+    elif kind == "activation":
+        cheap = settings["function"] in ("relu", "linear", "relu6", "leaky_relu")
+        yield "activated" if cheap else "activated by exp", size

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import keras
 
 LABELS = "labels.json"
-"""Beside model.keras: the classes' names, the shape of an image, the factor by which its values become 0..1, and how
-image files are decoded.
+"""Beside model.keras: the kind of input, the classes' names, the shape of an input, the factor by which its values
+become 0..1, and how files or texts are decoded.
 """
 PREDICTED = 4096
 """Images whose outputs are kept at a time."""
@@ -71,7 +71,7 @@ def evaluate_best(spec: FinalSpec) -> Generator[None, bool, Final]:
 
 
 def restore(trial: TrialSpec, name: str) -> tuple[keras.Model, Dataset]:
-    data = open_saved(trial.data)
+    data = open_saved(trial.data).fold(trial.fold or 0)
     model = build_model(trial.config, data, trial.seed, for_training=False)
     checkpoint.load(trial.folder / name, model, with_optimizer=False)
     return model, data
@@ -103,6 +103,8 @@ def with_validation(data: Dataset, folder: Path) -> Dataset:
 
     They are written to a file in `folder` piece by piece: together they may not fit into memory.
     """
+    if data.folds is not None:  # then the training images are all of them
+        return dataclasses.replace(data, folds=None, digest=f"{data.digest[:11]}+val")
     return dataclasses.replace(
         data,
         x_train=concatenate([data.x_train, data.x_val], folder / "x_train.npy"),
@@ -138,8 +140,9 @@ def write_model(folder: Path, model: keras.Model, data: Dataset, training: Train
     folder.mkdir(parents=True, exist_ok=True)
     compile_plain(model, training, data)
     model.save(folder / "model.keras")
-    decoding = data.decoding or Decoding.plain(data.input_shape)
+    decoding = data.decoding or (Decoding.plain(data.input_shape) if data.kind == "image" else None)
     labels = {
+        "kind": data.kind,
         "task": data.task,
         "classes": list(data.class_names),
         "input_shape": list(data.input_shape),
@@ -149,15 +152,16 @@ def write_model(folder: Path, model: keras.Model, data: Dataset, training: Train
     (folder / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8")
     shutil.rmtree(folder / "mlflow_model", ignore_errors=True)
     (folder / "mlflow_model").mkdir()
-    single = np.dtype("float32")
+    single, sizes = np.dtype("float32"), data.x_val.shape[1:]
+    taken = np.dtype("int32") if data.kind == "text" else single
     mlflow.keras.save_model(
         model,
         str(folder / "mlflow_model"),
         signature=ModelSignature(
-            inputs=Schema([TensorSpec(single, (-1, *data.input_shape), name=None)]),
+            inputs=Schema([TensorSpec(taken, (-1, *sizes), name=None)]),
             outputs=Schema([TensorSpec(single, (-1, *model.output_shape[1:]), name=None)]),
         ),
-        input_example=np.asarray(data.x_val[:2], dtype="float32"),
+        input_example=np.asarray(data.x_val[:2], dtype=taken),
         # Without the list MLflow starts a process that loads the model to guess it: 12 s instead of 0.3 s.
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("keras", "numpy", "tensorflow")],
     )

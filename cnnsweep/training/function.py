@@ -44,6 +44,8 @@ def run(spec: TrialSpec) -> Steps:
 
 def run_call(spec: TrialSpec, call: Callable[[Trial], Any]) -> Steps:
     """Run a call that reports to a trial, in a thread of its own; what it returns counts where it reports nothing."""
+    if spec.initial_epoch >= spec.epochs:  # the driver died before it learned of the end
+        return TrialResult(spec.number, "completed", None, spec.initial_epoch)
     if not spec.initial_epoch:
         checkpoints.prune(spec.folder)
     found = checkpoints.last(spec.folder)

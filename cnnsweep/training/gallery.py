@@ -15,7 +15,7 @@ import numpy as np
 from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.models.fine_tuning import blocks
-from cnnsweep.training import checkpoint, pictures, task_pictures
+from cnnsweep.training import checkpoint, pictures, task_pictures, text_pictures
 from cnnsweep.training.breakdown import confusion
 from cnnsweep.training.evaluate import FinalSpec, pairs, predict, restore
 from cnnsweep.training.outputs import all_layers
@@ -56,7 +56,8 @@ def draw_gallery(spec: FinalSpec) -> Generator[None, bool, Gallery]:
 
 
 def gallery_folder(trial: TrialSpec) -> Path:
-    return trial.folder / "artifacts" / "gallery"
+    """The folder of a trial's pictures, also where they are those of one fold's network."""
+    return (trial.folder.parent if trial.fold else trial.folder) / "artifacts" / "gallery"
 
 
 @contextlib.contextmanager
@@ -70,7 +71,7 @@ def _noted(missing: dict[str, str], name: str) -> Iterator[None]:
 
 
 def _figures(data: Dataset, model: keras.Model, missing: dict[str, str]) -> Iterator[Drawing]:
-    has_pictures = data.x_val.shape[-1] in (1, 3)
+    has_pictures = data.kind == "image" and data.x_val.shape[-1] in (1, 3)
     results, choose = OF_TASK[data.task]
     if data.task == "segmentation":  # the outputs of all images together may not fit into memory
         predicted = predict(model, data.x_val[:MASKS], data.y_val[:MASKS])
@@ -81,6 +82,8 @@ def _figures(data: Dataset, model: keras.Model, missing: dict[str, str]) -> Iter
     for name, draw in results(data, predicted):
         if has_pictures or name.startswith("1"):
             yield name, draw
+    if data.kind == "text" and data.task == "classification":
+        yield from text_pictures.figures(data, model, predicted)
     if not has_pictures:
         return
     kernel = first_kernel(model)
@@ -188,7 +191,7 @@ def block_outputs(model: keras.Model, images: Array) -> dict[str, Array]:
         digits = len(str(len(ends)))  # so that they sort
         outputs = _spread({f"block_{n:0{digits}}": layer.output for n, layer in enumerate(ends, start=1)})
     else:
-        ends = [layer for layer in model.layers if re.fullmatch(r"block\d+_activation", layer.name)]
+        ends = [layer for layer in model.layers if re.fullmatch(r"block\d+_(?!pool$).*", layer.name)]
         outputs = {layer.name.partition("_")[0].replace("block", "block_"): layer.output for layer in ends}
     if not outputs:
         return {}

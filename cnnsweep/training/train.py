@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from cnnsweep.config.schema import Training
 from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.data.storage import open_saved, read_in_batches
 from cnnsweep.geometry.network import measure
-from cnnsweep.models.fine_tuning import head_epochs, out_of_patience
-from cnnsweep.training import batch_norm, checkpoint
+from cnnsweep.models.fine_tuning import head_epochs
+from cnnsweep.training import augmentation, averaging, batch_norm, checkpoint
 from cnnsweep.training.building import build_model, start_fine_tuning, steps_an_epoch
+from cnnsweep.training.early_stopping import reason_to_stop
+from cnnsweep.training.folds import train_folds
 from cnnsweep.training.pictures import save_curves
 from cnnsweep.training.targets import AS_THEY_ARE, Targets, targets_of
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec
@@ -35,20 +38,27 @@ Metrics = dict[str, float]
 
 
 def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
-    """Train a trial from its last checkpoint, or from the start, to `spec.epochs`.
+    """Train a trial from its last checkpoint, or from the start, to `spec.epochs`; of data in folds on all of them.
 
     Yields a report after every epoch, once its checkpoint is on disk, and stops where the answer is False.
     """
-    began = time.monotonic()
     spec.folder.mkdir(parents=True, exist_ok=True)
     data, training = open_saved(spec.data), spec.config.training
+    if data.folds is not None and spec.fold is None:
+        return (yield from train_folds(spec, max(data.folds), train, partial(reason_to_stop, training=training)))
+    return (yield from _train(spec, data.fold(spec.fold or 0)))
+
+
+def _train(spec: TrialSpec, data: Dataset) -> Generator[EpochReport, bool, TrialResult]:
+    """Train one network on data without folds."""
+    began, training = time.monotonic(), spec.config.training
     objective = Objective.of(spec.config.objective)
     model, rows, spent, note = _begin(spec, data, objective)
     callbacks = make_callbacks(training, model, spec.epochs)
     status: Status = "completed"
     reason = None
     for epoch in range(min(spec.initial_epoch, len(rows)) + 1, spec.epochs + 1):
-        if epoch - 1 > spec.since and _no_better(rows[: epoch - 1], objective, training):
+        if epoch - 1 > spec.since and reason_to_stop(rows[: epoch - 1], objective, training):
             break
         if epoch > len(rows):  # else it was trained, but the driver died before it learned of it
             if epoch == head_epochs(training) + 1:
@@ -71,14 +81,19 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
         note = None
     if callbacks:
         callbacks.finish()
+    _keep(spec, rows, objective)
+    seconds = round(spent + time.monotonic() - began, 3)
+    parameters = float(model.count_params() + spec.frozen_parameters)
+    summary = {"parameters": parameters, "trial_seconds": seconds}
+    return TrialResult(spec.number, status, reason or reason_to_stop(rows, objective, training), len(rows), summary)
+
+
+def _keep(spec: TrialSpec, rows: Sequence[Metrics], objective: Objective) -> None:
+    """Draw the curves of a trial that ends, and make its best checkpoint last."""
     if rows:
         columns = {key: [row[key] for row in rows] for key in rows[0]} | {"epoch": range(1, len(rows) + 1)}
         save_curves(columns, spec.folder / "artifacts" / "curves.png", objective.metric)
         checkpoint.sync_best(spec.folder)
-    seconds = round(spent + time.monotonic() - began, 3)
-    parameters = float(model.count_params() + spec.frozen_parameters)
-    summary = {"parameters": parameters, "trial_seconds": seconds}
-    return TrialResult(spec.number, status, reason or _no_better(rows, objective, training), len(rows), summary)
 
 
 def stopped_after(epoch: int) -> str:
@@ -131,12 +146,6 @@ def _last_is_best(rows: Sequence[Metrics], objective: Objective) -> bool:
     return objective.best(row[objective.metric] for row in rows) == len(rows) - 1
 
 
-def _no_better(rows: Sequence[Metrics], objective: Objective, training: Training) -> str | None:
-    best = objective.best(row[objective.metric] for row in rows)
-    over = out_of_patience(training, best, len(rows))
-    return f"no better {objective.metric} for {training.patience} epochs" if over else None
-
-
 def make_callbacks(training: Training, model: keras.Model, epochs: int) -> Callbacks | None:
     """The callbacks of the user's own; None where there are none."""
     if not training.callbacks:
@@ -173,7 +182,9 @@ def fit_epoch(
     training = spec.config.training
     order = np.random.default_rng([spec.seed, epoch]).permutation(len(data.x_train))
     batches = batched(data.x_train, data.y_train, training.batch_size, order, targets_of(training, data))
-    trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0, callbacks=[*callbacks]).history
+    augmentation.begin_epoch(model, spec.seed, epoch)
+    with averaging.training_weights(model):
+        trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0, callbacks=[*callbacks]).history
     return {name: float(values[0]) for name, values in trained.items()}
 
 

@@ -22,6 +22,9 @@ from cnnsweep.search_space.parsing import parse_space
 
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((shipped() / group).glob("[!_]*.yaml"))]
 PAIRS = {
+    ("model", "text_cnn"): ["space=text_cnn"],
+    ("space", "text_cnn"): ["model=text_cnn"],
+    ("space", "cnn_rnn"): ["model=cnn_rnn"],
     ("model", "transfer"): ["space=transfer"],
     ("space", "transfer"): ["model=transfer"],
     ("model", "unet"): ["space=unet", "task=segmentation"],
@@ -187,7 +190,7 @@ FAULTS = {
     "training.epochs=1.5": r"training.epochs: .*1.5",
     "training.learning_rate=nan": r"training.learning_rate: nan \(must be finite and above 0\)",
     "training.learning_rate=inf": r"must be finite",
-    "training.optimizer=adma": r"unknown training.optimizer 'adma', did you mean 'adam'",
+    "training.optimizer=sdg": r"unknown training.optimizer 'sdg', did you mean 'sgd'",
     "training.steps_per_execution=0": r"training.steps_per_execution: '0' \(auto, or a whole number from 1\)",
     "training.deterministic=maybe": r"training.deterministic: 'maybe'",
     "model.filters=[]": r"model.filters: .*empty list",

@@ -19,7 +19,7 @@ X, Y = made().x_train, made().y_train
 
 
 def npz(path: Path, **changes: Any) -> Dataset:
-    return load(config("cnnsweep.data.npz.load", file=str(path), **changes), 0)
+    return load(config("cnnsweep.data.npz.load", file=str(path), **{"kind": "image", **changes}), 0)
 
 
 def _write_npz(path: Path, **changes: Any) -> Path:
@@ -62,7 +62,7 @@ def test_npz_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a folder"):
         npz(tmp_path)
     with pytest.raises(UserError, match=r"data\.file is not set"):
-        load(config("cnnsweep.data.npz.load", file=""), 0)
+        load(config("cnnsweep.data.npz.load", file="", kind="image"), 0)
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(UserError, match=r"mine\.npz: not a readable \.npz file"):
         npz(path)

@@ -18,6 +18,7 @@ from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import GeometryError, Layer, measure
 from cnnsweep.models import cnn
 from cnnsweep.models.cnn import CnnConfig
+from cnnsweep.models.keras_layers import keras_layer
 
 SHAPE = (28, 28, 1)
 MODEL = compose(["model.filters=8", "model.dense_units=16"]).model.plain()
@@ -165,7 +166,7 @@ def test_keras_refuses_what_the_geometry_refuses():
         except GeometryError as error:
             before = error.network.output_shape
             with pytest.raises(ValueError, match="zero or negative"):
-                cnn._keras_layer(error.layer, 0).compute_output_shape((None, *before))
+                keras_layer(error.layer, 0).compute_output_shape((None, *before))
             refused += 1
 
 
@@ -351,7 +352,7 @@ def check_normal_form(layer: Layer, shape: tuple[int, int, int], seen: dict[Any,
         signature = measure([layer], shape).signature
     except GeometryError:
         return
-    built = cnn._keras_layer(layer, 0)
+    built = keras_layer(layer, 0)
     outputs = np.asarray(built(np.random.default_rng(0).normal(size=(64, *shape)).astype("float32")))
     sizes = tuple(weight.size for weight in weights_of(built))
     if signature in seen:

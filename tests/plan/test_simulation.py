@@ -85,7 +85,7 @@ def test_a_simulated_trial_ends_at_the_rung_where_the_search_stops_it() -> None:
     assert len(played.runs) == len({run.number for run in played.runs}) == 30
     lengths = [run.epochs for run in played.runs]
     assert set(lengths) == {1, 3, 9}
-    assert lengths.count(1) >= 15, "about two in three go no further than the first rung"
+    assert lengths.count(1) >= 12, "many go no further than the first rung"
     for run in played.runs:
         amounts = amounts_of(p.validate(run.values).network, p.config.with_values(run.values), 1_000, 100)
         assert run.seconds == pytest.approx(Forecaster().trial(amounts, run.epochs))

@@ -31,12 +31,16 @@ CHOICES: dict[str, list[Any]] = {
     "pool_size": [1, 2, 3],
     "activation": ["relu", "linear", "swish", "silu"],
     "batch_norm": [False, True],
-    "head": ["flatten", "average"],
+    "head": ["flatten", "average", "max"],
+    "block": ["plain", "separable", "residual", "bottleneck", "inverted"],
+    "repeats": [1, 2],
+    "expansion": [1, 2],
+    "squeeze_excite": [0, 2],
     "dense_units": [0, 3, 10],
     "dropout": [0.0, 0.25],
 }
 SETTINGS: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
-PER_BLOCK = ("filters", "kernel_size", "stride", "dilation", "padding", "pooling", "pool_size")
+PER_BLOCK = ("block", "repeats", "filters", "kernel_size", "stride", "dilation", "padding", "pooling", "pool_size")
 LIMITS = {"parameters": [40.0, 300.0, 2_000.0], "mmacs": [0.001, 0.01, 0.1], "activation_mb": [0.0005, 0.002, 0.01]}
 BASE = compose(["space=none"]).plain()
 

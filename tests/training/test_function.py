@@ -90,6 +90,13 @@ def test_an_epoch_that_the_driver_did_not_learn_of_is_reported_again_and_not_tra
     assert (result.status, result.epochs) == ("completed", 3)
 
 
+@pytest.mark.parametrize("call", ["checkpointing", "forgetful"])
+def test_a_trial_whose_end_alone_the_driver_did_not_learn_of_is_complete(call, tmp_path):
+    first = replace(spec(call, tmp_path), epochs=3)
+    run(first)
+    assert run(replace(first, initial_epoch=3)) == ([], TrialResult(1, "completed", None, 3))
+
+
 def test_a_function_that_seldom_checkpoints_repeats_the_epochs_since(tmp_path):
     run(replace(spec("every_third", tmp_path), epochs=5))
     reports, result = run(replace(spec("every_third", tmp_path), initial_epoch=5))

@@ -1,0 +1,53 @@
+"""The config of random changes of the training images."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cnnsweep.config.section import Section
+from cnnsweep.config.validation import Float
+
+COLOUR = ("saturation", "hue")
+"""Of images with three channels only."""
+MIXING = ("mix_up", "cut_mix")
+"""These mix two images, and their labels with them."""
+WORK = {"rand_augment": 22, "aug_mix": 9, "hue": 4, "saturation": 4}
+"""Of those that are not one pass over the images, how many they are about as much work as."""
+
+
+class Augment(Section):
+    """Random changes of the training images; 0 or false: off."""
+
+    flip: bool
+    shift: Float = Field(ge=0, lt=1)
+    rotation: Float = Field(ge=0, le=1)
+    zoom: Float = Field(ge=0, lt=1)
+    contrast: Float = Field(ge=0, le=1)
+    brightness: Float = Field(ge=0, le=1)
+    saturation: Float = Field(ge=0, le=1)
+    hue: Float = Field(ge=0, le=1)
+    erasing: Float = Field(ge=0, le=1)
+    rand_augment: Float = Field(ge=0, le=1)
+    aug_mix: Float = Field(ge=0, le=1)
+    mix_up: Float = Field(ge=0, le=1)
+    cut_mix: Float = Field(ge=0, le=1)
+
+    @classmethod
+    def off(cls) -> Augment:
+        """No changes."""
+        return cls.model_validate(dict.fromkeys(cls.model_fields, 0) | {"flip": False})
+
+    @property
+    def on(self) -> tuple[str, ...]:
+        """The changes that are on."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name))
+
+    @property
+    def active(self) -> int:
+        """The number of changes that are on."""
+        return len(self.on)
+
+    @property
+    def work(self) -> int:
+        """The passes over the images that they are about as much work as."""
+        return sum(WORK.get(name, 1) for name in self.on)

@@ -1,0 +1,62 @@
+"""Decoding of one audio file to a waveform: needs NumPy, SciPy and soundfile, and nothing of the package.
+
+Training, `predict` and the example of an exported network all decode with it.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class BadAudioError(ValueError):
+    """The file is no audio, is broken or silent; the text says which, without the file's name."""
+
+
+@dataclass(frozen=True)
+class AudioDecoding:
+    """Settings of the decoding."""
+
+    rate: int
+    """Samples a second; files of another rate are resampled."""
+    samples: int
+    """Longer files are cut at their end, shorter ones followed by silence."""
+
+    @staticmethod
+    def of(stored: Mapping[str, Any]) -> AudioDecoding:
+        """Settings that were stored as JSON."""
+        return AudioDecoding(int(stored["rate"]), int(stored["samples"]))
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """Decode a file; see `decode`. Raises BadAudioError, and OSError where the file cannot be read."""
+        return self.decode(Path(path).read_bytes())
+
+    def decode(self, raw: bytes) -> np.ndarray:
+        """The waveform, -1 to 1: float32 (samples, 1), the mean of all channels. Raises BadAudioError."""
+        import soundfile
+        from scipy.signal import resample_poly
+
+        try:
+            found, rate = soundfile.read(io.BytesIO(raw), dtype="float32", always_2d=True)
+        except (soundfile.SoundFileError, ValueError, TypeError) as error:
+            raise BadAudioError("is no audio file that can be decoded (WAV, FLAC, OGG …)") from error
+        wave = found.mean(axis=1)
+        if not wave.size:
+            raise BadAudioError("has no samples")
+        if not np.isfinite(wave).all():
+            raise BadAudioError("holds values that are no numbers")
+        if not wave.any():
+            raise BadAudioError("is silent")
+        if rate != self.rate:
+            common = math.gcd(rate, self.rate)
+            wave = resample_poly(wave, self.rate // common, rate // common)
+        waveform = np.zeros((self.samples, 1), np.float32)
+        kept = wave[: self.samples]
+        waveform[: len(kept), 0] = kept
+        return waveform

@@ -1,0 +1,26 @@
+"""The decodings of each kind of input: how a file or a text becomes numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from cnnsweep.config.components import locate
+
+if TYPE_CHECKING:
+    from cnnsweep.data.audio_decoding import AudioDecoding
+    from cnnsweep.data.image_decoding import Decoding
+    from cnnsweep.data.text_decoding import TextDecoding
+
+    AnyDecoding = AudioDecoding | Decoding | TextDecoding
+
+DECODINGS = {
+    "image": "cnnsweep.data.image_decoding.Decoding",
+    "signal": "cnnsweep.data.audio_decoding.AudioDecoding",
+    "text": "cnnsweep.data.text_decoding.TextDecoding",
+}
+
+
+def decoding_of(kind: str, stored: Mapping[str, Any]) -> AnyDecoding:
+    """The decoding that is stored as plain values. Raises KeyError, TypeError or ValueError for others."""
+    return cast("AnyDecoding", locate("data", DECODINGS[kind]).of(stored))

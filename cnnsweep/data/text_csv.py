@@ -1,0 +1,93 @@
+"""Texts with a class each, in CSV files: a column of texts and a column of labels."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cnnsweep.config.components import configured_by
+from cnnsweep.data.arrays import Arrays, refuse
+from cnnsweep.data.image_layout import split_of
+from cnnsweep.data.texts import LabelledText, TextFilesConfig, skipped, text_arrays
+from cnnsweep.errors import UserError, nearest
+
+LARGEST = 10**8  # letters of one field
+
+
+class TextCsvConfig(TextFilesConfig):
+    """CSV files with a header."""
+
+    text: str
+    label: str
+
+
+@configured_by(TextCsvConfig)
+def load(config: TextCsvConfig) -> Arrays:
+    """Read train.csv and, where they are there, val.csv and test.csv of the folder `data.dir`, or one file.
+
+    Raises one UserError that lists a missing column, empty texts and labels and bytes of another encoding, each with
+    its file and line; `data.skip_bad` leaves out empty texts and labels and counts them.
+    """
+    paths, faults = _paths(config.dir), list[str]()
+    splits = {split: list(_rows(path, config, faults)) for split, path in paths.items()}
+    if faults and not config.skip_bad:
+        refuse(faults, "data.skip_bad=true skips all of these")
+    source = f"{Path(config.dir or '')}{skipped(faults, 'texts')}"
+    return text_arrays(splits, config, source, {split: str(path) for split, path in paths.items()})
+
+
+def _paths(setting: str | None) -> dict[str, Path]:
+    """The file of each split."""
+    if not setting:
+        raise UserError("data.dir is not set: data.dir=PATH, a folder with train.csv (and test.csv), or one CSV file")
+    root = Path(setting).expanduser()
+    if root.is_file():
+        return {"train": root}
+    if not root.is_dir():
+        beside = [p.name for p in root.parent.glob("*") if p.is_dir() or p.suffix == ".csv"]
+        raise UserError(f"data.dir '{root}' does not exist{nearest(root.name, beside)}")
+    found = sorted(root.glob("*.csv"))
+    named = {split: path for path in found if (split := split_of(path.stem))}
+    if len(found) == 1 and set(named) <= {"train"}:
+        return {"train": found[0]}
+    if "train" not in named:
+        has = ", ".join(path.name for path in found) or "no CSV file"
+        raise UserError(f"data.dir '{root}' has {has}; expected train.csv, and test.csv and val.csv if there are any")
+    return named
+
+
+def _rows(path: Path, config: TextCsvConfig, faults: list[str]) -> Iterator[LabelledText]:
+    """The rows of a file that can be used; what is wrong with the others is added to `faults`."""
+    csv.field_size_limit(LARGEST)
+    try:
+        with path.open(encoding=config.encoding, newline="") as file:
+            reader = csv.DictReader(file)
+            _check_columns(path, config, list(reader.fieldnames or []))
+            for row in reader:
+                place = f"{path}, line {reader.line_num}"
+                text, label = (row[key] or "" for key in (config.text, config.label))
+                if empty := [key for key, v in ((config.text, text), (config.label, label)) if not v.strip()]:
+                    faults.append(f"{place}: '{empty[0]}' is empty")
+                else:
+                    yield LabelledText(text, label.strip(), place)
+    except (UnicodeDecodeError, LookupError, csv.Error) as error:
+        raise unreadable(path, config.encoding, error) from error
+
+
+def unreadable(path: Path, encoding: str, error: Exception) -> UserError:
+    """The error of a file of texts that cannot be read."""
+    if isinstance(error, UnicodeDecodeError):
+        byte = f"byte 0x{error.object[error.start]:02x}"
+        return UserError(f"data cannot be used: {path}: is not {encoding} ({byte}); try data.encoding=latin-1")
+    if isinstance(error, LookupError):
+        return UserError(f"data.encoding: '{encoding}' is no encoding (utf-8, latin-1, utf-16 …)")
+    return UserError(f"data cannot be used: {path}: is no CSV file ({error})")
+
+
+def _check_columns(path: Path, config: TextCsvConfig, columns: Sequence[str]) -> None:
+    wanted = {"text": config.text, "label": config.label}
+    if missing := {key: name for key, name in wanted.items() if name not in columns}:
+        has = ", ".join(columns) or "none"
+        faults = [f"no column '{name}'{nearest(name, columns)} (it has {has})" for name in missing.values()]
+        refuse([f"{path}: {fault}" for fault in faults], " ".join(f"data.{key}=NAME" for key in missing))

@@ -1,0 +1,158 @@
+"""Keras models of stacks of layers over any number of axes, and of the layers of texts and signals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cnnsweep.errors import UserError
+from cnnsweep.geometry.network import Layer, measure
+from cnnsweep.geometry.settings import Settings
+from cnnsweep.models.keras_layers import keras_layer, layer_seed
+
+if TYPE_CHECKING:
+    import keras
+
+
+def plain(stack: list[Layer]) -> list[Layer]:
+    """The stack itself. Raises UserError for blocks that need height and width."""
+    for layer in stack:
+        if layer.kind in ("residual", "squeeze_excite", "depthwise_conv"):
+            raise UserError(f"model.block: {layer.name} is a {layer.kind} layer, which only model=cnn has")
+    return stack
+
+
+def connect(
+    stack: Sequence[Layer], input_shape: Sequence[int], augment: Sequence[keras.layers.Layer], seed: int, name: str
+) -> keras.Model:
+    """Return the uncompiled Keras model of a stack of layers: `augment`, then the layers one by one.
+
+    A stack with an embedding takes texts, int32 (words,). Raises GeometryError where a layer does not fit its input.
+    """
+    network = measure(stack, input_shape)
+    import keras
+
+    is_text = any(layer.kind == "embedding" for layer in stack)
+    sizes, kind = tuple(input_shape), "text" if is_text else "input"
+    inputs = outputs = keras.Input(sizes[:1], dtype="int32", name=kind) if is_text else keras.Input(sizes, name=kind)
+    for layer in augment:
+        outputs = layer(outputs)
+    before = network.input_shape
+    for row in network.layers:
+        outputs = _connect(row.layer, before, row.output_shape, layer_seed(seed, row.layer.name), outputs)
+        before = row.output_shape
+    return keras.Model(inputs, outputs, name=name)
+
+
+def _connect(layer: Layer, shape: Sequence[int], output: Sequence[int], seed: int, x: Any) -> Any:
+    from keras import layers as kl
+
+    name, s = layer.name, layer.settings
+    match layer.kind:
+        case "conv" | "max_pool" | "average_pool":
+            return _window_layer(layer, len(shape) - 1, seed)(x)
+        case "global_average_pool":
+            return getattr(kl, f"GlobalAveragePooling{len(shape) - 1}D")(name=name)(x)
+        case "global_max_pool":
+            return getattr(kl, f"GlobalMaxPooling{len(shape) - 1}D")(name=name)(x)
+        case "embedding":
+            return kl.Embedding(shape[-1], s["units"], _uniform(seed), name=name)(x)
+        case "conv_max_over_time":
+            return _conv_max_over_time(layer, seed, x)
+        case "spectrogram" | "mel_spectrogram":
+            return _spectrogram(layer, output, x)
+        case "merge_channels":
+            return kl.Reshape(tuple(output), name=name)(x)
+        case "lstm" | "gru":
+            return _recurrent(layer, seed)(x)
+        case _:
+            return keras_layer(layer, seed)(x)
+
+
+def _window_layer(layer: Layer, axes: int, seed: int) -> keras.layers.Layer:
+    from keras import initializers
+    from keras import layers as kl
+
+    s = layer.settings
+
+    def each(size: int) -> tuple[int, ...]:
+        return (1, *(size,) * (axes - 1)) if s.get("each_frame") else (size,) * axes
+
+    if layer.kind == "conv":
+        return getattr(kl, f"Conv{axes}D")(
+            s["filters"],
+            each(s["kernel_size"]),
+            each(s["stride"]),
+            s["padding"],
+            dilation_rate=each(s["dilation"]),
+            use_bias=s["use_bias"],
+            kernel_initializer=initializers.GlorotUniform(seed),
+            name=layer.name,
+        )
+    kind = "MaxPooling" if layer.kind == "max_pool" else "AveragePooling"
+    return getattr(kl, f"{kind}{axes}D")(each(s["pool_size"]), each(s["stride"]), s["padding"], name=layer.name)
+
+
+def _uniform(seed: int) -> keras.initializers.Initializer:
+    from keras import initializers
+
+    return initializers.RandomUniform(-0.05, 0.05, seed)  # as Keras' Embedding
+
+
+def _conv_max_over_time(layer: Layer, seed: int, x: Any) -> Any:
+    from keras import initializers
+    from keras import layers as kl
+
+    s, found = layer.settings, []
+    for size in s["kernel_sizes"]:
+        name, start = f"{layer.name}_{size}", initializers.GlorotUniform(layer_seed(seed, str(size)))
+        maps = kl.Conv1D(s["filters"], size, activation=s["activation"], kernel_initializer=start, name=name)(x)
+        found.append(kl.GlobalMaxPooling1D(name=f"{name}_max")(maps))
+    return kl.Concatenate(name=layer.name)(found) if len(found) > 1 else found[0]
+
+
+def _spectrogram(layer: Layer, output: Sequence[int], x: Any) -> Any:
+    """Logarithmic spectrograms as (frames, frequencies, channels), or with the last two as one axis, about -1 to 1."""
+    from keras import layers as kl
+
+    name, s, exact = layer.name, layer.settings, {"dtype": "float32"}
+    if layer.kind == "spectrogram":
+        transform = kl.STFTSpectrogram("log", s["frame"], s["step"], s["frame"], expand_dims=True, name=name, **exact)
+        transform.trainable = False
+        x = kl.Rescaling(1 / 8, 0.5, name=f"{name}_scaled", **exact)(transform(x))  # log of the amplitude: -16 to 3
+    else:
+        x = kl.Reshape((-1,), name=f"{name}_samples", **exact)(x)
+        # With a top_db the floor would depend on the loudest signal of the batch.
+        decibel = {"min_power": 1e-6, "top_db": 1000.0}
+        sizes = {"fft_length": s["frame"], "sequence_stride": s["step"], "num_mel_bins": s["mels"]}
+        x = kl.MelSpectrogram(**sizes, sampling_rate=s["rate"], **decibel, name=name, **exact)(x)
+        x = kl.Permute((2, 1), name=f"{name}_frames", **exact)(x)
+        x = kl.Rescaling(1 / 50, name=f"{name}_scaled", **exact)(x)  # decibels: -60 to 50
+    return x if tuple(x.shape[1:]) == tuple(output) else kl.Reshape(tuple(output), name=f"{name}_shaped")(x)
+
+
+def _recurrent(layer: Layer, seed: int) -> keras.layers.Layer:
+    from keras import layers as kl
+
+    s = layer.settings
+    two_ways = bool(s.get("bidirectional"))
+    single = _one_way(layer.kind, s, seed, None if two_ways else layer.name)
+    if not two_ways:
+        return single
+    backward = _one_way(layer.kind, {**s, "backward": True}, layer_seed(seed, "backward"), None)
+    return kl.Bidirectional(single, backward_layer=backward, name=layer.name)
+
+
+def _one_way(kind: str, s: Settings, seed: int, name: str | None) -> keras.layers.Layer:
+    from keras import initializers
+    from keras import layers as kl
+
+    starts = {
+        "kernel_initializer": initializers.GlorotUniform(seed),
+        "recurrent_initializer": initializers.Orthogonal(seed=layer_seed(seed, "recurrent")),
+    }
+    options = {"return_sequences": bool(s.get("return_sequences")), "go_backwards": bool(s.get("backward"))}
+    options["use_bias"] = bool(s.get("use_bias", True))
+    if kind == "gru":
+        return kl.GRU(s["units"], **starts, **options, reset_after=bool(s.get("reset_after", True)), name=name)
+    return kl.LSTM(s["units"], **starts, **options, name=name)

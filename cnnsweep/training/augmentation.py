@@ -1,0 +1,148 @@
+"""Random changes of the training images: layers of Keras that come first in a network, and mixtures of its images.
+
+Their random numbers derive from the trial's seed. The state of the layers is kept in checkpoints; that of mixtures
+begins anew with each epoch.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cnnsweep.config.augment import MIXING, Augment
+from cnnsweep.models.keras_layers import layer_seed
+
+if TYPE_CHECKING:
+    import keras
+
+
+def augmentation(augment: Augment, seed: int, scale: float) -> list[keras.layers.Layer]:
+    """Return the layers of a config for images whose values times `scale` are 0..1."""
+    from keras import layers as kl
+
+    values = {"value_range": (0.0, 1 / scale)}
+    make: dict[str, Callable[[float, int], keras.layers.Layer | list[keras.layers.Layer]]] = {
+        "flip": lambda _, seed: kl.RandomFlip("horizontal", seed=seed),
+        "shift": lambda share, seed: kl.RandomTranslation(share, share, fill_mode="constant", seed=seed),
+        "rotation": lambda share, seed: kl.RandomRotation(share, fill_mode="constant", seed=seed),
+        "zoom": lambda share, seed: kl.RandomZoom(share, fill_mode="constant", seed=seed),
+        "contrast": lambda share, seed: kl.RandomContrast(share, seed=seed, **values),
+        "brightness": lambda share, seed: kl.RandomBrightness(share, seed=seed, **values),
+        "saturation": lambda share, seed: [
+            kl.Rescaling(scale, name="before_saturation"),  # Keras' layer is right for 0..1 alone
+            kl.RandomSaturation((0.5 - share / 2, 0.5 + share / 2), (0, 1), seed=seed),  # 0.5 changes nothing
+            kl.Rescaling(1 / scale, name="after_saturation"),
+        ],
+        "hue": lambda share, seed: kl.RandomHue(share, seed=seed, **values),
+        "erasing": lambda share, seed: kl.RandomErasing((share, share), seed=seed, **values),
+        "rand_augment": lambda share, seed: kl.RandAugment(factor=share, seed=seed, **values),
+        "aug_mix": lambda share, seed: kl.AugMix(factor=share, seed=seed, **values),
+    }
+    chosen = [name for name in augment.on if name not in MIXING]
+    made = [make[name](getattr(augment, name), layer_seed(seed, f"augment {name}")) for name in chosen]
+    return [layer for found in made for layer in (found if isinstance(found, list) else [found])]
+
+
+class Labels(NamedTuple):
+    """The labels of mixtures of two images."""
+
+    first: Any
+    second: Any
+    share: Any
+    """Of the first image in the mixture: (batch,)."""
+
+
+class Mixer:
+    """MixUp, CutMix, or for each batch one of them."""
+
+    def __init__(self, augment: Augment) -> None:
+        from keras import layers as kl
+        from keras.random import SeedGenerator
+
+        self.layers: list[Any] = []
+        if augment.mix_up:
+            self.layers.append(kl.MixUp(augment.mix_up, seed=0, dtype="float32"))
+        if augment.cut_mix:
+            self.layers.append(kl.CutMix((augment.cut_mix, augment.cut_mix), seed=0, dtype="float32"))
+        self.coin = SeedGenerator(0)
+
+    def begin(self, seed: int, epoch: int) -> None:
+        """Begin an epoch of a trial, whose random numbers derive from its seed and the epoch."""
+        for number, generator in enumerate((self.coin, *(layer.generator for layer in self.layers))):
+            generator.state.assign([layer_seed(seed, f"mixing {number}"), epoch << 20])
+
+    def mix(self, images: Any, labels: Any) -> tuple[Any, Labels]:
+        """Return the mixtures of a batch, and their labels."""
+        from keras import ops
+        from keras import random as keras_random
+
+        images = ops.cast(images, "float32")
+        found = [self._mixed(layer, images) for layer in self.layers]
+        mixed, order, share = found[0]
+        if len(found) > 1:
+            first = keras_random.uniform((), seed=self.coin) < 0.5
+            mixed, order, share = (ops.where(first, a, b) for a, b in zip(*found, strict=True))
+        return mixed, Labels(labels, ops.take(labels, order, axis=0), share)
+
+    def _mixed(self, layer: Any, images: Any) -> tuple[Any, Any, Any]:
+        from keras import ops
+
+        drawn = layer.get_random_transformation(images, training=True)
+        mixed = layer.transform_images(images, drawn, training=True)
+        share = ops.reshape(ops.cast(drawn["mix_weight"], "float32"), [-1])
+        return mixed, ops.cast(drawn["permutation_order"], "int32"), share
+
+
+class Mixing:
+    """A model of Keras that trains on mixtures: the loss is that of both labels, weighted by their shares.
+
+    For losses that are linear in the labels, such as cross-entropy, this is the loss of the mixed labels.
+    """
+
+    mixer: Mixer
+
+    def train_step(self, data: Any) -> Any:
+        from keras.utils import unpack_x_y_sample_weight
+
+        images, labels, weights = unpack_x_y_sample_weight(data)
+        mixed, labels = self.mixer.mix(images, labels)
+        return super().train_step((mixed, labels, weights))  # type: ignore[misc]
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        if isinstance(y, Labels):
+            from keras import ops
+
+            shares = ops.concatenate([y.share, 1 - y.share]) * 2  # as the mean is over twice as many
+            weights = shares if sample_weight is None else ops.concatenate([sample_weight, sample_weight]) * shares
+            y, y_pred = ops.concatenate([y.first, y.second]), ops.concatenate([y_pred, y_pred])
+            sample_weight = weights
+        return super().compute_loss(x, y, y_pred, sample_weight, training)  # type: ignore[misc]
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Measure by the labels with the larger shares."""
+        if isinstance(y, Labels):
+            from keras import ops
+
+            is_first = ops.reshape(y.share >= 0.5, [-1] + [1] * (len(y.first.shape) - 1))
+            y = ops.where(is_first, y.first, y.second)
+        return super().compute_metrics(x, y, y_pred, sample_weight)  # type: ignore[misc]
+
+
+def use_mixing(model: keras.Model, augment: Augment) -> None:
+    """Let a model train on mixtures of images, where a config has some."""
+    if any(name in MIXING for name in augment.on):
+        kind = type(model)
+        model.__class__ = type(f"Mixing{kind.__name__}", (Mixing, kind), {})
+        model.mixer = Mixer(augment)
+        if model.compiled:
+            model.jit_compile = False  # XLA has no Beta distribution
+
+
+def begin_epoch(model: keras.Model, seed: int, epoch: int) -> None:
+    """Let the random numbers of an epoch derive from the trial's seed and the epoch alone."""
+    random.seed(layer_seed(seed, "aug_mix"))  # Keras draws the operations of AugMix with it while it traces a step
+    if isinstance(model, Mixing):
+        model.mixer.begin(seed, epoch)

@@ -1,0 +1,133 @@
+"""Texts from CSV files and folders: what becomes of them, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import data_sets
+import numpy as np
+import pytest
+
+from cnnsweep.config.schema import DataConfig
+from cnnsweep.data import storage
+from cnnsweep.data.loading import load
+from cnnsweep.data.text_decoding import TextDecoding
+from cnnsweep.errors import UserError
+
+GOOD, BAD = ["good film", "a good film !", "so good", "good good good"], ["bad film", "a bad film", "bad", "not good"]
+
+
+def config(source: str, **changes: object) -> DataConfig:
+    base = {"validation": 0.25, "test": 0.25, "words": None, "length": None, "encoding": "utf-8", "skip_bad": False}
+    own = {"text": "text", "label": "label"} if source == "text_csv" else {"class_depth": None}
+    return data_sets.config(f"cnnsweep.data.{source}.load", **{**base, **own, **changes})
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]], header: str = "text,label") -> Path:
+    path.write_text("\n".join([header, *(f'"{text}",{label}' for text, label in rows)]) + "\n", encoding="utf-8")
+    return path
+
+
+def rows() -> list[tuple[str, str]]:
+    return [*((text, "pos") for text in GOOD), *((text, "neg") for text in BAD)]
+
+
+def test_two_files_are_the_training_and_the_test_set(tmp_path):
+    write_csv(tmp_path / "train.csv", rows())
+    write_csv(tmp_path / "test.csv", [("an unseen film", "pos"), ("bad", "neg")])
+    data = load(config("text_csv", dir=str(tmp_path)), 0)
+    assert (len(data.x_train), len(data.x_val), len(data.x_test)) == (6, 2, 2)
+    assert data.class_names == ("neg", "pos")
+    assert data.kind == "text"
+    assert data.x_train.dtype == np.int32
+    assert data.input_shape == (data.x_train.shape[1], len(data.decoding.words))
+    assert data.decoding.read(data.x_test[0]) == ["[unknown]", "[unknown]", "film"]
+    assert "6 training, 2 validation, 2 test texts" in data.describe()
+
+
+def test_the_vocabulary_is_that_of_the_training_part_alone(tmp_path):
+    """Each text has a word of its own: those of the validation and test texts are unknown."""
+    own = [(f"film own{number}", "pos" if number % 2 else "neg") for number in range(16)]
+    data = load(config("text_csv", dir=str(write_csv(tmp_path / "all.csv", own)), length=2), 0)
+    assert (len(data.x_train), len(data.x_val), len(data.x_test)) == (9, 3, 4)
+    assert len(data.decoding.words) == 2 + 1 + len(data.x_train)
+    assert (data.x_val[:, 1] == 1).all()
+    assert (data.x_test[:, 1] == 1).all()
+    assert (data.x_train[:, 1] > 1).all()
+
+
+def test_frequent_words_are_kept_and_long_texts_are_cut(tmp_path):
+    data = load(config("text_csv", dir=str(write_csv(tmp_path / "all.csv", rows())), words=1, length=2), 0)
+    assert len(data.decoding.words) == 3
+    assert data.x_train.shape[1] == 2
+
+
+def test_a_decoding_is_stored_with_the_data(tmp_path):
+    data = load(config("text_csv", dir=str(write_csv(tmp_path / "all.csv", rows()))), 0)
+    storage.save(data, tmp_path / "saved")
+    opened = storage.open_saved(tmp_path / "saved")
+    assert opened.decoding == data.decoding
+    assert opened.kind == "text"
+    assert TextDecoding.of(dataclasses.asdict(data.decoding)) == data.decoding
+
+
+def test_a_folder_has_a_text_in_each_file(tmp_path):
+    for label, texts in (("neg", BAD), ("pos", GOOD)):
+        for split in ("train", "test"):
+            (tmp_path / split / label).mkdir(parents=True)
+            for number, text in enumerate(texts):
+                (tmp_path / split / label / f"{number}.txt").write_text(text)
+    data = load(config("text_folder", dir=str(tmp_path)), 0)
+    assert (len(data.x_train), len(data.x_test), data.class_names) == (6, 8, ("neg", "pos"))
+    (tmp_path / "train" / "pos" / "0.txt").write_text(" ")
+    (tmp_path / "train" / "neg" / "0.txt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"(?s)2 faults:.*neg/0.txt: is empty.*pos/0.txt: is empty") as caught:
+        load(config("text_folder", dir=str(tmp_path)), 0)
+    assert "data.skip_bad=true" in str(caught.value)
+    found = load(config("text_folder", dir=str(tmp_path), skip_bad=True), 0)
+    assert "(2 unusable files skipped)" in found.source
+    (tmp_path / "train" / "pos" / "1.txt").write_bytes("schön".encode("latin-1"))
+    with pytest.raises(UserError, match=r"1.txt: is not utf-8 \(byte 0xf6\); try data.encoding=latin-1"):
+        load(config("text_folder", dir=str(tmp_path)), 0)
+
+
+FAULTS = {
+    "no such column": ({"text": "sentence"}, rows(), r"no column 'sentence' \(it has text, label\)\n  data.text=NAME"),
+    "empty texts": ({}, [*rows(), (" ", "pos"), ("", "neg")], r"2 faults:\n.*10: 'text' is empty\n.*line 11: 'text'"),
+    "an empty label": ({}, [*rows(), ("good", " ")], r"line 10: 'label' is empty"),
+    "one class": ({}, rows()[:4], r"1 class \(pos\), at least 2 are needed"),
+    "an unknown encoding": ({"encoding": "utf-99"}, rows(), r"data.encoding: 'utf-99' is no encoding"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_bad_files_are_one_error(tmp_path, name):
+    changes, content, message = FAULTS[name]
+    path = write_csv(tmp_path / "all.csv", content)
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        load(config("text_csv", dir=str(path), **changes), 0)
+
+
+def test_other_bad_files(tmp_path):
+    with pytest.raises(UserError, match=r"data\.dir is not set"):
+        load(config("text_csv"), 0)
+    with pytest.raises(UserError, match="does not exist"):
+        load(config("text_csv", dir=str(tmp_path / "none")), 0)
+    with pytest.raises(UserError, match=r"has no CSV file, expected|has no CSV file; expected"):
+        load(config("text_csv", dir=str(tmp_path)), 0)
+    path = tmp_path / "train.csv"
+    path.write_bytes("text,label\nschön,pos\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"is not utf-8 \(byte 0xf6\); try data.encoding=latin-1"):
+        load(config("text_csv", dir=str(tmp_path)), 0)
+    write_csv(path, rows())
+    write_csv(tmp_path / "test.csv", [("good", "poss"), ("bad", "neg")])
+    with pytest.raises(UserError, match=r"test.csv, line 2: no training text is of class 'poss', did you mean 'pos'"):
+        load(config("text_csv", dir=str(tmp_path)), 0)
+
+
+def test_empty_texts_are_left_out_and_counted(tmp_path):
+    path = write_csv(tmp_path / "all.csv", [*rows(), ("", "neg")])
+    data = load(config("text_csv", dir=str(path), skip_bad=True), 0)
+    assert len(data.x_train) + len(data.x_val) + len(data.x_test) == len(rows())
+    assert "(1 unusable texts skipped)" in data.source

@@ -1,0 +1,117 @@
+"""Random changes of images: each does something, resumes to the last digit, and is not in the way of a saved model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from trials import straight_and_resumed
+
+from cnnsweep.config.augment import COLOUR, MIXING, Augment
+from cnnsweep.config.compose import compose
+from cnnsweep.data.loading import load
+from cnnsweep.data.storage import open_saved, save
+from cnnsweep.errors import UserError
+from cnnsweep.search_space.problem import make_problem
+from cnnsweep.training.augmentation import Labels, Mixer, augmentation, begin_epoch
+from cnnsweep.training.building import build_model
+from cnnsweep.training.train import train
+from cnnsweep.trial import TrialSpec
+
+STRENGTH = {"flip": "true", "mix_up": "0.4", "cut_mix": "1"}
+CHANGES = [name for name in Augment.model_fields if name not in MIXING]
+FAST = ("erasing", "mix_up+cut_mix")
+
+
+def overrides_of(names):
+    return [f"data.augment.{name}={STRENGTH.get(name, '0.3')}" for name in names.split("+")]
+
+
+@pytest.fixture(scope="module")
+def colour_digits(tmp_path_factory):
+    """Digits of three channels."""
+    folder = tmp_path_factory.mktemp("colour")
+    data = load(compose(["data=digits", "data.limit=60"]).data, 0)
+    shades = np.array([1.0, 0.6, 0.2])
+    arrays = {name: np.asarray(getattr(data, name) * shades, "float32") for name in ("x_train", "x_val", "x_test")}
+    save(dataclasses.replace(data, **arrays), folder / "data")
+    return folder / "data"
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_each_changes_images_in_training_alone_and_loads_with_keras_alone(name, tmp_path):
+    augment = Augment.off().replace(**{name: 0.9 if name == "erasing" else 0.3})
+    images = np.random.default_rng(0).uniform(0, 255, (6, 9, 9, 3)).astype("float32")
+    inputs = keras.Input((9, 9, 3))
+    outputs = inputs
+    for layer in augmentation(augment, 1, scale=1 / 255):
+        outputs = layer(outputs)
+    model = keras.Model(inputs, outputs)
+    begin_epoch(model, 1, 1)
+    changed = np.asarray(model(images, training=True))
+    assert not np.allclose(changed, images)
+    assert -1e-3 <= changed.min() <= changed.max() <= 255 + 1e-3
+    np.testing.assert_allclose(np.asarray(model(images, training=False)), images, atol=1e-3)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    np.testing.assert_allclose(np.asarray(loaded(images, training=False)), images, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mix_up", "cut_mix"])
+def test_mixtures_hold_two_images_in_the_shares_of_their_labels(name):
+    mixer = Mixer(Augment.off().replace(**{name: 1.0}))
+    mixer.begin(seed=3, epoch=1)
+    labels = np.arange(40)
+    images = np.broadcast_to(labels[:, None, None, None], (40, 12, 12, 1)).astype("float32")
+    mixed, found = mixer.mix(images, labels)
+    first, second, share = (np.asarray(part) for part in found)
+    assert sorted(second) == list(labels)
+    expected = share * first + (1 - share) * second
+    tolerance = 1e-3 if name == "mix_up" else 40 * 24 / 144
+    np.testing.assert_allclose(np.asarray(mixed).mean(axis=(1, 2, 3)), expected, atol=tolerance)
+    assert 0 <= share.min() < 0.2 < 0.8 < share.max() <= 1
+    mixer.begin(seed=3, epoch=1)
+    np.testing.assert_array_equal(np.asarray(mixer.mix(images, labels)[0]), np.asarray(mixed))
+    mixer.begin(seed=3, epoch=2)
+    assert not np.array_equal(np.asarray(mixer.mix(images, labels)[0]), np.asarray(mixed))
+
+
+def test_the_loss_of_a_mixture_is_that_of_the_mixed_labels(digits):
+    config = compose(["data=digits", "space=none", "model.blocks=1", "model.filters=2", "data.augment.mix_up=0.4"])
+    model = build_model(config, open_saved(digits), 5)
+    predicted = np.random.default_rng(0).dirichlet(np.ones(10), 6).astype("float32")
+    first, second, share = np.arange(6), np.arange(6)[::-1].copy(), np.linspace(0, 1, 6).astype("float32")
+    one_hot = share[:, None] * np.eye(10)[first] + (1 - share[:, None]) * np.eye(10)[second]
+    images = np.asarray(open_saved(digits).x_train[:6], "float32")
+    loss = model.compute_loss(images, Labels(first, second, share), predicted)
+    expected = keras.losses.CategoricalCrossentropy()(one_hot.astype("float32"), predicted)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert type(model).__name__.startswith("Mixing")
+    saved = build_model(config, open_saved(digits), 5, for_training=False)
+    assert type(saved).__module__.startswith("keras.")
+
+
+CASES = [
+    pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in [*CHANGES, *MIXING, "mix_up+cut_mix"]
+]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_trial_that_was_killed_goes_on_to_the_last_digit(colour_digits, tmp_path, name):
+    settings = ["data=digits", "space=none", "model.blocks=1", "model.filters=2", "training.batch_size=20"]
+    config = compose([*settings, "training.epochs=2", *overrides_of(name)])
+    trial = TrialSpec(1, {}, config, 5, tmp_path / "a", colour_digits, 2)
+    straight, resumed = straight_and_resumed(trial, train)
+    assert straight == resumed
+
+
+@pytest.mark.parametrize("how", ["fixed", "searched"])
+def test_what_the_images_or_the_backend_cannot_do_is_refused(how):
+    for name in (*COLOUR, *MIXING):
+        setting = f"data.augment.{name}=0.3" if how == "fixed" else f"space.data.augment.{name}.values=[0.0,0.3]"
+        config = compose(["space=none", setting, f"backend={'jax' if name in MIXING else 'tensorflow'}"])
+        with pytest.raises(UserError, match=f"data.augment.{name}: "):
+            make_problem(config, (28, 28, 1), 10)
+    assert make_problem(compose(["space=none", "data.augment.hue=0.3"]), (28, 28, 3), 10)
