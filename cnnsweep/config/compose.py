@@ -12,6 +12,7 @@ from typing import Any
 from cnnsweep.config import GROUPS, shipped
 from cnnsweep.config.optimizers import GROUPS as SETTINGS
 from cnnsweep.config.schema import Config
+from cnnsweep.config.section import Plain
 from cnnsweep.config.validation import short
 from cnnsweep.errors import UserError, nearest, unknown
 
@@ -122,7 +123,7 @@ def _drop(tree: Any, path: Sequence[str]) -> None:
         tree.pop(path[-1], None)
 
 
-def _compose(overrides: list[str], own: Path) -> dict[str, Any]:
+def _compose(overrides: list[str], own: Path) -> Plain:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra

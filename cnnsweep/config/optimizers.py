@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cnnsweep.config.section import Plain
 from cnnsweep.config.validation import Unknown, short
 from cnnsweep.errors import UserError
 
@@ -99,7 +100,7 @@ def settings_of(group: str) -> Callable[[object], object]:
     return check
 
 
-def chosen(group: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def chosen(group: str, name: str, settings: Mapping[str, Any]) -> Plain:
     """The settings of one optimizer or schedule: its defaults, and those that are set of the ones that it has."""
     return {key: settings.get(key, default) for key, default in GROUPS[group][1][name].items()}
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
+from pydantic import AfterValidator, Field, SerializeAsAny
 
 from cnnsweep.config import objective, own_code, tasks
 from cnnsweep.config.augment import Augment
 from cnnsweep.config.components import config_type
 from cnnsweep.config.inputs import NOUNS, refuse_input
-from cnnsweep.config.optimizers import OPTIMIZERS, SCHEDULES, settings_of
-from cnnsweep.config.section import Section, replaced
+from cnnsweep.config.section import Plain, Section, replaced
+from cnnsweep.config.training import Training
 from cnnsweep.config.validation import (
     Float,
     Int,
     Quantity,
-    auto_or_steps,
-    auto_or_truth,
-    choice,
     sweep_name,
     tags,
     validate,
@@ -41,7 +38,7 @@ class Component(Section):
         """Return what the component's functions are called with: this section, a mapping for a user's own."""
         return self.plain() if self.is_custom else self
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Plain:
         """Return the keys that are declared by the component itself, as keyword arguments for its class."""
         base = {name for kind in BASES for name in kind.model_fields if isinstance(self, kind)}
         return {name: value for name, value in self.plain().items() if name not in base and name != "_target_"}
@@ -87,7 +84,7 @@ class JobConfig(Component):
     """Names a job that finds what is wrong before the first trial."""
 
     @property
-    def own(self) -> dict[str, Any]:
+    def own(self) -> Plain:
         """The keys of the user's own, which `job._target_` does not declare."""
         return dict(self.model_extra or {})
 
@@ -143,43 +140,6 @@ class CustomExecutor(ExecutorConfig, extra="allow"):
     grace_seconds: Float = Field(30.0, ge=0)
 
 
-class Training(Section):
-    """How a trial is trained."""
-
-    epochs: Int = Field(ge=1)
-    batch_size: Int = Field(ge=1)
-    optimizer: Annotated[str, choice(*OPTIMIZERS)]
-    optimizer_settings: Annotated[dict[str, Any], BeforeValidator(settings_of("optimizer_settings"))]
-    learning_rate: Float = Field(gt=0)
-    weight_decay: Float = Field(ge=0)
-    warmup_epochs: Float = Field(ge=0)
-    schedule: Annotated[str, choice(*SCHEDULES)]
-    schedule_settings: Annotated[dict[str, Any], BeforeValidator(settings_of("schedule_settings"))]
-    gradient_clipping: Float = Field(ge=0)
-    clip_by: Literal["global_norm", "norm", "value"]
-    ema_momentum: Float = Field(ge=0, lt=1)
-    patience: Int | None = Field(ge=1)
-    callbacks: list[dict[str, Any]]
-    min_delta: Float = Field(ge=0)
-    target: Float | None
-    loss: str
-    loss_settings: dict[str, Any]
-    metrics: str | list[tasks.Named]
-    class_weights: str | dict[str, Float]
-    steps_per_execution: Annotated[int | str, BeforeValidator(auto_or_steps)]
-    deterministic: Annotated[bool | str, BeforeValidator(auto_or_truth)]
-    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
-    retry_smaller_batch: bool
-    unfreeze: str | int | float | None
-    unfreeze_epochs: Int = Field(ge=1)
-    unfreeze_learning_rate: Float = Field(gt=0)
-
-    @property
-    def policy(self) -> str:
-        """Keras' dtype policy; `auto` is float32 until a sweep has settled it for its device."""
-        return "float32" if self.precision == "auto" else self.precision
-
-
 class Limits(Section):
     """The largest networks that may be proposed; null: no limit."""
 
@@ -194,7 +154,7 @@ class Tracking(Section):
     uri: str | None
     dir: str
     experiment: str
-    tags: Annotated[dict[str, Any], AfterValidator(tags)]
+    tags: Annotated[Plain, AfterValidator(tags)]
     gallery: Int = Field(ge=0)
     report: bool
 
@@ -227,7 +187,7 @@ class Config(Section):
     job: SerializeAsAny[JobConfig]
     data: SerializeAsAny[DataConfig]
     model: SerializeAsAny[ModelConfig]
-    space: dict[str, Any]
+    space: Plain
     search: SerializeAsAny[SearchConfig]
     training: Training
     executor: SerializeAsAny[ExecutorConfig]
@@ -262,7 +222,7 @@ class Config(Section):
 
         The values are not checked again: the space was checked when it was read.
         """
-        tree: dict[str, Any] = {}
+        tree: Plain = {}
         for name, value in values.items():
             *path, last = name.split(".")
             node = tree

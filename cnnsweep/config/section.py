@@ -6,13 +6,16 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
+Plain = dict[str, Any]
+"""Plain nested data, as JSON and YAML have it."""
+
 
 class Section(BaseModel):
     """A group of keys: frozen, and no key beside those that are declared."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, coerce_numbers_to_str=True)
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Plain:
         """Return the section as plain nested data for JSON and YAML, with the keys of the config files."""
         return self.model_dump(by_alias=True)
 
@@ -21,7 +24,7 @@ class Section(BaseModel):
         return self.model_copy(update=changes)
 
 
-def replaced(section: Section, changes: dict[str, Any]) -> Section:
+def replaced(section: Section, changes: Plain) -> Section:
     """A section with changes as a tree; the keys of a list are the numbers of its blocks."""
     found, own = dict(changes), section.model_extra or {}
     for name, value in changes.items():
@@ -38,7 +41,7 @@ def replaced(section: Section, changes: dict[str, Any]) -> Section:
     return section.replace(**found)
 
 
-def _merged(before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _merged(before: Plain, changes: Plain) -> Plain:
     """A tree of the user's own keys with changes as a tree."""
     both = {name for name, value in changes.items() if isinstance(value, dict) and isinstance(before.get(name), dict)}
     return {**before, **changes, **{name: _merged(before[name], changes[name]) for name in both}}

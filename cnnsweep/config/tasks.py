@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from cnnsweep.config.section import Plain
 from cnnsweep.errors import UserError, unknown
 
 Direction = Literal["max", "min"]
@@ -18,7 +19,7 @@ LABELS: Mapping[Task, str] = {
     "segmentation": "one class a pixel",
 }
 """What is to be predicted in each task."""
-Named = str | dict[str, Any]
+Named = str | Plain
 """The name of a metric, or {name: NAME, SETTING: VALUE}."""
 
 
@@ -147,7 +148,7 @@ def loss_of(name: str, task: Task) -> Kind:
     return LOSSES[name if name in LOSSES else SHORT[name]]
 
 
-def named(entry: Named) -> tuple[str, dict[str, Any]]:
+def named(entry: Named) -> tuple[str, Plain]:
     """The name and the settings of a metric.
 
     >>> named({"name": "auc", "curve": "PR"}), named("auc")
@@ -247,7 +248,7 @@ def _shorts(task: Task) -> Iterator[str]:
         yield "top_5"
 
 
-def _read(entry: object, key: str) -> tuple[str, dict[str, Any]]:
+def _read(entry: object, key: str) -> tuple[str, Plain]:
     if isinstance(entry, Mapping) and "name" in entry:
         return named(dict(entry))
     if not isinstance(entry, str):

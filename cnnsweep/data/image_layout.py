@@ -110,14 +110,14 @@ def _notes(tree: Folder, folders: Mapping[str, Folder]) -> Iterator[str]:
     if others := [folder for folder in tree.folders if folder.path not in used]:
         yield f"{_names(others)} beside {folders['train'].name}/: not used"
     if loose := tree.images():
-        yield f"{tree.kind.count(loose)} beside {folders['train'].name}/: not used"
+        yield f"{tree.kind.counted(loose)} beside {folders['train'].name}/: not used"
 
 
 def _loose(tree: Folder, folders: Mapping[str, Folder], depth: int) -> Iterator[str]:
     for folder in folders.values():
         if loose := folder.images(depth):
             place = "" if folder is tree else f" in {folder.name}/"
-            yield f"{tree.kind.count(loose)} beside the class folders{place}: not used"
+            yield f"{tree.kind.counted(loose)} beside the class folders{place}: not used"
 
 
 # Classes
@@ -228,7 +228,7 @@ def _split_fault(folder: Folder, found: Mapping[str, list[Path]], sound: Sequenc
 
 def _content(folder: Folder) -> str:
     kind, count = folder.kind, folder.images()
-    return f"{kind.count(count)} and no class folders" if count else f"no folders of {kind.noun}s in it"
+    return f"{kind.counted(count)} and no class folders" if count else f"no folders of {kind.noun}s in it"
 
 
 def _names(folders: Iterable[Folder], glue: str = ", ", most: int = LISTED) -> str:

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from cnnsweep.errors import UserError
 from cnnsweep.formatting import shape
-from cnnsweep.geometry.layers import add_normal_form, cost_of
+from cnnsweep.geometry.canonical import add_normal_form
+from cnnsweep.geometry.layers import cost_of
 from cnnsweep.geometry.settings import MisfitError, Part, Settings, Shape
 
 

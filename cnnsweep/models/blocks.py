@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from cnnsweep.config.section import Plain
 from cnnsweep.geometry.branches import Inner
 from cnnsweep.geometry.network import Layer
 
@@ -119,7 +120,7 @@ def _conv(block: BlockSettings, name: str, norm: str, **settings: Any) -> Iterat
     """A convolution and its normalisation, which would take a bias out again."""
     if settings.get("kernel_size") == 1:
         block = block._replace(dilation=1)
-    common: dict[str, Any] = {"kernel_size": block.kernel_size, "stride": block.stride, "dilation": block.dilation}
+    common: Plain = {"kernel_size": block.kernel_size, "stride": block.stride, "dilation": block.dilation}
     common |= {"padding": block.padding, "use_bias": not block.batch_norm}
     yield Inner("conv", name, tuple({**common, **settings}.items()))
     if block.batch_norm:
@@ -127,7 +128,7 @@ def _conv(block: BlockSettings, name: str, norm: str, **settings: Any) -> Iterat
 
 
 def _depthwise(block: BlockSettings, name: str, norm: str) -> Iterator[Inner]:
-    settings: dict[str, Any] = {"kernel_size": block.kernel_size, "stride": block.stride, "dilation": block.dilation}
+    settings: Plain = {"kernel_size": block.kernel_size, "stride": block.stride, "dilation": block.dilation}
     settings |= {"padding": block.padding, "use_bias": not block.batch_norm}
     yield Inner("depthwise_conv", name, tuple(settings.items()))
     if block.batch_norm:

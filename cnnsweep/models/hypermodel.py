@@ -13,6 +13,7 @@ from pydantic import Field
 
 from cnnsweep.config.components import configured_by, find
 from cnnsweep.config.schema import ModelConfig
+from cnnsweep.config.section import Plain
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Network
 from cnnsweep.models import own
@@ -36,7 +37,7 @@ class HyperModelConfig(ModelConfig):
 
     hypermodel: str
     discover: str | None
-    hp: dict[str, Any] = Field(default_factory=dict)
+    hp: Plain = Field(default_factory=dict)
     names: dict[str, str] = Field(default_factory=dict)
 
 
@@ -176,13 +177,13 @@ class Explorer:
                 self._when.setdefault(p.name, {})[condition.name] = list(condition.values)
         return None if self._error is not None else {p.name for p in asked}
 
-    def _entry(self, p: HyperParameter, keys: Mapping[str, str]) -> dict[str, Any]:
+    def _entry(self, p: HyperParameter, keys: Mapping[str, str]) -> Plain:
         conditions = {other: values for other, values in self._when.get(p.name, {}).items() if other in keys}
         when = {f"model.hp.{keys[other]}": values for other, values in conditions.items()}
         return {**_range(p), **({"when": when} if when else {})}
 
 
-def _range(p: HyperParameter) -> dict[str, Any]:
+def _range(p: HyperParameter) -> Plain:
     """A hyperparameter's values, as in the `space` group."""
     kind = type(p).__name__
     if kind == "Boolean":

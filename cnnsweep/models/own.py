@@ -25,7 +25,7 @@ SPARSE = {
 """What takes labels as vectors with a 1, and its equal for labels as numbers, which `data` has."""
 
 
-def call(key: str, function: Callable[..., Any], arguments: Mapping[str, Any], known: Mapping[str, Any]) -> Any:
+def call(key: str, function: Callable[..., Any], arguments: Mapping[str, object], known: Mapping[str, object]) -> Any:
     """Call a function with the arguments, and with those of `known` that it has.
 
     Raises UserError where it does not take them; `key` is the config's, for the error.
@@ -109,7 +109,7 @@ def compile_alike(whole: keras.Model, model: keras.Model) -> None:
     )
 
 
-def for_numbers(kind: Any) -> Any:
+def for_numbers(kind: Any) -> object:
     """A loss or metric for class labels as numbers, where it is one for vectors with a 1."""
     import keras
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from cnnsweep.config.optimizers import OPTIMIZERS
 from cnnsweep.data.loading import Dataset
-from cnnsweep.geometry.layers import Shape
 from cnnsweep.geometry.network import Network
+from cnnsweep.geometry.settings import Shape
 from cnnsweep.plan.simulation import Simulation
 from cnnsweep.search_space.counting import NO_LIMIT, UNITS, ValidConfigurations, list_valid
 from cnnsweep.search_space.distinct_networks import count_distinct, count_networks

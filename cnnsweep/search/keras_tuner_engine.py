@@ -12,12 +12,13 @@ from typing import Any
 import keras_tuner
 
 from cnnsweep.config.objective import Objective
+from cnnsweep.config.section import Plain
 
 
 class Engine(keras_tuner.Oracle):
     """Asks `populate` for each trial, as KerasTuner asks `populate_space`: a trial's id in, status and values out."""
 
-    def __init__(self, objective: Objective, populate: Callable[[str], dict[str, Any]], **settings: Any) -> None:
+    def __init__(self, objective: Objective, populate: Callable[[str], Plain], **settings: Any) -> None:
         self.populate_space = populate
         super().__init__(
             objective=keras_tuner.Objective(objective.metric, objective.direction),

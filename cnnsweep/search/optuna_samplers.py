@@ -13,6 +13,7 @@ from pydantic import Field
 
 from cnnsweep.config.components import configured_by
 from cnnsweep.config.schema import SearchConfig
+from cnnsweep.config.section import Plain
 from cnnsweep.config.validation import Int
 from cnnsweep.search.observations import History, Sampler
 from cnnsweep.search.oracle import Oracle, Task
@@ -154,7 +155,7 @@ def _trial(
     codes: Mapping[str, _Code],
     values: Mapping[str, Any],
     scores: tuple[float, ...] | None,
-    attributes: dict[str, Any],
+    attributes: Plain,
 ) -> optuna.trial.FrozenTrial:
     from optuna.trial import TrialState
 

@@ -15,7 +15,7 @@ from itertools import groupby
 
 import numpy as np
 
-from cnnsweep.geometry.layers import add_normal_form, is_open
+from cnnsweep.geometry.canonical import add_normal_form, is_open
 from cnnsweep.geometry.settings import Cost, Part, Shape
 from cnnsweep.search_space.counting import MAX_ROWS, CostTable, ValidConfigurations, merged
 from cnnsweep.search_space.stages import Content, Track, Uncountable, step

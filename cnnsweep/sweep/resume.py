@@ -14,6 +14,7 @@ from cnnsweep.config.components import program
 from cnnsweep.config.compose import compose
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Budget, Config
+from cnnsweep.config.section import Plain
 from cnnsweep.config.trust import expect_trusted, trusted_by
 from cnnsweep.data import loading
 from cnnsweep.errors import UserError, unknown
@@ -165,7 +166,7 @@ def _repeat(search: Oracle, state: SweepState, event: TrialStarted) -> None:
 
 def _changed(events: Sequence[Event], changes: Sequence[str], config_dir: str | None) -> Config:
     """The config that the sweep was started with, with what was changed since and is changed now."""
-    config: dict[str, Any] = {}
+    config: Plain = {}
     for event in events:
         match event:
             case SweepStarted():
@@ -206,7 +207,7 @@ def _is_finished(events: Sequence[Event], config: Config, failed: bool = False) 
     return spent(config.budget, state, state.last) is not None and not state.missing_replicates(config.budget)
 
 
-def _override(group: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def _override(group: Mapping[str, Any], overrides: Sequence[str]) -> Plain:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError

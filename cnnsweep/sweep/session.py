@@ -16,6 +16,7 @@ from typing import Any
 from cnnsweep.config.components import locate
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Config, Tracking
+from cnnsweep.config.section import Plain
 from cnnsweep.data import loading
 from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Executor, ExecutorGoneError, Job, run_all
@@ -124,7 +125,7 @@ def start(config: Config, watcher: Watcher, command: Sequence[str] = (), job: Jo
         return conduct(parts, SweepState(parts.search.objective), {}, watcher, stack, opening, job=job)
 
 
-def driver(command: Sequence[str]) -> dict[str, Any]:
+def driver(command: Sequence[str]) -> Plain:
     """What an opening event says of this process."""
     return {"command": redact(list(command)), "pid": os.getpid(), "host": platform.node()}
 

@@ -12,6 +12,7 @@ import pandas as pd
 from cnnsweep.config.compose import flat
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Config
+from cnnsweep.config.section import Plain
 from cnnsweep.config.trust import Trusted, expect_trusted
 from cnnsweep.data import loading
 from cnnsweep.errors import UserError
@@ -85,7 +86,7 @@ def find_trial(run_id: str, config: Config, overrides: Sequence[str], trusted: T
     )
 
 
-def read_earlier(config: Config, problem: Problem, objective: Objective) -> tuple[list[dict[str, Any]], str]:
+def read_earlier(config: Config, problem: Problem, objective: Objective) -> tuple[list[Plain], str]:
     """Return values and learning curve of each trial of the sweep that `search.learn_from` names, and a line to show.
 
     A key that is unknown, or whose value lies outside the present space, is omitted. Raises `UserError` where there
@@ -100,7 +101,7 @@ def read_earlier(config: Config, problem: Problem, objective: Objective) -> tupl
         both = f"{', '.join(theirs)}, and this one has {', '.join(ours)}"
         raise UserError(f"search.learn_from: {results.sweep.id} has another objective: {both}")
     curves, fixed = dict(iter(results.curves.groupby("trial"))), problem.config.plain()
-    found: list[dict[str, Any]] = []
+    found: list[Plain] = []
     whole = unusable = 0
     for _, row in results.trials.iterrows():
         curve = _curve(curves[row["trial"]], objective.metric) if row["trial"] in curves else {}
@@ -118,7 +119,7 @@ def read_earlier(config: Config, problem: Problem, objective: Objective) -> tupl
     return found, f"learning from {results.sweep.id}: {counts}"
 
 
-def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) -> dict[str, Any]:
+def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) -> Plain:
     """The stored description of a network in a plain config of today; the keys of the overrides are today's too.
 
     >>> from cnnsweep.config.compose import compose

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from cnnsweep.config.components import configured_by, locate
 from cnnsweep.config.schema import JobConfig
+from cnnsweep.config.section import Plain
 from cnnsweep.errors import UserError
 from cnnsweep.training.function import Steps, run_call
 from cnnsweep.training.own_trial import Trial
@@ -28,7 +29,7 @@ class ApplicationConfig(JobConfig):
     call: str
     overrides: list[str]
     discover: str | None
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: Plain = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def discover(inspection: Inspection) -> Generator[None, bool, Discovered]:
     yield
 
 
-def _compose(application: Application, overrides: Sequence[str]) -> dict[str, Any]:
+def _compose(application: Application, overrides: Sequence[str]) -> Plain:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 

@@ -42,7 +42,7 @@ def run(spec: TrialSpec) -> Steps:
     return (yield from run_call(spec, lambda trial: function(argument, trial)))
 
 
-def run_call(spec: TrialSpec, call: Callable[[Trial], Any]) -> Steps:
+def run_call(spec: TrialSpec, call: Callable[[Trial], object]) -> Steps:
     """Run a call that reports to a trial, in a thread of its own; what it returns counts where it reports nothing."""
     if spec.initial_epoch >= spec.epochs:  # the driver died before it learned of the end
         return TrialResult(spec.number, "completed", None, spec.initial_epoch)
@@ -84,7 +84,9 @@ def run_call(spec: TrialSpec, call: Callable[[Trial], Any]) -> Steps:
     return TrialResult(spec.number, "completed", None, trial.done, summary)
 
 
-def _call(call: Callable[[Trial], Any], trial: Trial, reports: SimpleQueue[EpochReport | BaseException | None]) -> None:
+def _call(
+    call: Callable[[Trial], object], trial: Trial, reports: SimpleQueue[EpochReport | BaseException | None]
+) -> None:
     end: BaseException | None = None
     own_trial._current[:] = [trial]
     try:
@@ -100,7 +102,7 @@ def _call(call: Callable[[Trial], Any], trial: Trial, reports: SimpleQueue[Epoch
     reports.put(end)
 
 
-def config_for(function: Callable[..., Any], own: Mapping[str, Any]) -> Any:
+def config_for(function: Callable[..., object], own: Mapping[str, Any]) -> Any:
     """The function's first argument: its config, read-only, as OmegaConf's mapping, whose keys are attributes too.
 
     It is of the dataclass that annotates the argument, where one does. Raises UserError where the keys do not fit it.
@@ -117,7 +119,7 @@ def config_for(function: Callable[..., Any], own: Mapping[str, Any]) -> Any:
         raise UserError(f"job.{error.full_key or ''}: {str(error).splitlines()[0]}") from error
 
 
-def _annotation(function: Callable[..., Any]) -> object:
+def _annotation(function: Callable[..., object]) -> object:
     first = next(iter(inspect.signature(function).parameters.values()), None)
     if first is None:
         return None
