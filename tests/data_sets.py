@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from cnnsweep.config.augment import Augment
 from cnnsweep.config.schema import DataConfig, check_section
 from cnnsweep.data.arrays import Arrays, Dataset
 from cnnsweep.data.loading import load
 
 SPLITS = ("train", "val", "test")
-AUGMENT = {"flip": False, "shift": 0.0, "rotation": 0.0, "zoom": 0.0, "contrast": 0.0}
+AUGMENT = {"flip": False} | dict.fromkeys(Augment.model_fields.keys() - {"flip"}, 0.0)
 
 
 def config(target: str, **changes: Any) -> DataConfig:
