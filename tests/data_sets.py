@@ -5,20 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import yaml
 
+<<<<<<< HEAD
 from cnnsweep.config.augment import Augment
+=======
+from cnnsweep.config import shipped
+>>>>>>> main
 from cnnsweep.config.schema import DataConfig, check_section
 from cnnsweep.data.arrays import Arrays, Dataset
 from cnnsweep.data.loading import load
 
 SPLITS = ("train", "val", "test")
+<<<<<<< HEAD
 AUGMENT = {"flip": False} | dict.fromkeys(Augment.model_fields.keys() - {"flip"}, 0.0)
+=======
+COMMON = yaml.safe_load((shipped() / "data" / "_common.yaml").read_text(encoding="utf-8"))
+"""The keys that every data source has."""
+>>>>>>> main
 
 
 def config(target: str, **changes: Any) -> DataConfig:
     """The checked `data` section of a data source."""
-    base = {"_target_": target, "dir": None, "limit": None, "validation": 0.2, "augment": AUGMENT}
-    base |= {"folds": None, "group": None, "duplicates": "report"}
+    base = {**COMMON, "_target_": target, "validation": 0.2}
     return check_section("data", base | changes)  # type: ignore[return-value]
 
 

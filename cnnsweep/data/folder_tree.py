@@ -30,9 +30,9 @@ class FileKind(NamedTuple):
         """A pattern of their names."""
         return f"*{self.suffixes[0]}"
 
-    def count(self, number: int) -> str:
+    def counted(self, number: int) -> str:
         """
-        >>> TEXTS.count(1), TEXTS.count(2000)
+        >>> TEXTS.counted(1), TEXTS.counted(2000)
         ('1 text', '2,000 texts')
         """
         return f"{number:,} {self.noun}{'' if number == 1 else 's'}"

@@ -201,7 +201,7 @@ def _class_faults(
     for name in sorted({name for classes in found.values() for name in classes} - set(sound)):
         others = [split for split in found if found[split].get(name)]
         for split in others:
-            count = folders[split].kind.count(len(found[split][name]))
+            count = folders[split].kind.counted(len(found[split][name]))
             text = f"{count} of class '{name}', which {folders['train'].name}/ does not have"
             yield f"{show(folders[split].path / name)}: {text}{nearest(name, sound)}"
         if name in found["train"] or not others:

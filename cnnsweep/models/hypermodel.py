@@ -17,10 +17,12 @@ from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Network
 from cnnsweep.models import own
 from cnnsweep.models.keras_sizes import measure_model
+from cnnsweep.search_space.space import Value, Values
 from cnnsweep.trial import Discovered, Inspection
 
 if TYPE_CHECKING:
     import keras
+    from keras_tuner.engine.hyperparameters import HyperParameter
 
 SECONDS = 60.0
 """For finding out which hyperparameters are asked for under which values of others."""
@@ -111,8 +113,8 @@ class Explorer:
 
     def __init__(self, function: Build) -> None:
         self._build = function
-        self._found: dict[str, Any] = {}
-        self._when: dict[str, dict[str, list[Any]]] = {}
+        self._found: dict[str, HyperParameter] = {}
+        self._when: dict[str, dict[str, list[Value]]] = {}
         self._error: Exception | None = None
         self._deadline = time.monotonic() + SECONDS
 
@@ -122,7 +124,7 @@ class Explorer:
         if self._error is not None:
             kind, text = type(self._error).__name__, str(self._error).strip().partition("\n")[0]
             raise UserError(f"model.hypermodel: with the default values: {kind}: {text[:300]}") from self._error
-        waiting: deque[tuple[dict[str, Any], str]] = deque(({}, name) for name in base or ())
+        waiting: deque[tuple[Values, str]] = deque(({}, name) for name in base or ())
         while waiting and time.monotonic() < self._deadline:
             context, name = waiting.popleft()
             waiting.extend(({**context, name: value}, new) for new, value in self._vary(context, name))
@@ -136,7 +138,7 @@ class Explorer:
             notes,
         )
 
-    def _vary(self, context: Mapping[str, Any], name: str) -> list[tuple[str, Any]]:
+    def _vary(self, context: Mapping[str, Value], name: str) -> list[tuple[str, Value]]:
         """Try the values of one; return the new hyperparameters, each with a value under which it is asked for."""
         values = _values(self._found[name])
         if len(values) < 2:
@@ -157,7 +159,7 @@ class Explorer:
         first = {new: value for value, names in reversed(tried.items()) for new in names or ()}
         return [(new, first[new]) for new in self._found if new not in before]
 
-    def _asked(self, values: Mapping[str, Any]) -> set[str] | None:
+    def _asked(self, values: Mapping[str, Value]) -> set[str] | None:
         """The names that a build asks for; None where it fails, which is all that can then be said of these values."""
         import keras_tuner
 
@@ -174,13 +176,13 @@ class Explorer:
                 self._when.setdefault(p.name, {})[condition.name] = list(condition.values)
         return None if self._error is not None else {p.name for p in asked}
 
-    def _entry(self, p: Any, keys: Mapping[str, str]) -> dict[str, Any]:
+    def _entry(self, p: HyperParameter, keys: Mapping[str, str]) -> dict[str, Any]:
         conditions = {other: values for other, values in self._when.get(p.name, {}).items() if other in keys}
         when = {f"model.hp.{keys[other]}": values for other, values in conditions.items()}
         return {**_range(p), **({"when": when} if when else {})}
 
 
-def _range(p: Any) -> dict[str, Any]:
+def _range(p: HyperParameter) -> dict[str, Any]:
     """A hyperparameter's values, as in the `space` group."""
     kind = type(p).__name__
     if kind == "Boolean":
@@ -205,7 +207,7 @@ def _geometric(low: float, high: float, factor: float, whole: bool) -> Generator
         value *= factor
 
 
-def _values(p: Any) -> list[Any]:
+def _values(p: HyperParameter) -> list[Value]:
     """The values to be tried, all or some of many; none for a continuous range."""
     entry = _range(p)
     if "values" in entry:

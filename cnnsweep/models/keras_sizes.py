@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Layer, Measured, Network
@@ -57,7 +57,7 @@ def sizes_of(model: keras.Model, input_shape: Sequence[int]) -> Network:
     return Network(tuple(input_shape), tuple(rows))
 
 
-def _layers(model: keras.Model) -> Iterator[tuple[Any, tuple[int, ...]]]:
+def _layers(model: keras.Model) -> Iterator[tuple[keras.layers.Layer, tuple[int, ...]]]:
     """All layers with their output shapes, a nested model's in its place."""
     for layer in model.layers:
         if hasattr(layer, "layers"):
@@ -66,7 +66,7 @@ def _layers(model: keras.Model) -> Iterator[tuple[Any, tuple[int, ...]]]:
             yield layer, _output_shape(layer)
 
 
-def _output_shape(layer: Any) -> tuple[int, ...]:
+def _output_shape(layer: keras.layers.Layer) -> tuple[int, ...]:
     """Without the batch; sizes that are not known count as 1, and so does a layer that was called by itself."""
     try:
         output = layer.output
@@ -76,7 +76,7 @@ def _output_shape(layer: Any) -> tuple[int, ...]:
     return tuple(int(size or 1) for size in first.shape[1:])
 
 
-def multiply_adds(layer: Any, output_shape: Sequence[int]) -> int:
+def multiply_adds(layer: keras.layers.Layer, output_shape: Sequence[int]) -> int:
     """Multiplications of a layer's kernels for one image, each with its addition.
 
     A kernel of a convolution is applied at each place of the output, one of a dense layer at each place before the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Layer, measure
@@ -44,7 +44,9 @@ def connect(
     return keras.Model(inputs, outputs, name=name)
 
 
-def _connect(layer: Layer, shape: Sequence[int], output: Sequence[int], seed: int, x: Any) -> Any:
+def _connect(
+    layer: Layer, shape: Sequence[int], output: Sequence[int], seed: int, x: keras.KerasTensor
+) -> keras.KerasTensor:
     from keras import layers as kl
 
     name, s = layer.name, layer.settings
@@ -99,7 +101,7 @@ def _uniform(seed: int) -> keras.initializers.Initializer:
     return initializers.RandomUniform(-0.05, 0.05, seed)  # as Keras' Embedding
 
 
-def _conv_max_over_time(layer: Layer, seed: int, x: Any) -> Any:
+def _conv_max_over_time(layer: Layer, seed: int, x: keras.KerasTensor) -> keras.KerasTensor:
     from keras import initializers
     from keras import layers as kl
 
@@ -111,7 +113,7 @@ def _conv_max_over_time(layer: Layer, seed: int, x: Any) -> Any:
     return kl.Concatenate(name=layer.name)(found) if len(found) > 1 else found[0]
 
 
-def _spectrogram(layer: Layer, output: Sequence[int], x: Any) -> Any:
+def _spectrogram(layer: Layer, output: Sequence[int], x: keras.KerasTensor) -> keras.KerasTensor:
     """Logarithmic spectrograms as (frames, frequencies, channels), or with the last two as one axis, about -1 to 1."""
     from keras import layers as kl
 

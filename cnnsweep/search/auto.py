@@ -27,6 +27,10 @@ from cnnsweep.training.cost_model import Forecaster, amounts_of
 FACTOR = 3
 LOOKS = 8
 """Configurations that have an epoch before one is continued, and before the model proposes any."""
+LOOKING = 0.7
+"""Once less than this share of the time is left, fewer configurations are enough."""
+RESERVE = 60.0
+"""Seconds before the end, a fifth of the time at most, in which nothing new is started: a start takes seconds too."""
 SHARE = 1.0
 """Cost of continued training in relation to that of first epochs."""
 AT_RANDOM = 0.15
@@ -163,7 +167,8 @@ class AutoOracle(Oracle):
         known, running = self._known(), {self.origin(id_) for id_ in self.running} - {ended}
         idle = {origin: f for origin, f in known.items() if origin in self._latest and origin not in running}
         waiting = {origin: f for origin, f in idle.items() if not f.failed and not self._is_complete(origin)}
-        if (len(known) < LOOKS and not last) or not waiting:
+        looking = len(known) < LOOKS and self.seconds_left > LOOKING * self._seconds_in_all()
+        if not waiting or (looking and not last):
             return None
         best = min(waiting, key=lambda origin: waiting[origin].mean)
         if self._closing():
@@ -206,7 +211,10 @@ class AutoOracle(Oracle):
         if math.isinf(self.seconds_left) or not self._costs:
             return False
         epoch = self._pace() * float(np.mean([other for _, other in self._costs.values()]))
-        return self.full_epochs * epoch > self.seconds_left
+        return self.seconds_left < max(self.full_epochs * epoch, min(RESERVE, 0.2 * self._seconds_in_all()))
+
+    def _seconds_in_all(self) -> float:
+        return 60.0 * (self.problem.config.budget.minutes or 0.0)
 
     def _seconds(self, origin: str, epochs: int) -> float:
         """Seconds until a configuration has so many epochs."""

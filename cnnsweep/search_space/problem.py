@@ -57,7 +57,7 @@ class Problem:
     input_shape: Shape
     classes: int
     layers: Layers | None = None
-    sizes: Callable[[Any, tuple[int, int, int], int], Network] | None = None
+    sizes: Callable[[Any, Shape, int], Network] | None = None
     """Measures a network by building it, where the family has no `layers`: it takes as long as that."""
 
     @property

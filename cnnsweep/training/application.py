@@ -53,14 +53,14 @@ def run(spec: TrialSpec) -> Steps:
     return (yield from run_call(spec, lambda trial: _run(application, trial, [*job["overrides"], *searched])))
 
 
-def _run(application: Application, trial: Trial, overrides: Sequence[str]) -> Any:
+def _run(application: Application, trial: Trial, overrides: Sequence[str]) -> object:
     """Call it as its command line does; Hydra writes to `hydra/` in the trial's folder."""
     import hydra
     from hydra import version
 
     found: list[Any] = []
 
-    def task(config: Any) -> None:
+    def task(config: object) -> None:
         found.append(application.task(config))
 
     base = version.getbase()

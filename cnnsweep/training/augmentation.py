@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cnnsweep.config.augment import MIXING, Augment
 from cnnsweep.models.keras_layers import layer_seed
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 
 def augmentation(augment: Augment, seed: int, scale: float) -> list[keras.layers.Layer]:
@@ -47,9 +48,9 @@ def augmentation(augment: Augment, seed: int, scale: float) -> list[keras.layers
 class Labels(NamedTuple):
     """The labels of mixtures of two images."""
 
-    first: Any
-    second: Any
-    share: Any
+    first: tf.Tensor
+    second: tf.Tensor
+    share: tf.Tensor
     """Of the first image in the mixture: (batch,)."""
 
 
@@ -60,7 +61,7 @@ class Mixer:
         from keras import layers as kl
         from keras.random import SeedGenerator
 
-        self.layers: list[Any] = []
+        self.layers: list[keras.layers.Layer] = []
         if augment.mix_up:
             self.layers.append(kl.MixUp(augment.mix_up, seed=0, dtype="float32"))
         if augment.cut_mix:
@@ -72,7 +73,7 @@ class Mixer:
         for number, generator in enumerate((self.coin, *(layer.generator for layer in self.layers))):
             generator.state.assign([layer_seed(seed, f"mixing {number}"), epoch << 20])
 
-    def mix(self, images: Any, labels: Any) -> tuple[Any, Labels]:
+    def mix(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, Labels]:
         """Return the mixtures of a batch, and their labels."""
         from keras import ops
         from keras import random as keras_random
@@ -85,7 +86,7 @@ class Mixer:
             mixed, order, share = (ops.where(first, a, b) for a, b in zip(*found, strict=True))
         return mixed, Labels(labels, ops.take(labels, order, axis=0), share)
 
-    def _mixed(self, layer: Any, images: Any) -> tuple[Any, Any, Any]:
+    def _mixed(self, layer: keras.layers.Layer, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         from keras import ops
 
         drawn = layer.get_random_transformation(images, training=True)
@@ -102,7 +103,7 @@ class Mixing:
 
     mixer: Mixer
 
-    def train_step(self, data: Any) -> Any:
+    def train_step(self, data: object) -> tf.Tensor:
         from keras.utils import unpack_x_y_sample_weight
 
         images, labels, weights = unpack_x_y_sample_weight(data)
@@ -110,8 +111,13 @@ class Mixing:
         return super().train_step((mixed, labels, weights))  # type: ignore[misc]
 
     def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> Any:
+        self,
+        x: tf.Tensor = None,
+        y: tf.Tensor = None,
+        y_pred: tf.Tensor = None,
+        sample_weight: tf.Tensor = None,
+        training: bool = True,
+    ) -> tf.Tensor:
         if isinstance(y, Labels):
             from keras import ops
 
@@ -121,7 +127,9 @@ class Mixing:
             sample_weight = weights
         return super().compute_loss(x, y, y_pred, sample_weight, training)  # type: ignore[misc]
 
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+    def compute_metrics(
+        self, x: tf.Tensor, y: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor = None
+    ) -> tf.Tensor:
         """Measure by the labels with the larger shares."""
         if isinstance(y, Labels):
             from keras import ops

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 class Averaging:
     """An optimizer whose average is of few steps at the start, and which leaves the weights as they are."""
 
-    iterations: Any
+    iterations: keras.Variable
 
     @property
-    def ema_momentum(self) -> Any:
+    def ema_momentum(self) -> keras.KerasTensor:
         """After t steps (1 + t) / (10 + t), up to what was asked for, as in TensorFlow's ExponentialMovingAverage."""
         from keras import ops
 
         steps = ops.cast(self.iterations, "float32")
         return ops.minimum(vars(self)["ema_momentum"], (1 + steps) / (10 + steps))
 
-    def finalize_variable_values(self, var_list: Any) -> None:
+    def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
         """Keras would put the average in the place of the weights at the end of each `fit`, and train on from there."""
 
 
@@ -48,7 +48,7 @@ def training_weights(model: keras.Model) -> Iterator[None]:
     _exchange(model)
 
 
-def _averaging(model: keras.Model) -> Any:
+def _averaging(model: keras.Model) -> keras.optimizers.Optimizer | None:
     """The optimizer if it averages; one with loss scaling wraps another."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     return optimizer if optimizer.use_ema else None

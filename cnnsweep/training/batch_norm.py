@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -91,12 +91,12 @@ def _normalising_by_batch(chosen: Sequence[keras.layers.BatchNormalization]) -> 
 
 def _call(
     layer: keras.layers.BatchNormalization,
-    call: Callable[..., Any],
+    call: Callable[..., keras.KerasTensor],
     batches: Batches,
-    inputs: Any,
+    inputs: keras.KerasTensor,
     training: bool | None = None,  # noqa: ARG001
-    mask: Any = None,
-) -> Any:
+    mask: None = None,
+) -> keras.KerasTensor:
     outputs = call(inputs, training=True, mask=mask)
     batches.append((len(inputs), np.array(layer.moving_mean, float), np.array(layer.moving_variance, float)))
     return outputs

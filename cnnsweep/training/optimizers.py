@@ -10,6 +10,7 @@ from cnnsweep.errors import UserError
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 CLIPPING = {"global_norm": "global_clipnorm", "norm": "clipnorm", "value": "clipvalue"}
 """The arguments of Keras' optimizers."""
@@ -56,7 +57,7 @@ def _rate(training: Training, steps: int) -> float | keras.optimizers.schedules.
     class WarmUp(LearningRateSchedule):
         """A linear rise to the learning rate, then a schedule (Goyal et al. 2017, arXiv 1706.02677)."""
 
-        def __call__(self, step: Any) -> Any:
+        def __call__(self, step: tf.Tensor) -> tf.Tensor:
             step = ops.cast(step, "float32")
             later = after(ops.maximum(step - warmup, 0.0)) if callable(after) else after
             return ops.where(step < warmup, training.learning_rate * (step + 1) / warmup, later)
