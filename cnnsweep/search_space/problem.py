@@ -112,6 +112,7 @@ def make_problem(config: Config, input_shape: Shape, classes: int, kind: str = "
     milliseconds where some do; a few seconds where that has to be found out by counting.
     """
     config.model.check_input(kind)
+    _refuse_augmentation(config, kind)
     layers = locate("model.layers", config.model.layers) if config.model.layers else None
     sizes = locate("model.measure", config.model.measure) if config.model.measure else None
     problem = Problem(config, parse_space(config), input_shape, classes, layers, sizes)
@@ -123,6 +124,13 @@ def make_problem(config: Config, input_shape: Shape, classes: int, kind: str = "
         _check_values(problem, rng)
     _check_limits(problem, rng, MAX_DRAWS if sizes is None else MAX_BUILT)
     return problem
+
+
+def _refuse_augmentation(config: Config, kind: str) -> None:
+    """The changes of `data.augment` are those of images."""
+    searched = (config.space.get("data") or {}).get("augment") or {}
+    if kind != "image" and (names := [*config.data.augment.on, *(name for name, entry in searched.items() if entry)]):
+        raise UserError(f"data.augment.{names[0]}: changes images, but the data are {kind}s: set it to 0")
 
 
 def _refuse_limits(problem: Problem) -> None:

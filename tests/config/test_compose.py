@@ -176,7 +176,7 @@ FAULTS = {
     "budget.max_trails=3": r"unknown key 'budget.max_trails', did you mean 'budget.trials'",
     "training.leraning_rate=1": r"did you mean 'training.learning_rate'",
     "sarch=grid": r"unknown key 'sarch', did you mean 'search'",
-    "search=randon": r"unknown search 'randon', did you mean 'random'\? \(one of: asha, bayesian,",
+    "search=randon": r"unknown search 'randon', did you mean 'random'\? \(one of: asha, auto, bayesian,",
     "+sweep=smok": r"unknown sweep 'smok', did you mean 'smoke'",
     "sweep=smoke": r"\+sweep=NAME, with a plus",
     "+model.zebra=1": r"unknown key 'model.zebra'",

@@ -206,6 +206,7 @@ def test_what_does_not_fit_is_named_before_training(family, changes, shape, mess
         (["model=cnn1d", "model.embedding=8"], "signal", r"model.embedding: 8, which is for texts"),
         (["model=cnn_rnn"], "video", r"model.each_frame: false, but the data are videos: set true"),
         (["model=cnn3d"], "signal", r"takes videos, but the data are signals"),
+        (["model=cnn1d", "data.augment.zoom=0.1"], "signal", r"data.augment.zoom: changes images, but the data"),
     ],
 )  # fmt: skip
 def test_a_family_refuses_other_kinds_of_data(overrides, kind, message):
