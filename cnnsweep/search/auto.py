@@ -50,6 +50,7 @@ class AutoOracle(Oracle):
     promotes = True
 
     def __init__(self, task: Task) -> None:
+        import scipy.linalg  # noqa: F401  before the controller is made, which finds the libraries that are loaded
         from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
         super().__init__(task)
