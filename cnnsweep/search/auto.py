@@ -50,7 +50,11 @@ class AutoOracle(Oracle):
     promotes = True
 
     def __init__(self, task: Task) -> None:
+        import scipy.linalg  # noqa: F401  before the controller is made, which finds the libraries that are loaded
+        from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
         super().__init__(task)
+        self._threads = ThreadpoolController()
         self.rungs = ladder(1, FACTOR, self.full_epochs)
         self._units = Forecaster()
         self._costs: dict[str, tuple[float, float]] = {}
@@ -125,7 +129,8 @@ class AutoOracle(Oracle):
         rng, known = self.rng(), self._known()
         if len(known) < LOOKS or rng.random() < AT_RANDOM:
             return self.untried.draw(rng)
-        return self._proposed(known, rng) or self.untried.draw(rng)
+        with self._threads.limit(limits=1):  # the cores are the workers'
+            return self._proposed(known, rng) or self.untried.draw(rng)
 
     def _proposed(self, known: Mapping[str, Forecast], rng: np.random.Generator) -> Values | None:
         """The candidate whose expected improvement is largest."""
