@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -112,7 +112,7 @@ def build(
     import keras
 
     images = outputs = keras.Input(tuple(input_shape), name="image")
-    skips: dict[int, Any] = {}
+    skips: dict[int, keras.KerasTensor] = {}
     for layer in stack:
         match layer.kind:
             case "max_pool":
