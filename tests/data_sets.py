@@ -7,22 +7,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-<<<<<<< HEAD
-from cnnsweep.config.augment import Augment
-=======
 from cnnsweep.config import shipped
->>>>>>> main
 from cnnsweep.config.schema import DataConfig, check_section
 from cnnsweep.data.arrays import Arrays, Dataset
 from cnnsweep.data.loading import load
 
 SPLITS = ("train", "val", "test")
-<<<<<<< HEAD
-AUGMENT = {"flip": False} | dict.fromkeys(Augment.model_fields.keys() - {"flip"}, 0.0)
-=======
 COMMON = yaml.safe_load((shipped() / "data" / "_common.yaml").read_text(encoding="utf-8"))
 """The keys that every data source has."""
->>>>>>> main
 
 
 def config(target: str, **changes: Any) -> DataConfig:
