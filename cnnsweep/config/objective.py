@@ -43,7 +43,7 @@ class Objective:
         return self.metric.removeprefix("val_")
 
     def tested(self, metrics: Sequence[str]) -> str:
-        """The metric by which the final test is told, of those with `test_`: its own, else the first but the loss."""
+        """The metric that stands for the final test, of those with `test_`: its own, else the first but the loss."""
         others = [name for name in metrics if name != "test_loss"]
         own = f"test_{self.name}"
         return own if own in others else [*others, "test_loss"][0]
@@ -121,7 +121,7 @@ def read(value: Any, measured: Sequence[str]) -> str | list[str]:
                 larger = "larger" if direction(name) == "max" else "smaller"
                 raise UserError(f"objective: {name}: {wanted} contradicts it: {name} is better the {larger} it is")
             if name in names:
-                raise UserError(f"objective: {name} stands there twice")
+                raise UserError(f"objective: {name} is given twice")
             names.append(name)
     if not any(name in measured for name in names):
         given = ", ".join(names) or "an empty list"

@@ -83,7 +83,7 @@ def names_of(group: str) -> dict[str, object]:
 
 
 def settings_of(group: str) -> Callable[[object], object]:
-    """A validator of a group of settings, of whatever optimizers or schedules."""
+    """A validator of a group of settings, of optimizers or schedules."""
     known = names_of(group)
 
     def check(values: object) -> object:

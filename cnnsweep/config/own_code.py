@@ -46,7 +46,7 @@ def read(value: Any, task: Any = "classification", metrics: Any = "auto") -> str
             if wanted is None and known is None:
                 raise UserError(f"objective: is {name} better the larger or the smaller? say objective={{{name}: max}}")
             if name in (split(other)[0] for other in names):
-                raise UserError(f"objective: {name} stands there twice")
+                raise UserError(f"objective: {name} is given twice")
             names.append(name if wanted in (None, known) else f"{name}: {wanted}")
     return names if len(names) > 1 else names[0]
 

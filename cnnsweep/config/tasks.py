@@ -212,7 +212,7 @@ def check_metrics(entries: object, task: Task) -> None:
         if settings.get("average", "macro") is None:
             raise UserError(f"{key}: {name}: average=null gives a number for each class (macro, micro or weighted)")
         if name in names:
-            raise UserError(f"{key}: {name} stands there twice")
+            raise UserError(f"{key}: {name} is given twice")
         names.append(name)
 
 

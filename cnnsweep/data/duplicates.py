@@ -81,4 +81,4 @@ def kept(
     for split, mask in masks.items():
         if not mask.any():
             raise UserError(f"data.duplicates=remove: no {NOUNS[split]} image is left, all are in another split too")
-    return masks, [f"{line}: these are left out" for line in lines]
+    return masks, [f"{line}: these are removed" for line in lines]

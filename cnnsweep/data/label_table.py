@@ -64,7 +64,7 @@ def read_table(path: Path, columns: Sequence[str] | None) -> LabelTable:
             raise UserError(f"data.columns: {show(path)} has no column '{name}'{nearest(name, labels)} "
                             f"(it has {', '.join(labels)})")  # fmt: skip
     if twice := [name for name in set(found[files]) if found[files].count(name) > 1] if len(rows) < 5000 else []:
-        refuse([f"{show(path)}: '{name}' stands there twice" for name in sorted(twice)])
+        refuse([f"{show(path)}: '{name}' is given twice" for name in sorted(twice)])
     split, group = (found[special[key]] if key in special else None for key in (SPLIT, GROUP))
     return LabelTable(path, found[files], {name: found[name] for name in columns or labels}, split, group)
 

@@ -80,7 +80,7 @@ def text_arrays(
 
 
 def skipped(faults: Sequence[str], noun: str) -> str:
-    """A remark on what was left out, for the source's name."""
+    """A remark on what was skipped, for the source's name."""
     return f" ({len(faults):,} unusable {noun} skipped)" if faults else ""
 
 

@@ -127,7 +127,7 @@ class ModelCard:
 
     @property
     def metric(self) -> str:
-        """The metric by which the network is told, without `test_`."""
+        """The metric that stands for the network, without `test_`."""
         return self.results.objective.tested([*self.measured[0]["metrics"]]).removeprefix("test_")
 
     @property

@@ -28,7 +28,7 @@ GAIN, DOUBT = 0.15, 0.08
 ASSUMED, ASSUMED_SPREAD = 2, 3
 """The number of curves that these assumptions count as."""
 LEAST = 1e-4
-"""Smaller errors are not told apart."""
+"""Smaller errors count as equal."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def _run(application: Application, trial: Trial, overrides: Sequence[str]) -> ob
 
 @contextlib.contextmanager
 def _as_command(arguments: Sequence[str]) -> Iterator[None]:
-    """Hydra reads its overrides from the command line, and ends the process at an error unless it is told not to."""
+    """Hydra reads its overrides from the command line, and ends the process at an error unless that is turned off."""
     from hydra.core.global_hydra import GlobalHydra
 
     argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")

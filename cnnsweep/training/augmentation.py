@@ -1,7 +1,7 @@
 """Random changes of the training images: layers of Keras that come first in a network, and mixtures of its images.
 
 Their random numbers derive from the trial's seed. The state of the layers is kept in checkpoints; that of mixtures
-begins anew with each epoch.
+begins again with each epoch.
 """
 
 from __future__ import annotations

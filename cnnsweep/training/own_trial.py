@@ -29,7 +29,7 @@ def current_trial() -> Trial | None:
 
 
 class TrialStopped(BaseException):
-    """Ends a function that goes on although it was told to stop."""
+    """Ends a function that goes on although the search has stopped its trial."""
 
 
 class Trial:

@@ -72,7 +72,7 @@ def test_what_an_objective_may_be(given, normal):
         ),
         (["parameters", "mmacs"], r"parameters, mmacs is known without training; add one of val_accuracy"),
         ([], r"an empty list"),
-        (["loss", "loss"], r"loss stands there twice"),
+        (["loss", "loss"], r"loss is given twice"),
     ],
 )
 def test_what_an_objective_may_not_be(given, error):
@@ -125,7 +125,7 @@ def test_a_config_with_metrics(overrides, objective):
         ),
         ("training.metrics=[acuracy]", r"unknown training.metrics 'acuracy', did you mean 'accuracy'"),
         ("training.metrics=[mae]", r"mae does not fit task=classification \(metrics that do: accuracy, balanced"),
-        ("training.metrics=[f1,f1]", r"f1 stands there twice"),
+        ("training.metrics=[f1,f1]", r"f1 is given twice"),
         ("training.metrics=[{name: f1, avrage: micro}]", r"did you mean 'average'"),
         ("training.metrics=[{name: f1, average: null}]", r"average=null gives a number for each class"),
         ("training.metrics=[precision_at_recall]", r"precision_at_recall: needs `recall`"),

@@ -36,7 +36,7 @@ def test_the_direction_is_known_by_the_name_or_given(value: Any, expected: list[
     [
         ("tokens", r"is tokens better the larger or the smaller\? say objective=\{tokens: max\}"),
         ({"tokens": "up"}, "unknown direction of objective tokens 'up'"),
-        (["val_f1", "val_f1"], "val_f1 stands there twice"),
+        (["val_f1", "val_f1"], "val_f1 is given twice"),
         ("a=b", "'a=b' cannot be a metric's name"),
     ],
 )

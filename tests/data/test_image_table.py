@@ -73,7 +73,7 @@ def test_other_labels_are_other_data(tmp_path):
         (rows("file,age", "1", "old"), {}, r"labels.csv, line 3: age is 'old', expected a number"),
         (rows("file,age", "1", images=21), {}, r"line 22: no file '20.png'\n.*skip_bad=true"),
         (rows("file,age,split", "1,train", "2,tset"), {}, r"line 3: split is 'tset' \(train, val or test\)"),
-        (rows("file,age", "1") + "1.png,1\n", {}, r"'1.png' stands there twice"),
+        (rows("file,age", "1") + "1.png,1\n", {}, r"'1.png' is given twice"),
         (rows("file,age", "1") + "1.png\n", {}, r"line 22: 1 values, the header has 2"),
         ("file,age\n", {}, r"expected a header \(file,LABEL …\) and a row for each image"),
         (rows("file,age", "1", "2"), {"columns": ["aeg"]}, r"has no column 'aeg', did you mean 'age'"),
