@@ -22,7 +22,7 @@ import numpy as np
 
 from cnnsweep.config.schema import Config
 from cnnsweep.geometry.branches import Element
-from cnnsweep.geometry.layers import elements
+from cnnsweep.geometry.layers import KINDS, elements
 from cnnsweep.geometry.network import Network
 from cnnsweep.search_space.problem import Problem
 from cnnsweep.training import batch_norm
@@ -267,21 +267,26 @@ def per_image(network: Network) -> Amounts:
 
 
 def _elements(network: Network) -> Iterator[list[Element]]:
-    """The elementary layers of each layer."""
+    """The elementary layers of each layer; what was measured of a Keras model is there as it is."""
     shape = network.input_shape
     for row in network.layers:
-        yield elements(row.layer.kind, row.layer.settings, shape)
+        if row.layer.kind in KINDS:
+            yield elements(row.layer.kind, row.layer.settings, shape)
+        else:
+            cost = row.parameters, row.mult_adds, row.activation_bytes
+            yield [Element(row.layer.kind, row.layer.settings, shape, row.output_shape, cost)]
         shape = row.output_shape
 
 
 def _work(element: Element) -> Iterator[tuple[str, float]]:
     kind, settings, size = element.kind, element.settings, float(math.prod(element.output))
+    axes = len(element.shape) - 1 - bool(settings.get("each_frame"))
     yield "multiply-adds", element.cost[1]
     if kind == "conv":
-        yield "patches", size / element.output[-1] * settings["kernel_size"] ** 2 * element.shape[-1]
+        yield "patches", size / element.output[-1] * settings["kernel_size"] ** axes * element.shape[-1]
         yield "convolved", size
     elif kind == "depthwise_conv":
-        yield "patches", size * settings["kernel_size"] ** 2
+        yield "patches", size * settings["kernel_size"] ** axes
         yield "convolved", size
     elif kind in ("max_pool", "average_pool", "global_max_pool"):
         yield "average pooled" if kind == "average_pool" else "max pooled", math.prod(element.shape)

@@ -12,6 +12,7 @@ from keras import layers
 from cnnsweep.errors import UserError
 from cnnsweep.models import function, own
 from cnnsweep.models.keras_sizes import sizes_of
+from cnnsweep.training.cost_model import per_image
 
 SHAPE, CLASSES = (8, 8, 1), 10
 
@@ -126,3 +127,4 @@ def test_multiply_adds_are_asked_of_the_model(layer: Any, shape: tuple[int, ...]
     network = sizes_of(outer, shape)
     assert network.mult_adds == expected
     assert network.parameters == outer.count_params()
+    assert per_image(network)["multiply-adds"] == expected, "as the forecast of its time counts them"
