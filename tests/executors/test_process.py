@@ -262,6 +262,6 @@ class TestDriver:
             rest = [process.stdout.readline() for _ in range(2)] if doing == "finish" else []
             start = time.monotonic()
             output, errors = process.communicate(timeout=30)
-            assert time.monotonic() - start < 5
+            assert time.monotonic() - start < 15
             assert (process.returncode, output, errors) == (0, "", "")
             assert all(not psutil.pid_exists(int(line.split()[1])) for line in rest)
