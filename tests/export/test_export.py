@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated:DeprecationWarning"),
 ]
-SMALLER = ("budget.trials=3", "training.epochs=3", "tracking.gallery=1", "space.model.blocks=null")
+SMALLER = ("budget.trials=3", "training.epochs=3", "tracking.gallery=1")
 ROOT = Path(cnnsweep.__file__).parents[1]
 EPOCH = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 

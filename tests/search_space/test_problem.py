@@ -75,10 +75,10 @@ def test_a_model_without_geometry_is_never_refused(problem):
         (["model.layers=no.such.module"], ["model.layers: cannot import 'no.such.module'"]),
         (["model.layers=cnnsweep.models.cnn.layer"], ["did you mean 'layers'"]),
         (["limits.parameters=2 MB"], ["limits.parameters: '2 MB' is not a positive number"]),
-        (["limits.parameters=100"], ["limits.parameters: 100 rules out", "the least is 2,250 parameters", "total"]),
+        (["limits.parameters=100"], ["limits.parameters: 100 rules out", "the least is 4,970 parameters", "total"]),
         (
-            ["limits.parameters=2300", "limits.mmacs=0.05"],
-            ["limits.parameters=2,300 and limits.mmacs=0.05 together", "least is 0.096304 million"],
+            ["limits.parameters=5000", "limits.mmacs=0.3"],
+            ["limits.parameters=5,000 and limits.mmacs=0.3 together", "least is 0.397024 million"],
         ),
         (
             [*NARROW, "space.model.kernel_size.values=[31,3]", "limits.mmacs=1e-9"],
