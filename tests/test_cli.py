@@ -91,7 +91,7 @@ def test_the_version(run: Run) -> None:
         (["--config-dir"], "Option '--config-dir' requires an argument"),
         (["export", "a", "b"], "export takes one sweep, not a, b"),
         (["list", "seed=1"], "list: cannot use 'seed=1'"),
-        (["predict", "model.keras"], "Missing argument 'IMAGE...'"),
+        (["predict", "model.keras"], "Missing argument 'INPUT...'"),
         (["export", "--trial", "best"], "'best' is not a valid integer"),
         (["seed=-1"], "seed"),
         (["+sweep=fasion"], "did you mean 'fashion'?"),

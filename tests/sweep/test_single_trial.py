@@ -28,7 +28,7 @@ def test_it_has_all_its_epochs_and_says_what_data_it_was_trained_on(
 
     run = SimpleNamespace(id="1", began=0, send=lambda **update: sent.append(update))
     replaced = {"run_all": run_all, "open_store": lambda _: "", "SingleRun": lambda *_: run}
-    replaced["make_executor"] = lambda *_: SimpleNamespace(close=lambda: None)
+    replaced |= {"make_executor": lambda *_: SimpleNamespace(close=lambda: None), "check_code": lambda *_: None}
     for name, stand_in in replaced.items():
         monkeypatch.setattr(single_trial, name, stand_in)
     config = compose([*SMALL, "data=digits", "data.limit=60", f"tracking.dir={tmp_path}", *overrides])

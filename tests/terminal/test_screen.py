@@ -128,7 +128,7 @@ def test_the_summary(tmp_path: Path) -> None:
         "sweep: interrupted",
         f"best configuration: trial {best.name}",
         f"  training.learning_rate: {best.values['training.learning_rate']:.4g}",
-        "test accuracy 0.9000  (95% interval 0.8256 to 0.9448; 100 images",
+        "test accuracy 0.9000  (95% interval 0.8256 to 0.9448; 100 examples",
         "MLflow: 3 events are not sent yet",
         "report.html",
         "-m cnnsweep resume sweep",
