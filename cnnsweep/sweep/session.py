@@ -218,7 +218,7 @@ def _run(sweep: Sweep, opening: SweepStarted | SweepResumed) -> list[str]:
         except KeyboardInterrupt:
             finish.give_up(sweep)
     except CannotWriteError as error:  # nothing more can be recorded, so nothing more is done
-        return [f"{error}; what is there is intact"]
+        return [f"{error}; what is there is intact. Free some of the disk, then resume"]
     except ExecutorGoneError as error:
         finish.give_up(sweep)
         return [f"{error}; go on once it is back, or on another executor"]
