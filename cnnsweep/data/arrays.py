@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
+SPLITS = ("train", "val", "test")
 LISTED = 200  # faults in one error; the others are counted
 NAMED = 5  # classes in one line
 
@@ -72,6 +73,14 @@ class Arrays:
     """A fingerprint of each image by split, uint64, where the loader knows them; else they are computed."""
     groups: Mapping[str, Array] = field(default_factory=dict)
     """The group of each image by split: images of one group stay in one split."""
+
+    @classmethod
+    def of_splits(cls, x: Mapping[str, Array], y: Mapping[str, Array], **others: Any) -> Arrays:
+        """Inputs and labels by split: "train", and "val" and "test" where there are such."""
+        halves: dict[str, Any] = {
+            f"{a}_{split}": found.get(split) for a, found in (("x", x), ("y", y)) for split in SPLITS
+        }
+        return cls(**halves, **others)
 
     @property
     def splits(self) -> tuple[str, ...]:

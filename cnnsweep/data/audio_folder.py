@@ -56,13 +56,9 @@ def load(config: AudioFolderConfig) -> Arrays:
     x = {split: open_map(folder / f"{split}.npy") for split in files.splits}
     y = {split: open_map(folder / f"{split}-labels.npy") for split in files.splits}
     note = f" ({len(faults):,} unusable files skipped)" if faults else ""
-    return Arrays(
-        x_train=x["train"],
-        y_train=y["train"],
-        x_test=x.get("test"),
-        y_test=y.get("test"),
-        x_val=x.get("val"),
-        y_val=y.get("val"),
+    return Arrays.of_splits(
+        x,
+        y,
         class_names=files.classes,
         source=f"{show(files.root)}{note}",
         scale=1.0,

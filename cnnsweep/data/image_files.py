@@ -1,4 +1,4 @@
-"""Settings that every source of image files has."""
+"""What every source of image files has: settings, and remarks on what was decoded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from cnnsweep.config.schema import DataConfig
 from cnnsweep.config.validation import Float, Int
-from cnnsweep.data.image_cache import Decoded
+from cnnsweep.data.image_cache import Decoded, ImageFiles
 from cnnsweep.data.image_decoding import Decoding
 
 
@@ -45,6 +45,12 @@ class ImageFolderConfig(ImageFilesConfig):
     """A folder of images, one sub-folder a class."""
 
     class_depth: Int | None = Field(ge=1)
+
+
+def skipped(images: ImageFiles, decoded: Decoded) -> str:
+    """A remark on what was skipped, for the source's name; nothing where that is nothing."""
+    count = len(images.faults) + len(decoded.skipped)
+    return f" ({count:,} unusable {'entry' if count == 1 else 'entries'} skipped)" if count else ""
 
 
 def depth_notes(decoded: Decoded) -> list[str]:

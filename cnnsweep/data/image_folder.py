@@ -11,7 +11,7 @@ from cnnsweep.data.arrays import Arrays, refuse
 from cnnsweep.data.folder_tree import show
 from cnnsweep.data.groups import find_groups
 from cnnsweep.data.image_cache import Decoded, ImageFiles, open_decoded
-from cnnsweep.data.image_files import ImageFolderConfig, depth_notes
+from cnnsweep.data.image_files import ImageFolderConfig, depth_notes, skipped
 from cnnsweep.data.image_layout import find_images
 from cnnsweep.data.storage import open_map
 
@@ -64,17 +64,11 @@ def _leave_out(images: ImageFiles, decoded: Decoded) -> ImageFiles:
 def _arrays(images: ImageFiles, decoded: Decoded, config: ImageFolderConfig) -> Arrays:
     x = {split: open_map(decoded.folder / f"{split}.npy") for split in images.splits}
     y = {split: open_map(decoded.folder / f"{split}-labels.npy") for split in images.splits}
-    skipped = len(images.faults) + len(decoded.skipped)
-    note = f" ({skipped:,} unusable {'entry' if skipped == 1 else 'entries'} skipped)" if skipped else ""
-    return Arrays(
-        x_train=x["train"],
-        y_train=y["train"],
-        x_test=x.get("test"),
-        y_test=y.get("test"),
-        x_val=x.get("val"),
-        y_val=y.get("val"),
+    return Arrays.of_splits(
+        x,
+        y,
         class_names=images.classes,
-        source=f"{show(images.root)}{note}",
+        source=f"{show(images.root)}{skipped(images, decoded)}",
         scale=1 / 255,
         name=show(images.root.resolve().name),
         files={f"{a}_{split}": show(images.folders[split]) for split in images.splits for a in "xy"},

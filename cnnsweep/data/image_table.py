@@ -13,7 +13,7 @@ from cnnsweep.data.arrays import Array, Arrays, refuse
 from cnnsweep.data.folder_tree import show
 from cnnsweep.data.groups import find_groups
 from cnnsweep.data.image_cache import Decoded, ImageFile, ImageFiles, open_decoded
-from cnnsweep.data.image_files import ImageFilesConfig, depth_notes
+from cnnsweep.data.image_files import ImageFilesConfig, depth_notes, skipped
 from cnnsweep.data.image_layout import data_dir, split_of
 from cnnsweep.data.label_table import LabelTable, labels_of, read_table
 from cnnsweep.errors import UserError, nearest
@@ -99,17 +99,11 @@ def _arrays(
         content.update(np.ascontiguousarray(found).data)
     file_names = images.kept(decoded)
     in_table = {} if table.groups is None else {s: np.array(table.groups)[found] for s, found in rows.items()}
-    skipped = len(images.faults) + len(decoded.skipped)
-    note = f" ({skipped:,} unusable {'entry' if skipped == 1 else 'entries'} skipped)" if skipped else ""
-    return Arrays(
-        x_train=decoded.array("train"),
-        y_train=labels["train"],
-        x_test=decoded.array("test") if "test" in rows else None,
-        y_test=labels.get("test"),
-        x_val=decoded.array("val") if "val" in rows else None,
-        y_val=labels.get("val"),
+    return Arrays.of_splits(
+        {split: decoded.array(split) for split in labels},
+        labels,
         class_names=names,
-        source=f"{show(table.path)}{note}",
+        source=f"{show(table.path)}{skipped(images, decoded)}",
         scale=1 / 255,
         name=show(images.root.resolve().name),
         files={f"{a}_{split}": f"{show(table.path)}, {split}" for split in rows for a in "xy"},

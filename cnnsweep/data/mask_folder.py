@@ -15,7 +15,7 @@ from cnnsweep.data.arrays import Array, Arrays, refuse
 from cnnsweep.data.folder_tree import Folder, read_folder, show
 from cnnsweep.data.groups import find_groups
 from cnnsweep.data.image_cache import Decoded, ImageFile, ImageFiles, open_decoded
-from cnnsweep.data.image_files import ImageFilesConfig, depth_notes
+from cnnsweep.data.image_files import ImageFilesConfig, depth_notes, skipped
 from cnnsweep.data.image_layout import data_dir, split_of
 from cnnsweep.data.storage import open_map
 from cnnsweep.errors import UserError
@@ -104,17 +104,11 @@ def _arrays(
     for masks in y.values():
         content.update(masks.data)
     file_names = images.kept(decoded)
-    skipped = len(images.faults) + len(decoded.skipped)
-    note = f" ({skipped:,} unusable {'entry' if skipped == 1 else 'entries'} skipped)" if skipped else ""
-    return Arrays(
-        x_train=decoded.array("train"),
-        y_train=y["train"],
-        x_test=decoded.array("test") if "test" in y else None,
-        y_test=y.get("test"),
-        x_val=decoded.array("val") if "val" in y else None,
-        y_val=y.get("val"),
+    return Arrays.of_splits(
+        {split: decoded.array(split) for split in y},
+        y,
         class_names=names,
-        source=f"{show(images.root)}{note}",
+        source=f"{show(images.root)}{skipped(images, decoded)}",
         scale=1 / 255,
         name=show(images.root.resolve().name),
         files={f"{a}_{split}": show(images.folders[split]) for split in y for a in "xy"},

@@ -62,13 +62,9 @@ def text_arrays(
         x[split] = corpus.places(first, len(rows))
         y[split] = np.array([numbers[row.label] for row in rows], np.int32)
         first += len(rows)
-    return Arrays(
-        x_train=x["train"],
-        y_train=y["train"],
-        x_test=x.get("test"),
-        y_test=y.get("test"),
-        x_val=x.get("val"),
-        y_val=y.get("val"),
+    return Arrays.of_splits(
+        x,
+        y,
         class_names=names,
         source=source,
         scale=1.0,

@@ -229,7 +229,7 @@ def _environment(setup: Setup) -> dict[str, str]:
             "OPENBLAS_NUM_THREADS",
             "NPROC",
         )  # NPROC: XLA's pool
-        if setup.backend == "none":  # else TensorFlow is told through its own functions
+        if setup.backend == "none":  # else TensorFlow gets it by its own functions
             names += ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
         settings |= dict.fromkeys(names, str(setup.threads))
     return settings

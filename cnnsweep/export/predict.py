@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,28 +148,34 @@ def read_inputs(inputs: Sequence[str | Path], labels: Labels) -> np.ndarray:
 
 def _sound(path: Path, decoding: AudioDecoding) -> np.ndarray:
     try:
-        return decoding.read(path)
+        with _reading(path, "audio file"):
+            return decoding.read(path)
     except ImportError:
         raise UserError(
             "this network takes audio files, which needs soundfile: pip install 'cnnsweep[audio]'"
         ) from None
-    except BadAudioError as error:
+
+
+@contextmanager
+def _reading(path: Path, noun: str) -> Iterator[None]:
+    """Raise UserError where a file is not there, cannot be read, or is not what its name says."""
+    try:
+        yield
+    except (BadAudioError, BadImageError) as error:
         raise UserError(f"'{path}' {error}") from error
     except FileNotFoundError:
-        raise UserError(f"there is no audio file '{path}'{_nearest_file(path)}") from None
+        raise UserError(f"there is no {noun} '{path}'{_nearest_file(path)}") from None
     except OSError as error:
         raise UserError(f"'{path}' cannot be read ({error.strerror})") from error
+    except ValueError as error:  # not UTF-8, or a zero byte in the path
+        raise UserError(f"'{path}' cannot be read ({error})") from error
 
 
 def _text(given: str | Path) -> str:
     """The text itself, or the content of a .txt file."""
     path = Path(given)
-    try:
+    with _reading(path, "text"):
         text = path.read_text(encoding="utf-8") if path.suffix == ".txt" else str(given)
-    except FileNotFoundError:
-        raise UserError(f"there is no text '{path}'{_nearest_file(path)}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{path}' cannot be read ({error})") from error
     if not text.strip():
         raise UserError(f"the text '{given}' is empty")
     return text
@@ -191,14 +198,8 @@ def _plain(shape: Sequence[int | None]) -> Decoding:
 
 
 def _read(path: Path, decoding: Decoding) -> np.ndarray:
-    try:
+    with _reading(path, "image"):
         return read(path, decoding)
-    except BadImageError as error:
-        raise UserError(f"'{path}' {error}") from error
-    except FileNotFoundError:
-        raise UserError(f"there is no image '{path}'{_nearest_file(path)}") from None
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be read ({error.strerror})") from error
 
 
 def _nearest_file(path: Path) -> str:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from cnnsweep.config.components import configured_by
 from cnnsweep.config.inputs import refuse_input
 from cnnsweep.config.validation import Int
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Layer, StagedLayers
 from cnnsweep.models import cnn
 from cnnsweep.models.cnn import CnnConfig, typed
-from cnnsweep.models.sequence_layers import connect, plain
-
-if TYPE_CHECKING:
-    import keras
+from cnnsweep.models.sequence_layers import builder, plain
 
 _SPECTROGRAM = {name: f"model.{name}" for name in ("frame", "step", "mels")}
 _EMBEDDING = {"units": "model.embedding"}
@@ -84,21 +80,4 @@ def stage(model: Cnn1dConfig | Mapping[str, object], index: int, classes: int, s
 
 
 layers = StagedLayers(_layers, stage, cnn.layers.head)
-
-
-@configured_by(Cnn1dConfig)
-def build(
-    model: Cnn1dConfig | Mapping[str, object],
-    input_shape: Sequence[int],
-    classes: int,
-    scale: float = 1.0,
-    augment: Sequence[keras.layers.Layer] = (),
-    *,
-    seed: int,
-) -> keras.Model:
-    """Build the uncompiled Keras model: (steps, channels) or numbers of words in, float32 class probabilities out.
-
-    Initial weights and dropout derive from `seed` and the layers' names alone. Raises GeometryError where a layer does
-    not fit its input.
-    """
-    return connect(layers(model, input_shape, classes, scale), input_shape, augment, seed, "cnn1d")
+build = builder(Cnn1dConfig, layers, "cnn1d")

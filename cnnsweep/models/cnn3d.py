@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from cnnsweep.config.components import configured_by
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Layer, StagedLayers
 from cnnsweep.models import cnn
 from cnnsweep.models.cnn import CnnConfig, typed
-from cnnsweep.models.sequence_layers import connect, plain
-
-if TYPE_CHECKING:
-    import keras
+from cnnsweep.models.sequence_layers import builder, plain
 
 
 class Cnn3dConfig(CnnConfig):
@@ -34,21 +30,4 @@ def _layers(
 
 
 layers = StagedLayers(_layers, cnn.stage, cnn.layers.head)
-
-
-@configured_by(Cnn3dConfig)
-def build(
-    model: Cnn3dConfig | Mapping[str, object],
-    input_shape: Sequence[int],
-    classes: int,
-    scale: float = 1 / 255,
-    augment: Sequence[keras.layers.Layer] = (),
-    *,
-    seed: int,
-) -> keras.Model:
-    """Build the uncompiled Keras model: (frames, height, width, channels) in, float32 class probabilities out.
-
-    Initial weights and dropout derive from `seed` and the layers' names alone. Raises GeometryError where a layer does
-    not fit its input.
-    """
-    return connect(layers(model, input_shape, classes, scale), input_shape, augment, seed, "cnn3d")
+build = builder(Cnn3dConfig, layers, "cnn3d", 1 / 255)

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from cnnsweep.config.components import configured_by
 from cnnsweep.config.validation import Int
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Layer, StagedLayers
 from cnnsweep.models import cnn
 from cnnsweep.models.cnn import typed
 from cnnsweep.models.cnn1d import Cnn1dConfig, stem
-from cnnsweep.models.sequence_layers import connect, plain
-
-if TYPE_CHECKING:
-    import keras
+from cnnsweep.models.sequence_layers import builder, plain
 
 _RECURRENT = {"units": "model.recurrent_units"}
 BY_FRAME = ("conv", "max_pool", "average_pool")
@@ -101,21 +97,4 @@ def _recurrent(model: CnnRnnConfig) -> list[Layer]:
 
 _HEAD = ("recurrent", "recurrent_units", "recurrent_layers", "bidirectional")
 layers = StagedLayers(_layers, stage, cnn.layers.head | {f"model.{key}" for key in _HEAD})
-
-
-@configured_by(CnnRnnConfig)
-def build(
-    model: CnnRnnConfig | Mapping[str, object],
-    input_shape: Sequence[int],
-    classes: int,
-    scale: float = 1.0,
-    augment: Sequence[keras.layers.Layer] = (),
-    *,
-    seed: int,
-) -> keras.Model:
-    """Build the uncompiled Keras model: a signal, numbers of words or a video in, float32 class probabilities out.
-
-    Initial weights and dropout derive from `seed` and the layers' names alone. Raises GeometryError where a layer does
-    not fit its input.
-    """
-    return connect(layers(model, input_shape, classes, scale), input_shape, augment, seed, "cnn_rnn")
+build = builder(CnnRnnConfig, layers, "cnn_rnn")

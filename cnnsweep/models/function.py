@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnsweep.config.components import configured_by, locate
 from cnnsweep.config.schema import ModelConfig
@@ -23,7 +23,7 @@ class FunctionConfig(ModelConfig, extra="allow"):
 
 @configured_by(FunctionConfig)
 def build(
-    model: Mapping[str, Any],
+    model: Mapping[str, object],
     input_shape: Sequence[int],
     classes: int,
     *,
@@ -39,6 +39,6 @@ def build(
     return own.finish(made, f"model.call: {model['call']}", input_shape, classes, scale, augment)
 
 
-def measure(model: Mapping[str, Any], input_shape: Sequence[int], classes: int) -> Network:
+def measure(model: Mapping[str, object], input_shape: Sequence[int], classes: int) -> Network:
     """The sizes of the network, which is built for that."""
     return measure_model(lambda: build(model, input_shape, classes), input_shape)

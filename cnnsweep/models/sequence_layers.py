@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from cnnsweep.config.components import configured_by
+from cnnsweep.config.schema import ModelConfig
 from cnnsweep.errors import UserError
-from cnnsweep.geometry.network import Layer, measure
+from cnnsweep.geometry.network import Layer, StagedLayers, measure
 from cnnsweep.geometry.settings import Settings
 from cnnsweep.models.keras_layers import keras_layer, layer_seed
 
@@ -42,6 +44,32 @@ def connect(
         outputs = _connect(row.layer, before, row.output_shape, layer_seed(seed, row.layer.name), outputs)
         before = row.output_shape
     return keras.Model(inputs, outputs, name=name)
+
+
+def builder(
+    config: type[ModelConfig], layers: StagedLayers, name: str, scale: float = 1.0
+) -> Callable[..., keras.Model]:
+    """Return the function that builds a family's uncompiled Keras models from (config, input shape, classes).
+
+    `scale` is the default factor of the inputs. Their inputs have the shape of the data, those of texts are int32
+    (words,); they give float32 class probabilities. Initial weights and dropout derive from `seed` and the layers'
+    names alone. What is returned raises GeometryError where a layer does not fit its input.
+    """
+    default = scale
+
+    @configured_by(config)
+    def build(
+        model: ModelConfig | Mapping[str, object],
+        input_shape: Sequence[int],
+        classes: int,
+        scale: float = default,
+        augment: Sequence[keras.layers.Layer] = (),
+        *,
+        seed: int,
+    ) -> keras.Model:
+        return connect(layers(model, tuple(input_shape), classes, scale), input_shape, augment, seed, name)
+
+    return build
 
 
 def _connect(

@@ -6,20 +6,16 @@ Kim 2014, "Convolutional Neural Networks for Sentence Classification" (arXiv 140
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from cnnsweep.config.components import configured_by
 from cnnsweep.config.schema import ModelConfig
 from cnnsweep.config.validation import Float, Int, words
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Layer, StagedLayers
 from cnnsweep.models.cnn import ACTIVATIONS, typed
-from cnnsweep.models.sequence_layers import connect
-
-if TYPE_CHECKING:
-    import keras
+from cnnsweep.models.sequence_layers import builder
 
 _WIDTHS = {"filters": "model.filters", "kernel_sizes": "model.kernel_size", "activation": "model.activation"}
 _DENSE = {"units": "model.dense_units", "activation": "model.activation"}
@@ -78,21 +74,4 @@ def stage(model: TextCnnConfig | Mapping[str, object], index: int, classes: int)
 
 _HEAD = ("branches", "kernel_size", "filters", "dense_units", "dropout")
 layers = StagedLayers(_layers, stage, frozenset(f"model.{key}" for key in _HEAD))
-
-
-@configured_by(TextCnnConfig)
-def build(
-    model: TextCnnConfig | Mapping[str, object],
-    input_shape: Sequence[int],
-    classes: int,
-    scale: float = 1.0,
-    augment: Sequence[keras.layers.Layer] = (),
-    *,
-    seed: int,
-) -> keras.Model:
-    """Build the uncompiled Keras model: numbers of words in, int32 (words,), float32 class probabilities out.
-
-    Initial weights and dropout derive from `seed` and the layers' names alone. Raises GeometryError where a kernel is
-    longer than the texts.
-    """
-    return connect(layers(model, input_shape, classes, scale), input_shape, augment, seed, "text_cnn")
+build = builder(TextCnnConfig, layers, "text_cnn")

@@ -31,7 +31,7 @@ RUNS_PER_PAGE, ROWS_PER_CHUNK, THREADS = 5000, 100_000, 4
 RUNS_PER_REQUEST, POINTS_PER_REQUEST = 100, 25_000
 """Limits of a server's bulk route: runs asked for, and points returned."""
 EVERY_EPOCH = ("loss", "epoch_seconds")
-"""Metrics that have a value an epoch, whatever is trained."""
+"""Metrics that have a value an epoch, for any data."""
 RUN_COLUMNS = ["run_id", "run_name", "start_time", "end_time", "artifact_uri"]
 Row = tuple[Any, ...]
 

@@ -15,7 +15,7 @@ LOCK_SECONDS = 120
 
 
 def database(folder: Path) -> str:
-    """The URI of the SQLite store in a folder, whatever the folder's name."""
+    """The URI of the SQLite store in a folder of any name."""
     from sqlalchemy import make_url
 
     path = str(folder / "mlflow.db")

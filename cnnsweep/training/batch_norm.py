@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 IMAGES = 512
 """At most so many training images are used: 512 give the accuracy of all (experiments/benchmarks/batch_norm.md)."""
 PIXELS = 256 * 28 * 28
-"""Of the images that are taken at once; a training batch is, whatever its size."""
+"""Of the images that are taken at once; a training batch of any size is."""
 Statistics = Sequence[tuple[Array, Array]]
 """The mean and the variance of each layer, in the order of `layers`."""
 Batches = list[tuple[int, Array, Array]]

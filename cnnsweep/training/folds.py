@@ -24,7 +24,7 @@ def train_folds(
 ) -> Run:
     """Train one network a fold with `train`, all of them by one epoch before the next, and report the means.
 
-    So whatever stops, promotes or resumes a trial does it with all folds. Each keeps its checkpoints in a folder of its
+    So a trial is stopped, promoted and resumed with all folds. Each keeps its checkpoints in a folder of its
     own. `reason_to_stop` is early stopping, by the means. A fold that fails ends the trial.
     """
     objective = Objective.of(spec.config.objective)

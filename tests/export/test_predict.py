@@ -20,7 +20,7 @@ from cnnsweep.config.compose import compose
 from cnnsweep.data import image_decoding
 from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.errors import UserError
-from cnnsweep.export.model_card import EXAMPLE
+from cnnsweep.export.examples import EXAMPLES
 from cnnsweep.export.predict import Labels, model_file, predict, read_images, read_labels
 
 RED = np.array([[[255, 0, 0]] * 4] * 3, "uint8")
@@ -136,6 +136,7 @@ def test_the_settings_are_those_beside_the_model(tmp_path: Path, shape: list[int
     stored = dataclasses.asdict(decoding) if isinstance(decoding, Decoding) else decoding
     content = {
         "task": "classification",
+        "kind": "image",
         "classes": ["a", "b"],
         "input_shape": shape,
         "scale": 1 / 255,
@@ -176,7 +177,7 @@ def test_predict_and_the_example_give_the_answers_of_training(tmp_path: Path) ->
     layers = [kl.Input((56, 64, 3)), kl.Rescaling(1 / 255), kl.Conv2D(8, 9, 4), kl.Flatten(), kl.Dense(2, "softmax")]
     (model := keras.Sequential(layers)).compile()
     write_model(tmp_path / "model", model, data, compose().training)
-    (tmp_path / "model" / "example.py").write_text(EXAMPLE)
+    (tmp_path / "model" / "example.py").write_text(EXAMPLES["image"].code)
     shutil.copy(image_decoding.__file__, tmp_path / "model")
     trained = model.predict(np.concatenate([data.x_train, data.x_val, data.x_test]), verbose=0)
 
