@@ -76,6 +76,20 @@ def test_a_trial_is_the_mean_of_its_folds(tmp_path):
     assert (tmp_path / "artifacts" / "curves.png").exists()
 
 
+def test_a_trial_stops_by_the_means_and_no_fold_by_itself(tmp_path):
+    stopping = compose([*SETTINGS, "data.folds=3", "training.epochs=4", "training.patience=1", "training.target=0.5"])
+    seen = []
+
+    def watched(part: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
+        seen.append((part.config.training.patience, part.config.training.target))
+        return fake(part)
+
+    trial = TrialSpec(1, {}, stopping, 5, tmp_path, tmp_path, 4)
+    reports, result = run(train_folds(trial, 3, watched, lambda rows, _: "enough" if len(rows) == 2 else None))
+    assert seen == [(None, None)] * 3
+    assert (len(reports), result.status, result.reason) == (2, "completed", "enough")
+
+
 def test_a_fold_that_fails_ends_the_trial(tmp_path):
     failing = spec(tmp_path, tmp_path, 3)
     reports, result = run(train_folds(TrialSpec(**{**vars(failing), "number": 2}), 3, fake, never))
