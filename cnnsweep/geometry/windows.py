@@ -88,6 +88,9 @@ def taps(window: Window, size: int, count: int) -> tuple[tuple[int, ...], ...]:
 
     A weight is described by (first window in which it meets a pixel, that pixel, number of such windows, step
     from pixel to pixel); one that only ever meets padding by ().
+
+    >>> taps(Window(3, 1, "causal", 1), 4, 4)  # the last weight meets the present, the others what was before
+    ((2, 0, 2, 1), (1, 0, 3, 1), (0, 0, 4, 1))
     """
     taps: list[tuple[int, ...]] = []
     before = _padding_before(window, size, count)

@@ -15,7 +15,7 @@ from cnnsweep.config.optimizers import OPTIMIZERS, SCHEDULES
 from cnnsweep.data.storage import open_saved
 from cnnsweep.errors import UserError
 from cnnsweep.search_space.parsing import parse_space
-from cnnsweep.training import checkpoint
+from cnnsweep.training import averaging, checkpoint
 from cnnsweep.training.building import build_model
 from cnnsweep.training.early_stopping import reason_to_stop
 from cnnsweep.training.optimizers import make_optimizer
@@ -204,6 +204,16 @@ def test_a_trial_that_was_killed_goes_on_to_the_last_digit(digits, tmp_path, opt
     overrides = [f"training.optimizer={optimizer}", *SCHEDULE[schedule], *lever]
     straight, resumed = straight_and_resumed(trial_of(digits, tmp_path / "a", *overrides), train)
     assert straight == resumed
+
+
+@pytest.mark.parametrize(("steps", "momentum"), [(0, 0.1), (8, 0.5), (1000, 0.9)])
+def test_an_average_is_of_few_steps_at_the_start(steps, momentum):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(use_ema=True, ema_momentum=0.9), "mse")
+    averaging.use(model)
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.iterations.assign(steps)
+    assert float(model.optimizer.ema_momentum) == pytest.approx(momentum)
 
 
 def test_an_average_of_the_weights_is_validated_and_kept_and_loads_with_keras_alone(digits, tmp_path):
