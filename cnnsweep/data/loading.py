@@ -143,7 +143,7 @@ def _without_shared(arrays: Arrays, setting: str, rows: dict[str, Array]) -> tup
         for split, source in sources.items()
         if source in arrays.names
     }
-    return kept(prints, names, setting)
+    return kept(prints, names, setting, arrays.kind)
 
 
 def _of(groups: Mapping[str, Array], rows: Array) -> Array | None:

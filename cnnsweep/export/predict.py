@@ -17,6 +17,7 @@ from cnnsweep.data.audio_decoding import AudioDecoding, BadAudioError
 from cnnsweep.data.decoding import decoding_of
 from cnnsweep.data.image_decoding import BadImageError, Decoding, read
 from cnnsweep.data.text_decoding import TextDecoding
+from cnnsweep.data.video_decoding import BadVideoError, VideoDecoding
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.sweep.session import framework_noise_to
 from cnnsweep.training import keras_settings
@@ -142,18 +143,19 @@ def read_inputs(inputs: Sequence[str | Path], labels: Labels) -> np.ndarray:
     if isinstance(labels.decoding, TextDecoding):
         return np.stack([labels.decoding.decode(_text(each)) for each in inputs])
     if isinstance(labels.decoding, AudioDecoding):
-        return np.stack([_sound(Path(each), labels.decoding) for each in inputs])
+        return np.stack([_media(Path(each), labels.decoding, "audio file", "soundfile", "audio") for each in inputs])
+    if isinstance(labels.decoding, VideoDecoding):
+        return np.stack([_media(Path(each), labels.decoding, "video", "av", "video") for each in inputs])
     return read_images([Path(each) for each in inputs], labels)
 
 
-def _sound(path: Path, decoding: AudioDecoding) -> np.ndarray:
+def _media(path: Path, decoding: AudioDecoding | VideoDecoding, noun: str, package: str, extra: str) -> np.ndarray:
     try:
-        with _reading(path, "audio file"):
+        with _reading(path, noun):
             return decoding.read(path)
     except ImportError:
-        raise UserError(
-            "this network takes audio files, which needs soundfile: pip install 'cnnsweep[audio]'"
-        ) from None
+        needed = f"which needs {package}: pip install 'cnnsweep[{extra}]'"
+        raise UserError(f"this network takes {noun}s, {needed}") from None
 
 
 @contextmanager
@@ -161,7 +163,7 @@ def _reading(path: Path, noun: str) -> Iterator[None]:
     """Raise UserError where a file is not there, cannot be read, or is not what its name says."""
     try:
         yield
-    except (BadAudioError, BadImageError) as error:
+    except (BadAudioError, BadImageError, BadVideoError) as error:
         raise UserError(f"'{path}' {error}") from error
     except FileNotFoundError:
         raise UserError(f"there is no {noun} '{path}'{_nearest_file(path)}") from None
