@@ -53,8 +53,8 @@ class Exported:
 
     @property
     def argument(self) -> str:
-        """An input of it, as it is typed after `predict`."""
-        return example.argument if (example := example_of(self.card.data)) else "IMAGE.png"
+        """An input of it, as it is typed after `predict`; empty where that takes none."""
+        return example.argument if (example := example_of(self.card.data)) else ""
 
     def describe(self) -> str:
         """Its test and its places, in lines."""

@@ -129,6 +129,9 @@ def read_labels(where: Path) -> Labels | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         stored, shape = content["decoding"], content["input_shape"]
+        if content["kind"] == "multi_input":
+            raise UserError(f"'{where}' takes several inputs ({', '.join(shape)}): load model.keras with Keras "
+                            "and give them to its predict by name")  # fmt: skip
         decoding = decoding_of(content["kind"], stored) if stored else _plain(shape)
         return Labels(content["task"], tuple(content["classes"]), float(content["scale"]), decoding)
     except UserError:

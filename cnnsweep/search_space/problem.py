@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnsweep.config import inputs
 from cnnsweep.config.augment import COLOUR, MIXING
 from cnnsweep.config.components import locate
 from cnnsweep.config.schema import Config, ModelConfig
@@ -130,7 +131,7 @@ def _refuse_augmentation(config: Config, kind: str) -> None:
     """The changes of `data.augment` are those of images."""
     searched = (config.space.get("data") or {}).get("augment") or {}
     if kind != "image" and (names := [*config.data.augment.on, *(name for name, entry in searched.items() if entry)]):
-        raise UserError(f"data.augment.{names[0]}: changes images, but the data are {kind}s: set it to 0")
+        raise UserError(f"data.augment.{names[0]}: changes images, but the data are {inputs.NOUNS[kind]}: set it to 0")
 
 
 def _refuse_limits(problem: Problem) -> None:

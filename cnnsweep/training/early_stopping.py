@@ -29,6 +29,11 @@ def reason_to_stop(rows: Sequence[Mapping[str, float]], objective: Objective, tr
     return f"no better {objective.metric} for {training.patience} epochs{margin}"
 
 
+def stopped_after(epoch: int) -> str:
+    """The reason of a trial that the search stopped."""
+    return f"stopped by the search after epoch {epoch}"
+
+
 def _reached(value: float, objective: Objective, target: float | None) -> bool:
     return target is not None and not math.isnan(value) and not objective.better(target, value)
 
