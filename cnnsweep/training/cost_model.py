@@ -237,6 +237,7 @@ def _row(amounts: Mapping[str, float]) -> np.ndarray:
 
 def amounts_of(network: Network | None, config: Config, images: int, validation: int, first: bool = False) -> Amounts:
     """The amounts of one epoch of a configuration on so many training and validation images."""
+    images = config.training.examples(images)
     norms = network is not None and any(e.kind == "batch_norm" for e in chain(*_elements(network)))
     forward = validation + norms * min(batch_norm.IMAGES, images)  # its statistics are computed again
     steps, seen = math.ceil(images / config.training.batch_size), images + FORWARD * forward
