@@ -247,7 +247,8 @@ def amounts_of(network: Network | None, config: Config, images: int, validation:
         for name, amount in per_image(network).items():
             found[name + MIXED * (mixed and name in BY_PRECISION)] = seen * amount
         found["weights updated"] = float(steps * network.parameters)
-        found["augmented"] = float(images * augment * math.prod(network.input_shape))
+        is_text = network.layers[0].layer.kind == "embedding"
+        found["augmented"] = float(images * augment * math.prod(network.input_shape[: 1 if is_text else None]))
         found["layers"] = float(sum(len(inside) for inside in _elements(network)) + augment)
     return found | first_epoch(found) if first else found
 
