@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN, CLASSES, FILTERS, PHRASES, TEXTS = 12, 6, 12, 4, 2000
 """At most so many texts, classes, filters and phrases of each are shown; of so many texts the phrases are taken."""
-WIDTH = 104  # letters of a line
+WIDTH = 118  # letters of a line
 
 
 def examples(data: Dataset, chosen: Array, texts: Sequence[str]) -> Figure:
@@ -76,7 +77,7 @@ def _phrases(
 def _responses(layers: Sequence[keras.layers.Layer], model: keras.Model, texts: Array) -> Filters:
     import keras
 
-    names, peaks, starts, widths = list[str](), [], [], list[int]()
+    names, peaks, starts, widths = list[str](), list[Array](), list[Array](), list[int]()
     for layer in layers:
         maps = keras.Model(model.inputs, layer.output).predict(texts, verbose=0)
         names += [f"filter {f + 1} of {layer.name}" for f in range(layer.filters)]
@@ -131,11 +132,12 @@ def _padding(layer: keras.layers.Layer) -> int:
 
 def _lines(texts: Sequence[tuple[str, str]]) -> Figure:
     """Draw texts below one another, each with its heading."""
-    figure = pictures.new_figure(8.2, 0.42 * len(texts) + 0.3)
-    for index, (head, text) in enumerate(texts):
-        top = 1 - (index + 0.3) / (len(texts) + 0.3)
-        short = text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
-        figure.text(0.01, top, head, fontsize=8, color=pictures.VALIDATION, va="top")
-        figure.text(0.03, top - 0.45 / (len(texts) + 0.3), short.replace("$", r"\$"), fontsize=9, color=pictures.INK,
-                    va="top")  # fmt: skip
+    lines: list[tuple[float, str, int, str]] = []
+    for head, text in texts:
+        lines.append((0.01, head, 8, pictures.VALIDATION))
+        wrapped = textwrap.wrap(text, WIDTH, max_lines=2, placeholder=" …")
+        lines += [(0.03, line.replace("$", r"\$"), 9, pictures.INK) for line in wrapped or [""]]
+    figure = pictures.new_figure(9.2, 0.2 * len(lines) + 0.2)
+    for index, (left, line, size, colour) in enumerate(lines):
+        figure.text(left, 1 - (index + 0.5) / (len(lines) + 1), line, fontsize=size, color=colour, va="top")
     return figure
