@@ -27,6 +27,15 @@ def plain(stack: list[Layer]) -> list[Layer]:
     return stack
 
 
+def embedded(units: int, dropout: float) -> list[Layer]:
+    """The layers that turn words into numbers, a share of which is left out in training."""
+    found = [Layer("embedding", "embedding", {"units": units}, "the embedding", {"units": "model.embedding"})]
+    if dropout:
+        keys = {"rate": "model.embedding_dropout"}
+        found.append(Layer("dropout", "embedding_dropout", {"rate": dropout}, "the embedding's dropout", keys))
+    return found
+
+
 def connect(
     stack: Sequence[Layer], input_shape: Sequence[int], augment: Sequence[keras.layers.Layer], seed: int, name: str
 ) -> keras.Model:

@@ -120,8 +120,9 @@ def _first_convolutions(model: keras.Model) -> list[keras.layers.Layer]:
     """The convolutions that read the embedding."""
     from keras import layers as kl
 
-    embedded = [layer.output for layer in model.layers if isinstance(layer, kl.Embedding)]
-    return [layer for layer in model.layers if isinstance(layer, kl.Conv1D) and any(layer.input is e for e in embedded)]
+    read = {id(layer.output) for layer in model.layers if isinstance(layer, kl.Embedding)}
+    read |= {id(layer.output) for layer in model.layers if isinstance(layer, kl.Dropout) and id(layer.input) in read}
+    return [layer for layer in model.layers if isinstance(layer, kl.Conv1D) and id(layer.input) in read]
 
 
 def _padding(layer: keras.layers.Layer) -> int:

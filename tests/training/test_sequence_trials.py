@@ -106,7 +106,7 @@ def test_phrases_are_those_of_the_filters_that_vote_for_a_class():
     data = load(compose(["data=made_texts", "data.limit=200"]).data, 0)
     model = text_cnn.build(
         compose(["model=text_cnn", "space=none", "model.embedding=2", "model.branches=1", "model.kernel_size=1",
-                 "model.filters=2"]).model, data.input_shape, 2, seed=0,
+                 "model.filters=2", "model.embedding_dropout=0.2"]).model, data.input_shape, 2, seed=0,
     )  # fmt: skip
     words = data.decoding.numbers
     embedding = np.zeros((len(words), 2), "float32")
