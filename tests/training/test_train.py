@@ -122,7 +122,7 @@ def test_fine_tuning_trains_what_it_names_at_its_own_rate_and_can_be_resumed(dig
     before = build_model(straight.config, open_saved(digits), straight.seed)
     own = {id(v): v.path for v in before.get_layer("backbone").variables}
     with np.load(straight.folder / "last.npz") as last:
-        pairs = [(v, last[f"model/{i}"]) for i, v in enumerate(before.variables) if id(v) in own]
+        pairs = [(v, last[f"model/{i}"]) for i, v in enumerate(before.weights) if id(v) in own]
     changed = {own[id(v)].split("/")[0] for v, after in pairs if not np.array_equal(np.asarray(v), after)}
     assert changed == {"conv_dw_3", "conv_pw_3"}
     halves = replace(straight, folder=tmp_path / "halves")
