@@ -54,7 +54,12 @@ class Exported:
     @property
     def argument(self) -> str:
         """An input of it, as it is typed after `predict`; empty where that takes none."""
-        return example.argument if (example := example_of(self.card.data)) else ""
+        kind = self.card.data.kind
+        if kind == "multi_input":
+            return ""
+        if example := example_of(self.card.data):
+            return example.argument
+        return "IMAGE.png" if kind == "image" else f"{kind.upper()}.npy"
 
     def describe(self) -> str:
         """Its test and its places, in lines."""
