@@ -114,7 +114,7 @@ class WithLoop(WithFit):
         for epoch in range(3):
             model.optimizer.learning_rate = rate
             model.train_on_batch(x[:32], y[:32])
-            loss = model.test_on_batch(*validation_data)[0]
+            loss = float(model.test_on_batch(*validation_data))
             for callback in callbacks:
                 callback.on_epoch_end(epoch, logs={"my_loss": loss})
         return loss

@@ -21,7 +21,7 @@ from cnnsweep.config.schema import JobConfig
 from cnnsweep.config.section import Plain
 from cnnsweep.config.validation import short
 from cnnsweep.errors import UserError, unknown
-from cnnsweep.search_space.space import Value, Values
+from cnnsweep.search_space.space import Value
 from cnnsweep.training.function import Steps, run_call
 from cnnsweep.training.own_trial import Trial
 from cnnsweep.trial import Discovered, Inspection, TrialSpec
@@ -57,7 +57,7 @@ def run(spec: TrialSpec) -> Steps:
     return (yield from run_call(spec, lambda trial: _run(application, trial, overrides)))
 
 
-def _under(prefix: str, values: Values) -> Iterator[tuple[str, Value]]:
+def _under(prefix: str, values: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
     """The values whose keys begin so, by the rest of their keys."""
     yield from ((name.removeprefix(prefix), value) for name, value in values.items() if name.startswith(prefix))
 
