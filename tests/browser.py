@@ -1,11 +1,15 @@
-"""A real browser."""
+"""A real browser, and what the scripts of its pages send."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,3 +26,15 @@ def drawn(address: str, profile: Path, seconds: int = 30, names: Mapping[str, st
              f"--virtual-time-budget={1000 * seconds}", f"--user-data-dir={profile}", "--dump-dom",
              *([f"--host-resolver-rules={rules}"] if rules else [])]  # fmt: skip
     return subprocess.run([chromium, *flags, address], capture_output=True, text=True, timeout=120).stdout
+
+
+def posted(address: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> int:
+    """The status of the answer when a page posts this as JSON."""
+    given = {**headers, "Content-Type": "application/json"}
+    request = urllib.request.Request(address, json.dumps(body).encode(), given)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code

@@ -39,19 +39,21 @@ def find_shared(prints: Prints) -> dict[tuple[str, str], NDArray[np.intp]]:
     return found
 
 
-def describe_shared(prints: Prints, names: Mapping[str, Sequence[str]]) -> list[str]:
+def describe_shared(prints: Prints, names: Mapping[str, Sequence[str]], noun: str = "image") -> list[str]:
     """A line for each pair of splits with images in common, and the names of the first of these."""
-    return [_line(prints, names, pair, places) for pair, places in find_shared(prints).items()]
+    return [_line(prints, names, pair, places, noun) for pair, places in find_shared(prints).items()]
 
 
-def _line(prints: Prints, names: Mapping[str, Sequence[str]], pair: tuple[str, str], places: NDArray[np.intp]) -> str:
+def _line(
+    prints: Prints, names: Mapping[str, Sequence[str]], pair: tuple[str, str], places: NDArray[np.intp], noun: str
+) -> str:
     first, second = pair
     examples = []
     for place in places[:NAMED]:
         other = int(np.flatnonzero(prints[second] == prints[first][place])[0])
         examples.append(f"{_name(names, first, int(place))} = {_name(names, second, other)}")
     more = " …" if len(places) > NAMED else ""
-    count = f"{len(places):,} {NOUNS[first]} image{'s are' if len(places) > 1 else ' is'}"
+    count = f"{len(places):,} {NOUNS[first]} {noun}{'s are' if len(places) > 1 else ' is'}"
     return f"{count} in the {NOUNS[second]} data too ({', '.join(examples)}{more})"
 
 
@@ -60,19 +62,19 @@ def _name(names: Mapping[str, Sequence[str]], split: str, place: int) -> str:
 
 
 def kept(
-    prints: Prints, names: Mapping[str, Sequence[str]], setting: str
+    prints: Prints, names: Mapping[str, Sequence[str]], setting: str, noun: str = "image"
 ) -> tuple[dict[str, NDArray[np.bool_]], list[str]]:
-    """Which images of each split are used by `data.duplicates`, and notes for a person.
+    """Which images of each split are used by `data.duplicates`, and notes for a person; `noun` is what they are called.
 
     Raises `UserError` where images in two splits are to be refused, and where a split would lose all its images.
     """
     masks = {split: np.ones(len(found), bool) for split, found in prints.items()}
-    lines = describe_shared(prints, names)
+    lines = describe_shared(prints, names, noun)
     if not lines:
         return masks, []
     if setting == "refuse":
         listed = "".join(f"\n  {line}" for line in lines)
-        raise UserError(f"data.duplicates=refuse: the splits have images in common:{listed}\n"
+        raise UserError(f"data.duplicates=refuse: the splits have {noun}s in common:{listed}\n"
                         "  data.duplicates=remove leaves them out of the first")  # fmt: skip
     if setting == "report":
         return masks, [f"{line}: data.duplicates=remove leaves these out" for line in lines]
@@ -80,5 +82,5 @@ def kept(
         masks[first][places] = False
     for split, mask in masks.items():
         if not mask.any():
-            raise UserError(f"data.duplicates=remove: no {NOUNS[split]} image is left, all are in another split too")
+            raise UserError(f"data.duplicates=remove: no {NOUNS[split]} {noun} is left, all are in another split too")
     return masks, [f"{line}: these are removed" for line in lines]

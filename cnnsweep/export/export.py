@@ -55,7 +55,9 @@ class Exported:
     @property
     def argument(self) -> str:
         """An input of it, as it is typed after `predict`."""
-        return example.argument if (example := example_of(self.card.data)) else "IMAGE.png"
+        if example := example_of(self.card.data):
+            return example.argument
+        return "IMAGE.png" if self.card.data.kind == "image" else f"{self.card.data.kind.upper()}.npy"
 
     def describe(self) -> str:
         """Its test and its places, in lines."""

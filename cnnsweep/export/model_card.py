@@ -53,8 +53,13 @@ which the trial was best. Its validation figure is the best of many and therefor
 
 ## Use
 
-The input is {values}, the output is {output}.
-{files}{warning}
+The input is {values}, {dtype} of the shape ({data.noun}, {inputs}); the output is {output}.
+
+    import mlflow.pyfunc, numpy as np
+    network = mlflow.pyfunc.load_model("mlflow_model")  # or keras.models.load_model("model.keras")
+    network.predict(np.zeros((1, {inputs}), "{dtype}"))
+{files}
+{warning}
 """
 
 AXES = {
@@ -180,6 +185,8 @@ class ModelCard:
             adds="unknown" if pd.isna(row["mmacs"]) else f"{row['mmacs']:,.2f} million",
             by=f" by {search} search" if search else "",
             files=example.use(words.prints) if (example := example_of(data)) else "",
+            dtype="int32" if data.kind == "text" else "float32",
+            inputs=", ".join(map(str, data.x_train.shape[1:])),
             values=VALUES[data.kind].format("0 to 1" if data.scale == 1 else f"0 to {1 / data.scale:g}"),
             settings="\n".join(f"| `{key}` | {value} |" for key, value in self.stored.values.items()),
             by_what=words.by_what,

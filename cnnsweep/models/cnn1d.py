@@ -8,15 +8,14 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from cnnsweep.config.inputs import refuse_input
-from cnnsweep.config.validation import Int
+from cnnsweep.config.validation import Float, Int
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Layer, StagedLayers
 from cnnsweep.models import cnn
 from cnnsweep.models.cnn import CnnConfig, typed
-from cnnsweep.models.sequence_layers import builder, plain
+from cnnsweep.models.sequence_layers import builder, embedded, plain
 
 _SPECTROGRAM = {name: f"model.{name}" for name in ("frame", "step", "mels")}
-_EMBEDDING = {"units": "model.embedding"}
 
 
 class Cnn1dConfig(CnnConfig):
@@ -30,6 +29,7 @@ class Cnn1dConfig(CnnConfig):
     rate: Int = Field(ge=1)
     axes: Literal[1, 2]
     embedding: Int = Field(ge=0)
+    embedding_dropout: Float = Field(ge=0, lt=1)
 
     def check_input(self, kind: str) -> None:
         """Raise UserError for other inputs, for texts without an embedding, and for signals with one."""
@@ -48,7 +48,7 @@ class Cnn1dConfig(CnnConfig):
 def stem(model: Cnn1dConfig, scale: float) -> list[Layer]:
     """The layer before the blocks."""
     if model.embedding:
-        return [Layer("embedding", "embedding", {"units": model.embedding}, "the embedding", _EMBEDDING)]
+        return embedded(model.embedding, model.embedding_dropout)
     if model.representation == "waveform":
         return [Layer("rescaling", "rescaling", {"scale": scale}, "the input", {"scale": "data.scale"})]
     settings = {"frame": model.frame, "step": model.step, "axes": model.axes}

@@ -15,7 +15,7 @@ from cnnsweep.config.validation import Float, Int, words
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Layer, StagedLayers
 from cnnsweep.models.cnn import ACTIVATIONS, typed
-from cnnsweep.models.sequence_layers import builder
+from cnnsweep.models.sequence_layers import builder, embedded
 
 _WIDTHS = {"filters": "model.filters", "kernel_sizes": "model.kernel_size", "activation": "model.activation"}
 _DENSE = {"units": "model.dense_units", "activation": "model.activation"}
@@ -26,6 +26,7 @@ class TextCnnConfig(ModelConfig):
 
     takes: ClassVar[tuple[str, ...]] = ("text",)
     embedding: Int = Field(ge=1)
+    embedding_dropout: Float = Field(ge=0, lt=1)
     branches: Int = Field(ge=1, le=20)
     kernel_size: Int = Field(ge=1)
     filters: Int = Field(ge=1)
@@ -59,8 +60,7 @@ def stage(model: TextCnnConfig | Mapping[str, object], index: int, classes: int)
     """Return one part of `layers`: 0 is the embedding, 1 all that follows."""
     model = typed(TextCnnConfig, model)
     if index == 0:
-        keys = {"units": "model.embedding"}
-        return [Layer("embedding", "embedding", {"units": model.embedding}, "the embedding", keys)]
+        return embedded(model.embedding, model.embedding_dropout)
     widths = {"filters": model.filters, "kernel_sizes": model.widths, "activation": model.activation}
     found = [Layer("conv_max_over_time", "conv", widths, "the convolution", _WIDTHS)]
     if model.dense_units:

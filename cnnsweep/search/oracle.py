@@ -124,11 +124,6 @@ class Oracle:
         """The epoch at which a trial is next compared with others, or ends."""
         return self._target(id_)
 
-    @property
-    def stops(self) -> bool:
-        """True where trials are stopped, or compared, after epochs."""
-        return bool(self.rungs) or self.promotes or type(self).keep_on is not Oracle.keep_on
-
     def promotable(self) -> set[str]:
         """The ids of proposals that may yet be continued, so that their checkpoints are needed."""
         return set(self.proposals) if self.promotes else set()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cnnsweep.config.schema import Budget
 from cnnsweep.executors.base import Event as Message
 from cnnsweep.executors.base import Job, run_all
 from cnnsweep.journal.events import (
@@ -24,7 +25,7 @@ from cnnsweep.journal.events import (
 from cnnsweep.journal.state import SweepState, TrialState
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import loop
-from cnnsweep.sweep.limits import FULL_DISK, is_full_disk
+from cnnsweep.sweep.limits import ALL_TRIED, FULL_DISK, is_full_disk
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.training import checkpoint, own_checkpoints
 from cnnsweep.training.early_stopping import without_early_stopping
@@ -33,6 +34,8 @@ from cnnsweep.training.gallery import draw_gallery, gallery_folder
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec, trial_seed
 
 ENDED: tuple[Status, ...] = ("completed", "pruned", "failed")
+LEAST, MOST, CAUTION = 2, 10, 0.8
+"""Replicates of a finalist that are worth making unasked, and the share of the time left that they may take."""
 SHARE = 10
 """One in so many trials that hold files may have ended since all were looked at."""
 
@@ -59,7 +62,7 @@ def give_up(sweep: Sweep) -> None:
 
 def replicate(sweep: Sweep) -> None:
     """Train the finalists again with other seeds, so that the winner is not the luckiest."""
-    budget, state = sweep.config.budget, sweep.state
+    budget, state = _with_replicates(sweep), sweep.state
     if not budget.replicates or sweep.interrupted:
         return
     missing = state.missing_replicates(budget)
@@ -85,6 +88,16 @@ def replicate(sweep: Sweep) -> None:
     run_all(sweep.executor, tasks, on_report, sweep.wait, on_end, lambda: not sweep.interrupted)
     if not sweep.interrupted and (winner := choose_winner(state.finalists(budget), state)):
         sweep.record(winner)
+
+
+def _with_replicates(sweep: Sweep) -> Budget:
+    """The budget; where everything was tried before budget.minutes were spent, with replicates that fit in the rest."""
+    budget = sweep.config.budget
+    if budget.replicates or not budget.minutes or sweep.stopping != ALL_TRIED:
+        return budget
+    seconds = sum(trial.seconds for trial in sweep.state.finalists(budget.replace(replicates=1)))
+    fitting = int(len(sweep.executor.workers) * sweep.seconds_left * CAUTION / max(seconds, 1e-3))
+    return budget.replace(replicates=min(fitting, MOST)) if fitting >= LEAST else budget
 
 
 def _spec(sweep: Sweep, trial: TrialState) -> TrialSpec:

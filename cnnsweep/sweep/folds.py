@@ -23,13 +23,18 @@ def rival_of_next(config: Config, search: Oracle, state: SweepState) -> Rival | 
     stops trials, patience or a target; and where several objectives count.
     """
     folds, training = config.data.folds, config.training
-    if not folds or state.objective.also or search.stops or (training.patience, training.target) != (None, None):
+    if not folds or state.objective.also or stops(search) or (training.patience, training.target) != (None, None):
         return None
     known = [values for trial in state.ranked() if (values := _values(trial, folds, state))]
     if (len(known) - 1) * (folds - 1) < LEAST:
         return Rival()
     best, *others = known
     return Rival(best, _margin(best, others))
+
+
+def stops(search: Oracle) -> bool:
+    """Whether a search stops trials, or compares them, after epochs."""
+    return bool(search.rungs) or search.promotes or type(search).keep_on is not Oracle.keep_on
 
 
 def _values(trial: TrialState, folds: int, state: SweepState) -> list[float]:

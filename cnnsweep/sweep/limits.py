@@ -18,6 +18,7 @@ from cnnsweep.training.cost_model import TrialForecaster
 
 GRACE = 0.1
 """The share of budget.minutes by which running trials may go beyond it, to reach their next rung or their end."""
+ALL_TRIED = "every valid configuration was tried"
 FULL_DISK = "the disk is full; free some of it, then resume"
 OUT_OF_MEMORY = ("OOM", "out of memory", "RESOURCE_EXHAUSTED", "ResourceExhausted", "MemoryError", "OutOfMemory")
 """In the errors of TensorFlow, JAX, PyTorch and Python, and of a worker that the kernel killed for its memory."""
@@ -45,7 +46,7 @@ def used_up(budget: Budget, configurations: int) -> str:
     One that promotes finishes its rungs after the last new configuration.
     """
     reached = budget.trials and configurations >= budget.trials
-    return f"budget.trials ({budget.trials}) is reached" if reached else "every valid configuration was tried"
+    return f"budget.trials ({budget.trials}) is reached" if reached else ALL_TRIED
 
 
 def seconds_left(budget: Budget, state: SweepState, now: float) -> float:

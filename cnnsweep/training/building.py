@@ -25,14 +25,16 @@ def build_model(
     """Build and compile the network of a config, its optimizer ready to be restored.
 
     `builder` names the function that builds it, in place of the model's own `_target_`. One `for_training` computes
-    with fused operations, where TensorFlow has them; one that is not can be saved, and is made of Keras' own layers.
+    with fused operations, where TensorFlow has them; one that is not can be saved: it is made of Keras' own layers, and
+    has none of the augmentation.
     """
     import keras
 
     _make_deterministic(config.training.deterministic)
     keras.utils.set_random_seed(seed)
     build = locate("model._target_", builder or config.model.target)
-    augment = augmentation(config.data.augment, seed, data.scale)  # always in float32
+    # Always in float32.
+    augment = augmentation(config.data.augment, seed, data.scale, data.kind, data.input_shape) if for_training else []
     with computing_in(config.training.policy):
         model = build(
             config.model.argument(), data.input_shape, data.classes, scale=data.scale, augment=augment, seed=seed
@@ -85,7 +87,7 @@ def compile_plain(model: keras.Model, training: Training, data: Dataset) -> None
 
 def steps_an_epoch(training: Training, data: Dataset) -> int:
     """The steps of an epoch."""
-    return math.ceil(len(data.x_train) / training.batch_size)
+    return math.ceil(training.examples(len(data.x_train)) / training.batch_size)
 
 
 def start_fine_tuning(model: keras.Model, training: Training, data: Dataset) -> None:

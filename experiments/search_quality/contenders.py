@@ -133,7 +133,7 @@ class Optuna(Contender):
             values: dict[str, Any] = {}
             for p in self._problem.space.parameters:
                 if all(values.get(name) in allowed for name, allowed in p.when):
-                    values[p.name] = _suggest(trial, p)
+                    values[p.name] = suggest(trial, p)
             if self._problem.validate(values).fault is None:
                 self._trials[str(trial.number)] = trial
                 return Proposal(str(trial.number), values)
@@ -154,7 +154,7 @@ class Optuna(Contender):
         pass
 
 
-def _suggest(trial: optuna.Trial, p: Any) -> Any:
+def suggest(trial: optuna.Trial, p: Any) -> Any:
     if p.choices is not None:
         return trial.suggest_categorical(p.name, p.choices)
     if p.integer:

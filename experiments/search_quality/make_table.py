@@ -86,10 +86,10 @@ def curve(values: Values, seed: int, table: str, data: Dataset) -> dict[str, Any
         trained = fit_epoch(model, data, spec, epoch)
         moving, spent = batch_norm.read(model), time.process_time() - began
         if moving:
-            found["moving"].append(round(validate(model, data)["accuracy"], 5))
+            found["moving"].append(round(validate(model, data, config.training)["accuracy"], 5))
         began = time.process_time()
         batch_norm.recompute(model, data.x_train, before, spec.seed, spec.config.training.batch_size)
-        validated = validate(model, data)
+        validated = validate(model, data, config.training)
         found["seconds"].append(round(spent + time.process_time() - began, 4))
         found["accuracy"].append(round(validated["accuracy"], 5))
         found["loss"].append(round(validated["loss"], 5))

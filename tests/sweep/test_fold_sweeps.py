@@ -14,7 +14,7 @@ from cnnsweep.config.objective import Objective
 from cnnsweep.journal.state import SweepState
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import loop
-from cnnsweep.sweep.folds import _margin, rival_of_next
+from cnnsweep.sweep.folds import _margin, rival_of_next, stops
 from cnnsweep.training import checkpoint
 from cnnsweep.training.folds import cannot_win, fold_metric, train_folds
 from cnnsweep.trial import EpochReport, Rival, TrialResult, TrialSpec
@@ -144,8 +144,8 @@ def test_a_search_of_ones_own_that_stops_trials_is_known():
         def keep_on(self, id_: str, epoch: int) -> bool:
             return epoch < 2
 
-    assert Stopping.stops.fget(Stopping.__new__(Stopping))
-    assert not Oracle.stops.fget(Oracle.__new__(Oracle))
+    assert stops(Stopping.__new__(Stopping))
+    assert not stops(Oracle.__new__(Oracle))
 
 
 def test_few_of_the_trials_that_would_have_won_are_stopped():

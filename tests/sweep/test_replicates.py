@@ -170,3 +170,11 @@ def test_a_finished_sweep_goes_on_where_the_budget_asks_for_more(tmp_path, monke
 def test_a_budget_relative_to_what_is_done_is_refused(override):
     with pytest.raises(UserError, match="a budget is a total"):
         resume.resume([], [override], Watcher())
+
+
+@pytest.mark.parametrize(("budget", "expected"), [("budget.minutes=1", 10), ("budget.epochs=100", 0)])
+def test_where_everything_was_tried_the_time_that_is_left_goes_to_other_seeds(tmp_path, budget, expected):
+    few = ("space=none", "space.model.blocks.values=[1,2]", "budget.trials=null", "budget.finalists=1", budget)
+    sweep = run(fake_sweeps.make(tmp_path, few, saving))
+    assert sweep.stopping == "every valid configuration was tried"
+    assert sum(len(trial.replicates) for trial in sweep.state.trials.values()) == expected

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import http.server
-import json
 import os
 import re
 import socket
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,7 +17,7 @@ from typing import Any
 import pytest
 import real_sweeps as real
 import yaml
-from browser import drawn
+from browser import drawn, posted
 from postgres import PASSWORD, Postgres, programs
 from tracked_sweeps import settings
 
@@ -165,16 +162,8 @@ def test_a_host_name_that_the_server_does_not_allow(server: real.Server, tmp_pat
 )
 def test_the_server_s_page_may_post_under_its_names(server: real.Server, host: str, origin: str, status: int) -> None:
     headers = {"Host": host.format(port=server.port), "Origin": origin.format(port=server.port)}
-    body = json.dumps({"max_results": 1}).encode()
     address = f"{server.uri}/ajax-api/2.0/mlflow/experiments/search"
-    request = urllib.request.Request(address, body, {**headers, "Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            found = answer.status
-    except urllib.error.HTTPError as error:
-        found = error.code
-        error.close()
-    assert found == status
+    assert posted(address, {"max_results": 1}, headers) == status
 
 
 @pytest.mark.slow

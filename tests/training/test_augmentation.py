@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from trials import straight_and_resumed
 
-from cnnsweep.config.augment import COLOUR, MIXING, Augment
+from cnnsweep.config.augment import COLOUR, MIXING, OF_KIND, Augment
 from cnnsweep.config.compose import compose
 from cnnsweep.data.loading import load
 from cnnsweep.data.storage import open_saved, save
@@ -25,7 +25,7 @@ from cnnsweep.training.train import train
 from cnnsweep.trial import TrialSpec
 
 STRENGTH = {"flip": "true", "mix_up": "0.4", "cut_mix": "1"}
-CHANGES = [name for name in Augment.model_fields if name not in MIXING]
+CHANGES = [name for name in OF_KIND["image"] if name not in MIXING]
 FAST = ("erasing", "mix_up+cut_mix")
 
 

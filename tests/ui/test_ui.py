@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from browser import drawn
+from browser import drawn, posted
 from real_sweeps import free_port
 from tracked_sweeps import empty_store, settings, shared
 
@@ -173,16 +172,9 @@ def test_a_page_under_a_name_of_the_server_may_post(
 ) -> None:
     _, base, port = open_ui
     host = f"{name}:{port}" if name else urlsplit(base).netloc
-    body = json.dumps({"experiment_ids": ["1"], "max_results": 1}).encode()
-    headers = {"Content-Type": "application/json", "Host": host, "Origin": f"http://{host}"}
+    headers = {"Host": host, "Origin": f"http://{host}"}
     route = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/runs/search"
-    try:
-        with urllib.request.urlopen(urllib.request.Request(route, body, headers), timeout=60) as answer:
-            found = answer.status
-    except urllib.error.HTTPError as error:
-        found = error.code
-        error.close()
-    assert found == status
+    assert posted(route, {"experiment_ids": ["1"], "max_results": 1}, headers) == status
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
-"""Record a sweep's results: its trials, its report's summary, three pictures.
+"""Record a sweep's results in a folder: its trials, its report's summary, three pictures.
 
 python -m cnnsweep +sweep=fashion
-python experiments/fashion/results.py [SWEEP] [tracking.dir=DIR]
+python experiments/record.py experiments/fashion [SWEEP] [tracking.dir=DIR]
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from matplotlib.ticker import MaxNLocator
 import cnnsweep
 from cnnsweep.config.compose import compose
 
-HERE = Path(__file__).parent
 OBJECTIVE = "val_accuracy"
 INK, BEST, OTHERS = "#2b2f36", "#1f6fb2", "#b8bec8"
 STATUS_COLOURS = {"completed": BEST, "pruned": "#c9a227", "failed": "#d1495b"}
@@ -63,17 +62,18 @@ def _figure(height: float) -> tuple[Figure, Axes]:
 
 
 def main() -> None:
-    sweep = next((a for a in sys.argv[1:] if "=" not in a), None)
-    overrides = [a for a in sys.argv[1:] if "=" in a]
+    named, overrides = [a for a in sys.argv[1:] if "=" not in a], [a for a in sys.argv[1:] if "=" in a]
+    here, sweep = Path(named[0]), named[1] if len(named) > 1 else None
+    here.mkdir(exist_ok=True)
     trials, epochs = cnnsweep.trials(sweep, *overrides), cnnsweep.curves(sweep, *overrides)
     folder = Path(compose(overrides).tracking.dir) / "sweeps" / trials["sweep"].iloc[0]
-    trials.drop(columns="run_id").to_csv(HERE / "trials.csv", index=False, float_format="%.6g")
-    shutil.copy(folder / "report" / "report.md", HERE / "report.md")
-    best_so_far(trials).savefig(HERE / "best_so_far.png")
-    learning_curves(trials, epochs).savefig(HERE / "learning_curves.png")
+    trials.drop(columns="run_id").to_csv(here / "trials.csv", index=False, float_format="%.6g")
+    shutil.copy(folder / "report" / "report.md", here / "report.md")
+    best_so_far(trials).savefig(here / "best_so_far.png")
+    learning_curves(trials, epochs).savefig(here / "learning_curves.png")
     winner = trials.sort_values(f"best_{OBJECTIVE}", ascending=False)["trial"].iloc[0]
     gallery = folder / "trials" / f"{winner:03d}" / "artifacts" / "gallery"
-    shutil.copy(gallery / "1_confusion_matrix.png", HERE / "confusion_matrix.png")
+    shutil.copy(gallery / "1_confusion_matrix.png", here / "confusion_matrix.png")
 
 
 if __name__ == "__main__":
