@@ -110,8 +110,8 @@ def leaderboard(state: SweepState, count: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     table.add_column("trial", no_wrap=True)
-    others = state.objective.metrics[1:]
-    for heading in (state.objective.metric, *others, "epoch", "parameters", "mmacs", "time"):
+    more = state.objective.metrics[1:]
+    for heading in (state.objective.metric, *more, "epoch", "parameters", "mmacs", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     front = state.front()
@@ -125,7 +125,7 @@ def leaderboard(state: SweepState, count: int) -> Table:
             str(place),
             trial.name,
             f"{trial.best(state.objective):.4f}",
-            *(_at_best(trial, metric, state.objective) for metric in others),
+            *(_at_best(trial, metric, state.objective) for metric in more),
             str(trial.best_epoch(state.objective)),
             f"{trial.summary['parameters']:,.0f}" if "parameters" in trial.summary else "",
             f"{trial.summary['mmacs']:,.2f}" if "mmacs" in trial.summary else "",
