@@ -30,6 +30,7 @@ from cnnsweep.tracking.reader import open_reader
 from cnnsweep.tracking.run_writer import SingleRun
 from cnnsweep.tracking.store import connect
 from cnnsweep.tracking.stored_trials import StoredTrial, find_trial
+from cnnsweep.training.early_stopping import without_early_stopping
 from cnnsweep.training.evaluate import FinalSpec, Refit, evaluate_last, with_validation
 from cnnsweep.training.train import train
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
@@ -143,7 +144,7 @@ def _train(
         say(f"seed {index + 1}  epoch {report.epoch:>3}/{epochs}  {shown}")
         return True
 
-    config = stored.config.replace(training=stored.config.training.replace(patience=None))
+    config = without_early_stopping(stored.config)
     log = home / "log.txt"
     with log_to(log), contextlib.closing(make_executor(stored.config, log)) as executor:
         executor.say = say

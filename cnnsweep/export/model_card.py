@@ -31,13 +31,13 @@ A convolutional network that {does} {data.noun} of the shape {size} ({axes}).
 
 ## Data
 
-{data.name}, from {data.source}; digest `{data.digest}`. Trained on {trained:,} {data.noun}, the
-search's training and validation {data.noun} together; tested on {images:,} that took no part in the search.
+{data.name}, from {data.source}; digest `{data.digest}`. Trained on {trained:,} {data.noun}, {together};
+tested on {images:,} that took no part in the search.
 
 ## Selection
 
 The sweep `{stored.sweep}` tried {count:,} configurations{by} ({tried}) and
-compared them by {objective} on {validation:,} validation {data.noun}. This is trial {row[name]}
+compared them by {objectives} on {validation}. This is trial {row[name]}
 ({objective} {objective_value:.4f}, MLflow run `{stored.run}`), trained again for the {row[best_epoch]:.0f} epochs at
 which the trial was best. Its validation figure is the best of many and therefore optimistic; the test figure is not.
 
@@ -161,11 +161,13 @@ class ModelCard:
         """The card, in Markdown."""
         data, row, results, words = self.data, self.row, self.results, WORDS[self.data.task]
         statuses, search = results.trials["status"].value_counts(), results.parent("params", "search")
+        folds = max(data.folds) if data.folds else 0
         return TEXT.format(
             stored=self.stored,
             row=row,
             data=data,
             objective=results.objective.metric,
+            objectives=" and ".join(o.metric for o in results.objective.all),
             objective_value=float(row[results.best_column]),
             does=words.does.format(count=data.classes, names=", ".join(data.class_names[:NAMED])),
             metric=self.metric.replace("_", " "),
@@ -177,8 +179,9 @@ class ModelCard:
             spread=spread(self.values),
             images=self.images,
             parameters=self.measured[0]["parameters"],
-            trained=len(data.x_train) + len(data.x_val),
-            validation=len(data.x_val),
+            trained=len(data.x_train) + (0 if data.folds else len(data.x_val)),
+            together=f"those of all {folds} folds" if folds else f"the search's training and validation {data.noun}",
+            validation=f"each of {folds} folds in turn" if folds else f"{len(data.x_val):,} validation {data.noun}",
             count=len(results.trials),
             tried=", ".join(f"{count:,} {status}" for status, count in statuses.items()),
             adds="unknown" if pd.isna(row["mmacs"]) else f"{row['mmacs']:,.2f} million",
