@@ -17,6 +17,7 @@ class Training(Section):
 
     epochs: Int = Field(ge=1)
     batch_size: Int = Field(ge=1)
+    epoch_size: Int | None = Field(ge=1)
     optimizer: Annotated[str, choice(*OPTIMIZERS)]
     optimizer_settings: Annotated[Plain, BeforeValidator(settings_of("optimizer_settings"))]
     learning_rate: Float = Field(gt=0)
@@ -42,6 +43,10 @@ class Training(Section):
     unfreeze: str | int | float | None
     unfreeze_epochs: Int = Field(ge=1)
     unfreeze_learning_rate: Float = Field(gt=0)
+
+    def examples(self, count: int) -> int:
+        """How many of `count` training examples an epoch has."""
+        return min(count, self.epoch_size or count)
 
     @property
     def policy(self) -> str:

@@ -28,7 +28,7 @@ def plain(stack: list[Layer]) -> list[Layer]:
 
 
 def embedded(units: int, dropout: float) -> list[Layer]:
-    """The layers that turn words into numbers, a share of which is left out in training."""
+    """The layers that turn words into numbers, a share of which is dropped in training."""
     found = [Layer("embedding", "embedding", {"units": units}, "the embedding", {"units": "model.embedding"})]
     if dropout:
         keys = {"rate": "model.embedding_dropout"}

@@ -86,7 +86,7 @@ def compile_plain(model: keras.Model, training: Training, data: Dataset) -> None
 
 def steps_an_epoch(training: Training, data: Dataset) -> int:
     """The steps of an epoch."""
-    return math.ceil(len(data.x_train) / training.batch_size)
+    return math.ceil(training.examples(len(data.x_train)) / training.batch_size)
 
 
 def start_fine_tuning(model: keras.Model, training: Training, data: Dataset) -> None:
