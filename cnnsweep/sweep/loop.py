@@ -105,7 +105,7 @@ def _handle(sweep: Sweep, message: Message) -> None:
         keep_on, recorded = _report(sweep, trial, message.value)
         message.answer(keep_on)
         if recorded:  # after the answer, for which the worker waits
-            sweep.tell(recorded)
+            sweep.notify(recorded)
     elif message.kind == "result":
         end(sweep, worker, message.value)
     else:

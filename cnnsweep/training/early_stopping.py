@@ -35,7 +35,7 @@ def stopped_after(epoch: int) -> str:
 
 
 def without_early_stopping(config: Config) -> Config:
-    """The config of a training of so many epochs, whatever its own validation says."""
+    """The config of a training that its own validation does not end early."""
     return config.replace(training=config.training.replace(patience=None, target=None))
 
 
