@@ -196,7 +196,8 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
     trusted = _trusted(trust, config, config_dir)
     made = exporting.export(next(iter(names), None), trial, out, config, overrides, click.echo, trusted)
     click.echo(made.describe())
-    click.echo(f"try:   {program()} predict {shlex.quote(str(made.folder))} {made.argument}")
+    if made.argument:
+        click.echo(f"try:   {program()} predict {shlex.quote(str(made.folder))} {made.argument}")
     return 0
 
 
@@ -207,14 +208,17 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
 def predict(model: Path, inputs: tuple[str, ...], masks: Path | None) -> int:
     """Let an exported network say what image files show, or what sentences, sounds or videos are.
 
-    MODEL is a folder that `export` wrote, or a .keras file. An INPUT is of the kind that the network was trained on and
-    decoded as the training data were: a JPEG, PNG, TIFF, WebP … of any size; a sentence in quotes, or a .txt file; a
-    WAV or FLAC file. Classes come with their probabilities, labels with those above 0.5, targets with their values,
-    and masks with the share of each class.
+    MODEL is a folder that `export` wrote, that of a sweep, or a .keras file. An INPUT is of the kind that the network
+    was trained on and decoded as the training data were: a JPEG, PNG, TIFF, WebP … of any size; a sentence in quotes,
+    or a .txt file; a WAV or FLAC file; a .npy file with one signal or video, where these were arrays; or a folder of
+    such files. Classes come with their probabilities, labels with those above 0.5, targets with their values, and masks
+    with the share of each class.
     """
+    from cnnsweep.export.predict import inputs_in
     from cnnsweep.export.predict import predict as predicted
 
-    for given, found in zip(inputs, predicted(model, inputs, masks), strict=True):
+    every = inputs_in(model, inputs)
+    for given, found in zip(every, predicted(model, every, masks), strict=True):
         click.echo(f"{given}: " + ("  ".join(f"{name} {value:.4f}" for name, value in found) or "no label"))
     return 0
 

@@ -62,6 +62,6 @@ def straight_and_resumed(trial: TrialSpec, job: Callable[[TrialSpec], Generator[
     found = []
     for folder, last in ((trial.folder, reports[-1]), (copy, again[-1])):
         with np.load(folder / "last.npz") as file:
-            kept = [file[name] for name in file if name.startswith(("model/", "optimizer/"))]
+            kept = [file[name] for name in file if name.startswith(("model/", "seeds/", "optimizer/"))]
         found.append([{**last.metrics, "epoch_seconds": 0}, *(array.tobytes() for array in kept)])
     return found

@@ -33,6 +33,10 @@ class FileKind(NamedTuple):
         """A pattern of their names."""
         return f"*{self.suffixes[0]}"
 
+    def fits(self, path: Path) -> bool:
+        """Whether a path that was found looks like one of them, by its suffix, or as a folder of parts."""
+        return path.suffix.lower() in self.suffixes or bool(self.parts and path.is_dir())
+
     def counted(self, number: int) -> str:
         """
         >>> TEXTS.counted(1), TEXTS.counted(2000)
@@ -79,7 +83,7 @@ class Folder:
     def images(self, depth: int = 1) -> int:
         """The number of files with a suffix of their kind less than `depth` levels below."""
         files = (p for level in range(depth) for folder in self.at(level) for p in folder.files)
-        return sum(p.suffix.lower() in self.kind.suffixes or bool(self.kind.parts and p.is_dir()) for p in files)
+        return sum(self.kind.fits(p) for p in files)
 
     @property
     def is_input(self) -> bool:

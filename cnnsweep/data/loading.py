@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cnnsweep.config.components import locate
+from cnnsweep.config.inputs import NOUNS
 from cnnsweep.config.schema import DataConfig
 from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Array, Arrays, Dataset, find_faults, find_missing, find_scale, refuse
@@ -112,7 +113,8 @@ def _choose_rows(arrays: Arrays, config: DataConfig, seed: int, y: Array, names:
     expect_apart(arrays.groups)
     groups, rows = arrays.groups.get("train"), np.arange(len(y))
     if config.group is not None and groups is None:
-        raise UserError(f"data.group: the images of {arrays.source} have no names in which '{config.group}' could be")
+        noun = NOUNS[arrays.kind]
+        raise UserError(f"data.group: the {noun} of {arrays.source} have no names in which '{config.group}' could be")
     if config.limit is not None and config.limit < len(y):
         rows = rows[_limited(arrays, y, config.limit, seed)]
     found = {split: np.arange(len(getattr(arrays, f"y_{split}"))) for split in arrays.splits}
@@ -160,8 +162,9 @@ def _share(config: DataConfig, key: str) -> float:
 def _limited(arrays: Arrays, y: Array, limit: int, seed: int) -> Array:
     taken = shares(np.bincount(y), limit)
     if taken.sum() > limit:
-        needed = f"at least {taken.sum()} images are needed"
-        refuse([f"{arrays.place('y_train')}: data.limit={limit} leaves a class without images, {needed}"])
+        noun = NOUNS[arrays.kind]
+        needed = f"at least {taken.sum()} {noun} are needed"
+        refuse([f"{arrays.place('y_train')}: data.limit={limit} leaves a class without {noun}, {needed}"])
     return choose(y, taken, seed, LIMIT)
 
 
@@ -170,7 +173,7 @@ def _split_off(arrays: Arrays, y: Array, names: tuple[str, ...], share: float, s
     if single := [names[label] for label in np.flatnonzero(counts < 2)]:
         some = ", ".join(single[:5]) + (" …" if len(single) > 5 else "")
         purpose = "validation" if stream == VALIDATION else "testing"
-        refuse([f"{arrays.place('y_train')}: one image only for class {some}: none remains for {purpose}"])
+        refuse([f"{arrays.place('y_train')}: one {arrays.kind} only for class {some}: none remains for {purpose}"])
     taken = np.minimum(shares(counts, round(len(y) * share)), counts - 1)
     return choose(y, taken, seed, stream)
 
@@ -210,7 +213,7 @@ def choose(labels: Array, taken: Array, seed: int, stream: int) -> Array:
 
 def _inputs(kind: str, x: Array) -> Array:
     if kind != "image":
-        wanted = TYPES[kind]
+        wanted = TYPES.get(kind, x.dtype)
         return x if is_whole_file(x) and x.dtype == wanted else np.ascontiguousarray(x, wanted)
     if is_whole_file(x) and x.ndim == 4 and x.dtype in (np.uint8, np.float32):
         return x  # still a map
@@ -242,6 +245,6 @@ def _digest(splits: Mapping[str, Array], folds: Array | None) -> str:
     content = hashlib.sha256(b"" if folds is None else folds.tobytes())
     for key, array in splits.items():
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        content.update(f"{key} {little.dtype.str} {array.shape}".encode())
+        content.update(f"{key} {little.dtype.descr if little.dtype.names else little.dtype.str} {array.shape}".encode())
         content.update(little.data)
     return content.hexdigest()[:16]

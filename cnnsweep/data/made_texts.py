@@ -26,10 +26,13 @@ class MadeTextsConfig(TextConfig):
 
 @configured_by(MadeTextsConfig)
 def load(config: MadeTextsConfig) -> Arrays:
-    """The same texts each time: 2,400 for training and 600 for the test, half of them praise."""
+    """The same texts each time, no two alike: 2,400 for training and 600 for the test, half of them praise."""
     rng = random.Random(0)
-    texts = [_review(rng, praise=index % 2 == 0) for index in range(TEXTS + TEST_TEXTS)]
-    source = "a grammar in cnnsweep"
+    found: dict[str, LabelledText] = {}
+    while len(found) < TEXTS + TEST_TEXTS:
+        review = _review(rng, praise=len(found) % 2 == 0)
+        found.setdefault(review.text, review)
+    texts, source = list(found.values()), "a grammar in cnnsweep"
     return text_arrays({"train": texts[:TEXTS], "test": texts[TEXTS:]}, config, source, {})
 
 

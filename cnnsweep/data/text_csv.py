@@ -13,6 +13,7 @@ from cnnsweep.data.texts import LabelledText, TextFilesConfig, skipped, text_arr
 from cnnsweep.errors import UserError, nearest
 
 LARGEST = 10**8  # letters of one field
+DELIMITERS = (",", ";", "\t", "|")
 
 
 class TextCsvConfig(TextFilesConfig):
@@ -26,8 +27,9 @@ class TextCsvConfig(TextFilesConfig):
 def load(config: TextCsvConfig) -> Arrays:
     """Read train.csv and, where they are there, val.csv and test.csv of the folder `data.dir`, or one file.
 
-    Raises one UserError that lists a missing column, empty texts and labels and bytes of another encoding, each with
-    its file and line; `data.skip_bad` leaves out empty texts and labels and counts them.
+    Fields are divided by commas, semicolons, tabs or vertical bars, as the header is. Raises one UserError that lists a
+    missing column, empty texts and labels, lines of more fields than the header and bytes of another encoding, each
+    with its file and line; `data.skip_bad` leaves out such texts, labels and lines and counts them.
     """
     paths, faults = _paths(config.dir), list[str]()
     splits = {split: list(_rows(path, config, faults)) for split, path in paths.items()}
@@ -61,11 +63,18 @@ def _rows(path: Path, config: TextCsvConfig, faults: list[str]) -> Iterator[Labe
     """The rows of a file that can be used; what is wrong with the others is added to `faults`."""
     csv.field_size_limit(LARGEST)
     try:
-        with path.open(encoding=config.encoding, newline="") as file:
-            reader = csv.DictReader(file)
+        with path.open(encoding=_with_mark(config.encoding), newline="") as file:
+            delimiter = _delimiter(file.readline(), config)
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=delimiter)
             _check_columns(path, config, list(reader.fieldnames or []))
             for row in reader:
                 place = f"{path}, line {reader.line_num}"
+                if more := row.get(None):
+                    count = len(reader.fieldnames or [])
+                    fields = f"{count + len(more)} fields, but {count} columns"
+                    faults.append(f"{place}: {fields}: a text with '{delimiter}' in it has to be in quotes")
+                    continue
                 text, label = (row[key] or "" for key in (config.text, config.label))
                 if empty := [key for key, v in ((config.text, text), (config.label, label)) if not v.strip()]:
                     faults.append(f"{place}: '{empty[0]}' is empty")
@@ -75,14 +84,29 @@ def _rows(path: Path, config: TextCsvConfig, faults: list[str]) -> Iterator[Labe
         raise unreadable(path, config.encoding, error) from error
 
 
+def _with_mark(encoding: str) -> str:
+    """The encoding, without the mark that spreadsheets put at the start of a file."""
+    return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+
+
+def _delimiter(header: str, config: TextCsvConfig) -> str:
+    """What divides the header into columns, two of which are the ones that are wanted; else a comma."""
+    rows = {d: [name.strip('"') for name in header.strip("\r\n").split(d)] for d in DELIMITERS}
+    return next((d for d, names in rows.items() if {config.text, config.label} <= set(names)), ",")
+
+
 def unreadable(path: Path, encoding: str, error: Exception) -> UserError:
     """The error of a file of texts that cannot be read."""
     if isinstance(error, UnicodeDecodeError):
-        byte = f"byte 0x{error.object[error.start]:02x}"
-        return UserError(f"data cannot be used: {path}: is not {encoding} ({byte}); try data.encoding=latin-1")
+        return UserError(f"data cannot be used: {path}: {undecodable(encoding, error)}")
     if isinstance(error, LookupError):
         return UserError(f"data.encoding: '{encoding}' is no encoding (utf-8, latin-1, utf-16 …)")
     return UserError(f"data cannot be used: {path}: is no CSV file ({error})")
+
+
+def undecodable(encoding: str, error: UnicodeDecodeError) -> str:
+    """What is wrong with a file of another encoding."""
+    return f"is not {encoding} (byte 0x{error.object[error.start]:02x}); try data.encoding=latin-1"
 
 
 def _check_columns(path: Path, config: TextCsvConfig, columns: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from pydantic import Field
 from cnnsweep.config.schema import DataConfig
 from cnnsweep.config.validation import Float, Int
 from cnnsweep.data.arrays import Arrays, refuse
+from cnnsweep.data.duplicates import fingerprint
 from cnnsweep.data.vocabulary import Corpus
 from cnnsweep.errors import nearest
 
@@ -57,6 +58,7 @@ def text_arrays(
         )
     numbers = {name: number for number, name in enumerate(names)}
     corpus = Corpus.of([row.text for rows in splits.values() for row in rows], config.words, config.length)
+    prints = np.array([fingerprint(np.array(words)) for words in corpus.texts], np.uint64)
     x, y, first = {}, {}, 0
     for split, rows in splits.items():
         x[split] = corpus.places(first, len(rows))
@@ -72,6 +74,8 @@ def text_arrays(
         files={f"{a}_{split}": place for split, place in files.items() for a in "xy"},
         kind="text",
         corpus=corpus,
+        names={split: [row.place for row in rows] for split, rows in splits.items()},
+        prints={split: prints[places[:, 0]] for split, places in x.items()},
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from cnnsweep.config.tasks import Task
 from cnnsweep.data.audio_decoding import AudioDecoding, BadAudioError
 from cnnsweep.data.decoding import decoding_of
+from cnnsweep.data.folder_tree import IMAGES, SOUNDS, TEXTS, VIDEOS, FileKind, read_folder
 from cnnsweep.data.image_decoding import BadImageError, Decoding, read
 from cnnsweep.data.text_decoding import TextDecoding
 from cnnsweep.data.video_decoding import BadVideoError, VideoDecoding
@@ -31,6 +32,25 @@ TOP = 3
 
 
 @dataclass(frozen=True)
+class ArrayFile:
+    """A .npy file with one input: how the networks of signals and videos take those that were no files."""
+
+    shape: tuple[int, ...]
+
+    def read(self, path: Path) -> np.ndarray:
+        """The array, float32. Raises ValueError where it has another shape, or holds no numbers."""
+        try:
+            found = np.load(path, allow_pickle=False)
+        except EOFError as error:
+            raise ValueError(str(error)) from error
+        if not isinstance(found, np.ndarray) or found.dtype.kind not in "buif":
+            raise ValueError("no .npy file with numbers")
+        if found.shape != self.shape:
+            raise ValueError(f"its shape is {found.shape}, the network takes {self.shape}")
+        return found.astype("float32")
+
+
+@dataclass(frozen=True)
 class Labels:
     """The content of a model's labels.json."""
 
@@ -38,7 +58,7 @@ class Labels:
     classes: tuple[str, ...]
     scale: float
     """Multiplying pixels of the training data by this gives 0 to 1."""
-    decoding: AnyDecoding
+    decoding: AnyDecoding | ArrayFile
     """How a file or a text becomes numbers."""
 
 
@@ -47,8 +67,8 @@ def predict(where: Path, inputs: Sequence[str | Path], masks: Path | None = None
 
     The most probable classes with their probabilities; the labels with one above 0.5; the targets with their values;
     or of masks the share of each class in the image: then the masks are written to the folder `masks`, if there is
-    one, as images of the classes' numbers. `where` is an exported folder or a .keras file. Raises UserError for a
-    model or an input that cannot be used.
+    one, as images of the classes' numbers. `where` is an exported folder, that of a sweep, whose best network it is, or
+    a .keras file. Raises UserError for a model or an input that cannot be used.
     """
     labels = read_labels(where)
     # Before the seconds that loading the model takes, where the size is known.
@@ -109,10 +129,11 @@ def load(where: Path) -> keras.Model:
 def model_file(where: Path) -> Path:
     """The .keras file of a folder, or the file itself."""
     if where.is_dir():
-        for path in (where / "model.keras", where / "data" / "model.keras"):
-            if path.is_file():
-                return path
-        raise UserError(f"'{where}' holds no model.keras; name a folder that export wrote, or a .keras file")
+        for folder in (where, where / "data", where / "best"):
+            if (folder / "model.keras").is_file():
+                return folder / "model.keras"
+        wanted = "name a folder that export wrote, that of a finished sweep, or a .keras file"
+        raise UserError(f"'{where}' holds no model.keras; {wanted}")
     if not where.is_file():
         raise UserError(f"there is no model at '{where}'{_nearest_file(where)}")
     if where.suffix != ".keras":
@@ -130,12 +151,36 @@ def read_labels(where: Path) -> Labels | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         stored, shape = content["decoding"], content["input_shape"]
-        decoding = decoding_of(content["kind"], stored) if stored else _plain(shape)
+        kind = content["kind"]
+        if kind == "multi_input":
+            raise UserError(f"'{where}' takes several inputs ({', '.join(shape)}): load model.keras with Keras "
+                            "and give them to its predict by name")  # fmt: skip
+        plain = decoding_of(kind, stored) if stored else None
+        decoding = plain or (_plain(shape) if kind == "image" else ArrayFile(tuple(map(int, shape))))
         return Labels(content["task"], tuple(content["classes"]), float(content["scale"]), decoding)
     except UserError:
         raise
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{path}' cannot be read: {error}") from error
+
+
+def inputs_in(where: Path, inputs: Sequence[str]) -> list[str]:
+    """The inputs with the files that a network takes in place of folders. Raises UserError for a folder without."""
+    labels = read_labels(where)
+    arrays = FileKind("array", (".npy",))
+    kinds = {TextDecoding: TEXTS, AudioDecoding: SOUNDS, VideoDecoding: VIDEOS, ArrayFile: arrays}
+    kind = kinds.get(type(labels.decoding) if labels else Decoding, IMAGES)
+    found: list[str] = []
+    for given in inputs:
+        if not Path(given).is_dir():
+            found.append(given)
+            continue
+        folder = read_folder(Path(given), kind)
+        files = [given] if folder.is_input else [str(path) for path in folder.walk() if kind.fits(path)]
+        if not files:
+            raise UserError(f"'{given}' holds no {kind.noun}s ({', '.join(kind.suffixes)})")
+        found += files
+    return found
 
 
 def read_inputs(inputs: Sequence[str | Path], labels: Labels) -> np.ndarray:
@@ -146,6 +191,8 @@ def read_inputs(inputs: Sequence[str | Path], labels: Labels) -> np.ndarray:
         return np.stack([_media(Path(each), labels.decoding, "audio file", "soundfile", "audio") for each in inputs])
     if isinstance(labels.decoding, VideoDecoding):
         return np.stack([_media(Path(each), labels.decoding, "video", "av", "video") for each in inputs])
+    if isinstance(labels.decoding, ArrayFile):
+        return np.stack([_array(Path(each), labels.decoding) for each in inputs])
     return read_images([Path(each) for each in inputs], labels)
 
 
@@ -156,6 +203,11 @@ def _media(path: Path, decoding: AudioDecoding | VideoDecoding, noun: str, packa
     except ImportError:
         needed = f"which needs {package}: pip install 'cnnsweep[{extra}]'"
         raise UserError(f"this network takes {noun}s, {needed}") from None
+
+
+def _array(path: Path, decoding: ArrayFile) -> np.ndarray:
+    with _reading(path, ".npy file"):
+        return decoding.read(path)
 
 
 @contextmanager
@@ -174,13 +226,21 @@ def _reading(path: Path, noun: str) -> Iterator[None]:
 
 
 def _text(given: str | Path) -> str:
-    """The text itself, or the content of a .txt file."""
+    """The text itself, or the content of a file."""
     path = Path(given)
     with _reading(path, "text"):
-        text = path.read_text(encoding="utf-8") if path.suffix == ".txt" else str(given)
+        text = path.read_text(encoding="utf-8") if path.suffix == ".txt" or _is_file(path) else str(given)
     if not text.strip():
         raise UserError(f"the text '{given}' is empty")
     return text
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; a long sentence is no file's name."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def read_images(paths: Sequence[Path], labels: Labels) -> np.ndarray:

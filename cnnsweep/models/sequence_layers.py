@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import keras
 
 
+SPECTROGRAMS = ("spectrogram", "mel_spectrogram")
+
+
 def plain(stack: list[Layer]) -> list[Layer]:
     """The stack itself. Raises UserError for blocks that need height and width."""
     for layer in stack:
@@ -25,7 +28,7 @@ def plain(stack: list[Layer]) -> list[Layer]:
 
 
 def embedded(units: int, dropout: float) -> list[Layer]:
-    """The layers that turn words into numbers, a share of which is left out in training."""
+    """The layers that turn words into numbers, a share of which is dropped in training."""
     found = [Layer("embedding", "embedding", {"units": units}, "the embedding", {"units": "model.embedding"})]
     if dropout:
         keys = {"rate": "model.embedding_dropout"}
@@ -38,19 +41,26 @@ def connect(
 ) -> keras.Model:
     """Return the uncompiled Keras model of a stack of layers: `augment`, then the layers one by one.
 
-    A stack with an embedding takes texts, int32 (words,). Raises GeometryError where a layer does not fit its input.
+    Masks of a signal come after its spectrogram, if it has one; without one those of frequencies are omitted. A stack
+    with an embedding takes texts, int32 (words,). Raises GeometryError where a layer does not fit its input.
     """
     network = measure(stack, input_shape)
     import keras
 
+    from cnnsweep.models.random_layers import Mask
+
     is_text = any(layer.kind == "embedding" for layer in stack)
     sizes, kind = tuple(input_shape), "text" if is_text else "input"
     inputs = outputs = keras.Input(sizes[:1], dtype="int32", name=kind) if is_text else keras.Input(sizes, name=kind)
+    masks = [layer for layer in augment if isinstance(layer, Mask)]
     for layer in augment:
-        outputs = layer(outputs)
+        outputs = layer(outputs) if layer not in masks else outputs
     before = network.input_shape
     for row in network.layers:
         outputs = _connect(row.layer, before, row.output_shape, layer_seed(seed, row.layer.name), outputs)
+        if row is network.layers[0]:
+            for mask in masks:
+                outputs = mask(outputs) if mask.axis == 1 or row.layer.kind in SPECTROGRAMS else outputs
         before = row.output_shape
     return keras.Model(inputs, outputs, name=name)
 

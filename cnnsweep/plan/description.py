@@ -191,7 +191,10 @@ def describe_search(simulated: Simulation, problem: Problem, data: Dataset) -> S
         trials=len(trials),
         runs=len(simulated.runs),
         epochs=epochs,
-        images=epochs * len(data.x_train),
+        images=sum(
+            run.epochs * problem.config.with_values(run.values).training.examples(len(data.x_train))
+            for run in simulated.runs
+        ),
         ends=simulated.reason,
         trial_seconds={name: float(np.quantile(seconds, q)) for name, q in QUANTILES.items()} if seconds else {},
         # The last and the best checkpoint of each trial, and MLflow's artifacts (a plot, tables).

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnsweep.config.augment import COLOUR, MIXING
+from cnnsweep.config.augment import COLOUR, SPECTRAL, Augment, refuse_change
 from cnnsweep.config.components import locate
 from cnnsweep.config.schema import Config, ModelConfig
 from cnnsweep.errors import UserError
@@ -127,10 +127,11 @@ def make_problem(config: Config, input_shape: Shape, classes: int, kind: str = "
 
 
 def _refuse_augmentation(config: Config, kind: str) -> None:
-    """The changes of `data.augment` are those of images."""
+    """Raise for a change of the training data that is on, or searched, and is one of another kind of data."""
     searched = (config.space.get("data") or {}).get("augment") or {}
-    if kind != "image" and (names := [*config.data.augment.on, *(name for name, entry in searched.items() if entry)]):
-        raise UserError(f"data.augment.{names[0]}: changes images, but the data are {kind}s: set it to 0")
+    for name in [*config.data.augment.on, *(name for name, entry in searched.items() if entry)]:
+        if name in Augment.model_fields:  # others are refused with the space
+            refuse_change(name, kind)
 
 
 def _refuse_limits(problem: Problem) -> None:
@@ -144,14 +145,22 @@ def _refuse_limits(problem: Problem) -> None:
 
 
 def _check_augment(problem: Problem) -> None:
-    """Raise for a change of images that is on, or searched, and cannot be made of these images or by this backend."""
+    """Raise for a change of images that is on, or searched, and cannot be made of these images."""
     searched = {p.name.rpartition(".")[2] for p in problem.space.parameters if p.name.startswith("data.augment.")}
-    channels, backend = problem.input_shape[-1], problem.config.backend
+    channels = problem.input_shape[-1]
     for name in sorted({*problem.config.data.augment.on, *searched}):
         if name in COLOUR and channels != 3:
             raise UserError(f"data.augment.{name}: changes colours, which images of {channels} channels do not have")
-        if name in MIXING and backend == "jax":
-            raise UserError(f"data.augment.{name}: needs backend=tensorflow or backend=torch, not {backend}")
+        if name in SPECTRAL and not _has_spectrogram(problem):
+            raise UserError(f"data.augment.{name}: masks frequencies of a spectrogram, which this network does not "
+                            "compute: set model.representation=mel or spectrogram")  # fmt: skip
+
+
+def _has_spectrogram(problem: Problem) -> bool:
+    """Whether any network of the space computes one."""
+    grids = [p.grid or () for p in problem.space.parameters if p.name == "model.representation"]
+    found = grids[0] if grids else (problem.config.model.plain().get("representation", "waveform"),)
+    return any(value != "waveform" for value in found)
 
 
 def _check_values(problem: Problem, rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""Random changes of the training images: layers of Keras that come first in a network, and mixtures of its images.
+"""Random changes of the training data: layers that come first in a network, and mixtures of its images.
 
 Their random numbers derive from the trial's seed. The state of the layers is kept in checkpoints; that of mixtures
 begins again with each epoch.
@@ -7,7 +7,7 @@ begins again with each epoch.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cnnsweep.config.augment import MIXING, Augment
@@ -18,12 +18,54 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def augmentation(augment: Augment, seed: int, scale: float) -> list[keras.layers.Layer]:
-    """Return the layers of a config for images whose values times `scale` are 0..1."""
+Make = Mapping[str, Callable[[float, int], "keras.layers.Layer | list[keras.layers.Layer]"]]
+"""The layers of each change, from its strength and a seed."""
+
+
+def augmentation(
+    augment: Augment, seed: int, scale: float, kind: str = "image", shape: Sequence[int] = ()
+) -> list[keras.layers.Layer]:
+    """Return the layers of a config for data of a kind, such as images whose values times `scale` are 0..1.
+
+    The frames of a video, `shape` (frames, height, width, channels), are all changed alike.
+    """
+    chosen = [name for name in augment.on if name not in MIXING]
+    if not chosen:
+        return []
+    make = _of_images(scale) if kind in ("image", "video") else _of_sequences()
+    made = [make[name](getattr(augment, name), layer_seed(seed, f"augment {name}")) for name in chosen]
+    layers = [layer for found in made for layer in (found if isinstance(found, list) else [found])]
+    return _on_all_frames(layers, shape) if kind == "video" else layers
+
+
+def _on_all_frames(layers: Sequence[keras.layers.Layer], shape: Sequence[int]) -> list[keras.layers.Layer]:
+    """Layers for images, on videos: their frames become channels of one image."""
+    from keras import layers as kl
+
+    frames, height, width, channels = shape
+    before = [kl.Permute((2, 3, 1, 4)), kl.Reshape((height, width, frames * channels))]
+    after = [kl.Reshape((height, width, frames, channels)), kl.Permute((3, 1, 2, 4))]
+    return [*before, *layers, *after]
+
+
+def _of_sequences() -> Make:
+    from cnnsweep.models import random_layers as rl
+
+    return {
+        "shift": lambda share, seed: rl.TimeShift(share, seed, name="shift"),
+        "noise": lambda share, seed: rl.Noise(share, seed, name="noise"),
+        "gain": lambda decibels, seed: rl.Gain(decibels, seed, name="gain"),
+        "time_mask": lambda share, seed: rl.Mask(share, seed, axis=1, name="time_mask"),
+        "frequency_mask": lambda share, seed: rl.Mask(share, seed, axis=2, name="frequency_mask"),
+        "word_dropout": lambda share, seed: rl.WordDropout(share, seed, name="word_dropout"),
+    }
+
+
+def _of_images(scale: float) -> Make:
     from keras import layers as kl
 
     values = {"value_range": (0.0, 1 / scale)}
-    make: dict[str, Callable[[float, int], keras.layers.Layer | list[keras.layers.Layer]]] = {
+    return {
         "flip": lambda _, seed: kl.RandomFlip("horizontal", seed=seed),
         "shift": lambda share, seed: kl.RandomTranslation(share, share, fill_mode="constant", seed=seed),
         "rotation": lambda share, seed: kl.RandomRotation(share, fill_mode="constant", seed=seed),
@@ -40,9 +82,6 @@ def augmentation(augment: Augment, seed: int, scale: float) -> list[keras.layers
         "rand_augment": lambda share, seed: kl.RandAugment(factor=share, seed=seed, **values),
         "aug_mix": lambda share, seed: kl.AugMix(factor=share, seed=seed, **values),
     }
-    chosen = [name for name in augment.on if name not in MIXING]
-    made = [make[name](getattr(augment, name), layer_seed(seed, f"augment {name}")) for name in chosen]
-    return [layer for found in made for layer in (found if isinstance(found, list) else [found])]
 
 
 class Labels(NamedTuple):
@@ -103,13 +142,6 @@ class Mixing:
 
     mixer: Mixer
 
-    def train_step(self, data: object) -> tf.Tensor:
-        from keras.utils import unpack_x_y_sample_weight
-
-        images, labels, weights = unpack_x_y_sample_weight(data)
-        mixed, labels = self.mixer.mix(images, labels)
-        return super().train_step((mixed, labels, weights))  # type: ignore[misc]
-
     def compute_loss(
         self,
         x: tf.Tensor = None,
@@ -139,14 +171,55 @@ class Mixing:
         return super().compute_metrics(x, y, y_pred, sample_weight)  # type: ignore[misc]
 
 
+class MixingStep(Mixing):
+    """One that makes the mixtures within a training step."""
+
+    def train_step(self, data: object) -> tf.Tensor:
+        from keras.utils import unpack_x_y_sample_weight
+
+        images, labels, weights = unpack_x_y_sample_weight(data)
+        mixed, labels = self.mixer.mix(images, labels)
+        return super().train_step((mixed, labels, weights))  # type: ignore[misc]
+
+
 def use_mixing(model: keras.Model, augment: Augment) -> None:
-    """Let a model train on mixtures of images, where a config has some."""
+    """Let a model train on mixtures of images, where a config has some.
+
+    They are made within a step; with JAX, whose steps have no state, by `mixed` before.
+    """
+    import keras
+
     if any(name in MIXING for name in augment.on):
-        kind = type(model)
-        model.__class__ = type(f"Mixing{kind.__name__}", (Mixing, kind), {})
+        kind, step = type(model), Mixing if keras.backend.backend() == "jax" else MixingStep
+        model.__class__ = type(f"Mixing{kind.__name__}", (step, kind), {})
         model.mixer = Mixer(augment)
         if model.compiled:
-            model.jit_compile = False  # XLA has no Beta distribution
+            model.jit_compile = jit_compile(model)
+
+
+def jit_compile(model: keras.Model) -> bool | str:
+    """The argument of `compile`: XLA has no Beta distribution in TensorFlow."""
+    return False if isinstance(model, MixingStep) else "auto"
+
+
+def mixes_before(model: keras.Model) -> bool:
+    """Whether a model takes the batches that `mixed` returns."""
+    return isinstance(model, Mixing) and not isinstance(model, MixingStep)
+
+
+def mixed(model: keras.Model, batches: keras.utils.PyDataset) -> keras.utils.PyDataset:
+    """The mixtures of batches of images, labels and, where there are any, weights."""
+    import keras
+
+    class Mixed(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return len(batches)
+
+        def __getitem__(self, index: int) -> tuple[object, ...]:
+            images, labels, *weights = batches[index]
+            return *model.mixer.mix(images, labels), *weights
+
+    return Mixed()
 
 
 def begin_epoch(model: keras.Model, seed: int, epoch: int) -> None:

@@ -10,7 +10,7 @@ from cnnsweep.config.schema import Config, Training
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.models.fine_tuning import unfreeze
 from cnnsweep.training import averaging
-from cnnsweep.training.augmentation import Mixing, augmentation, use_mixing
+from cnnsweep.training.augmentation import augmentation, jit_compile, use_mixing
 from cnnsweep.training.optimizers import make_optimizer
 from cnnsweep.training.outputs import with_output_of
 from cnnsweep.training.precision import computing_in
@@ -25,14 +25,16 @@ def build_model(
     """Build and compile the network of a config, its optimizer ready to be restored.
 
     `builder` names the function that builds it, in place of the model's own `_target_`. One `for_training` computes
-    with fused operations, where TensorFlow has them; one that is not can be saved, and is made of Keras' own layers.
+    with fused operations, where TensorFlow has them; one that is not can be saved: it is made of Keras' own layers, and
+    has none of the augmentation.
     """
     import keras
 
     _make_deterministic(config.training.deterministic)
     keras.utils.set_random_seed(seed)
     build = locate("model._target_", builder or config.model.target)
-    augment = augmentation(config.data.augment, seed, data.scale)  # always in float32
+    # Always in float32.
+    augment = augmentation(config.data.augment, seed, data.scale, data.kind, data.input_shape) if for_training else []
     with computing_in(config.training.policy):
         model = build(
             config.model.argument(), data.input_shape, data.classes, scale=data.scale, augment=augment, seed=seed
@@ -61,7 +63,7 @@ def compile_model(model: keras.Model, training: Training, data: Dataset, for_tra
         optimizer=make_optimizer(training, steps, for_training),
         loss=make_loss(training, data.task, one_hot),
         metrics=make_metrics(training, data.task, data.classes, one_hot),
-        jit_compile=False if isinstance(model, Mixing) else "auto",  # XLA has no Beta distribution
+        jit_compile=jit_compile(model),
         steps_per_execution=_steps_per_execution(training.steps_per_execution, steps),
     )
     if for_training and keras.backend.backend() == "tensorflow":
@@ -77,14 +79,15 @@ def compile_plain(model: keras.Model, training: Training, data: Dataset) -> None
     from cnnsweep.training.metrics import make_loss, make_metrics, needs_one_hot
 
     one_hot = needs_one_hot(training, data.task)
-    loss = make_loss(training, data.task, one_hot)
+    of_keras = training if isinstance(training.loss, str) else training.replace(loss="auto", loss_settings={})
+    loss = make_loss(of_keras, data.task, one_hot)
     metrics = make_metrics(training, data.task, data.classes, one_hot, own=False)
     model.compile(optimizer=model.optimizer, loss=loss, metrics=metrics)
 
 
 def steps_an_epoch(training: Training, data: Dataset) -> int:
     """The steps of an epoch."""
-    return math.ceil(len(data.x_train) / training.batch_size)
+    return math.ceil(training.examples(len(data.x_train)) / training.batch_size)
 
 
 def start_fine_tuning(model: keras.Model, training: Training, data: Dataset) -> None:

@@ -237,17 +237,18 @@ def _row(amounts: Mapping[str, float]) -> np.ndarray:
 
 def amounts_of(network: Network | None, config: Config, images: int, validation: int, first: bool = False) -> Amounts:
     """The amounts of one epoch of a configuration on so many training and validation images."""
+    images = config.training.examples(images)
     norms = network is not None and any(e.kind == "batch_norm" for e in chain(*_elements(network)))
     forward = validation + norms * min(batch_norm.IMAGES, images)  # its statistics are computed again
     steps, seen = math.ceil(images / config.training.batch_size), images + FORWARD * forward
-    augment = config.data.augment.work
+    augment, mixed = config.data.augment.work, config.training.policy != "float32"
     found: Amounts = {"epoch": 1.0, "step": steps + FORWARD * math.ceil(validation / 256), "image": seen}
     if network is not None:
-        mixed = config.training.policy != "float32"
         for name, amount in per_image(network).items():
             found[name + MIXED * (mixed and name in BY_PRECISION)] = seen * amount
         found["weights updated"] = float(steps * network.parameters)
-        found["augmented"] = float(images * augment * math.prod(network.input_shape))
+        is_text = network.layers[0].layer.kind == "embedding"
+        found["augmented"] = float(images * augment * math.prod(network.input_shape[: 1 if is_text else None]))
         found["layers"] = float(sum(len(inside) for inside in _elements(network)) + augment)
     return found | first_epoch(found) if first else found
 

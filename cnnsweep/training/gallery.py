@@ -1,4 +1,4 @@
-"""The gallery of a network: what it gets right and wrong, its filters and its feature maps, as pictures."""
+"""The gallery of a network: what it gets right and wrong, and what it has learned, as pictures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import functools
 import re
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -15,7 +15,7 @@ import numpy as np
 from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.models.fine_tuning import blocks
-from cnnsweep.training import checkpoint, pictures, task_pictures, text_pictures
+from cnnsweep.training import checkpoint, pictures, signal_pictures, task_pictures, text_pictures, video_pictures
 from cnnsweep.training.breakdown import confusion
 from cnnsweep.training.evaluate import FinalSpec, pairs, predict, restore
 from cnnsweep.training.outputs import all_layers
@@ -39,9 +39,9 @@ class Gallery(TypedDict):
 
 
 def draw_gallery(spec: FinalSpec) -> Generator[None, bool, Gallery]:
-    """A job: write the confusion matrix, mistakes, filters and feature maps as PNGs, each apart from the others.
+    """A job: write the confusion matrix, mistakes, examples and filters as PNGs, each apart from the others.
 
-    Data that are no pictures (cached features, say) have the confusion matrix only.
+    Images have feature maps too. Data that cannot be shown (cached features, say) have the confusion matrix only.
     """
     model, data = restore(spec.trial, checkpoint.BEST)
     folder = gallery_folder(spec.trial)
@@ -71,7 +71,7 @@ def _noted(missing: dict[str, str], name: str) -> Iterator[None]:
 
 
 def _figures(data: Dataset, model: keras.Model, missing: dict[str, str]) -> Iterator[Drawing]:
-    has_pictures = data.kind == "image" and data.x_val.shape[-1] in (1, 3)
+    has_pictures = data.kind in ("signal", "text") or (data.kind in SHOW and data.x_val.shape[-1] in (1, 3))
     results, choose = OF_TASK[data.task]
     if data.task == "segmentation":  # the outputs of all images together may not fit into memory
         predicted = predict(model, data.x_val[:MASKS], data.y_val[:MASKS])
@@ -82,14 +82,29 @@ def _figures(data: Dataset, model: keras.Model, missing: dict[str, str]) -> Iter
     for name, draw in results(data, predicted):
         if has_pictures or name.startswith("1"):
             yield name, draw
-    if data.kind == "text" and data.task == "classification":
-        yield from text_pictures.figures(data, model, predicted)
     if not has_pictures:
         return
+    examples, labels = choose(data, predicted)
+    match data.kind:
+        case "image":
+            yield from _inside(data, model, examples, labels, missing)
+        case "signal":
+            yield from signal_pictures.figures(data, model)
+        case "text":
+            yield from text_pictures.figures(data, model, predicted)
+        case "video":
+            yield from video_pictures.figures(model)
+    if data.kind in ("signal", "video"):
+        yield "4_examples", lambda: SHOW[data.kind](data, examples, labels)
+
+
+def _inside(
+    data: Dataset, model: keras.Model, examples: Array, labels: Sequence[str], missing: dict[str, str]
+) -> Iterator[Drawing]:
+    """The filters of a network for images, and its feature maps of some."""
     kernel = first_kernel(model)
     if kernel is not None:
         yield "3_first_layer_filters", lambda: pictures.filters(kernel)
-    examples, labels = choose(data, predicted)
     found: dict[str, Array] = {}
     with _noted(missing, "4_feature_maps"):
         found = block_outputs(model, data.x_val[examples])
@@ -107,7 +122,7 @@ def _classes(data: Dataset, predicted: Array) -> Iterator[Drawing]:
         short = [pictures.shortened(name) for name in names]
         guesses = [f"said {short[predicted[i].argmax()]} ({predicted[i].max():.0%})" for i in wrong]
         texts = [f"{short[data.y_val[i]]}\n{guess}" for i, guess in zip(wrong, guesses, strict=True)]
-        yield "2_most_confident_mistakes", lambda: pictures.mistakes(_images(data, wrong), texts)
+        yield "2_most_confident_mistakes", lambda: SHOW[data.kind](data, wrong, texts)
 
 
 def _of_each_class(data: Dataset, predicted: Array) -> tuple[Array, list[str]]:
@@ -129,7 +144,7 @@ def _labels(data: Dataset, predicted: Array) -> Iterator[Drawing]:
             label = int(misses[i].argmax())
             said = f"{'said' if predicted[i, label] > 0.5 else 'missed'} ({predicted[i, label]:.0%})"
             texts.append(f"{pictures.shortened(data.class_names[label])}\n{said}")
-        yield "2_most_confident_mistakes", lambda: pictures.mistakes(_images(data, wrong), texts)
+        yield "2_most_confident_mistakes", lambda: SHOW[data.kind](data, wrong, texts)
 
 
 def _targets(data: Dataset, predicted: Array) -> Iterator[Drawing]:
@@ -139,7 +154,7 @@ def _targets(data: Dataset, predicted: Array) -> Iterator[Drawing]:
     wrong = np.argsort(-errors.max(axis=1), kind="stable")[:MISTAKES]
     targets = errors[wrong].argmax(axis=1)
     texts = [f"{y[i, t]:.4g}\nsaid {predicted[i, t]:.4g}" for i, t in zip(wrong, targets, strict=True)]
-    yield "2_largest_errors", lambda: pictures.mistakes(_images(data, wrong), texts)
+    yield "2_largest_errors", lambda: SHOW[data.kind](data, wrong, texts)
 
 
 def _masks(data: Dataset, predicted: Array) -> Iterator[Drawing]:
@@ -163,6 +178,19 @@ OF_TASK: Mapping[
     "segmentation": (_masks, _first),
 }
 """What draws the results of each task, and what chooses the images whose feature maps are shown."""
+
+
+def _show_images(data: Dataset, chosen: Array, texts: Sequence[str]) -> Figure:
+    return pictures.mistakes(_images(data, chosen), texts)
+
+
+SHOW: Mapping[str, Callable[[Dataset, Array, Sequence[str]], Figure]] = {
+    "image": _show_images,
+    "signal": signal_pictures.examples,
+    "text": text_pictures.examples,
+    "video": video_pictures.examples,
+}
+"""What draws some of the validation data, each with its text, by their kind."""
 
 
 def _images(data: Dataset, chosen: Array) -> Array:

@@ -222,14 +222,14 @@ def filters(kernel: Array) -> Figure:
     columns = min(16, len(tiles))
     rows = -(-len(tiles) // columns)
     filled = np.concatenate([tiles, np.full((rows * columns - len(tiles), *tiles.shape[1:]), np.nan)])
-    board = _board(filled.reshape(rows, columns, *tiles.shape[1:]))
+    whole = board(filled.reshape(rows, columns, *tiles.shape[1:]))
     figure = new_figure(0.52 * columns + 0.2, 0.52 * rows + 0.2)
     axes = figure.add_subplot()
     most = float(np.abs(tiles).max()) or 1.0
     if colour:
-        axes.imshow(board, interpolation="nearest")
+        axes.imshow(whole, interpolation="nearest")
     else:
-        axes.imshow(board, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
+        axes.imshow(whole, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
     axes.set_axis_off()
     return figure
 
@@ -246,8 +246,8 @@ def feature_maps(images: Array, maps: Array, names: Sequence[str]) -> Figure:
     rows = len(images)
     figure = new_figure(0.62 * (len(channels) + 1) + 1.4, 0.62 * rows + 0.3)
     left, right = figure.subplots(1, 2, width_ratios=[1, len(channels)])
-    left.imshow(_board(images[:, None]).clip(0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    right.imshow(_board(tiles), cmap="viridis", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
+    left.imshow(board(images[:, None]).clip(0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    right.imshow(board(tiles), cmap="viridis", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
     height, width = images.shape[1] + GAP, tiles.shape[3] + GAP
     left.set_yticks([i * height + images.shape[1] / 2 for i in range(rows)], names, fontsize=9)
     places = [i * width + tiles.shape[3] / 2 for i in range(len(channels))]
@@ -266,7 +266,7 @@ def reduced(images: Array) -> Array:
     return images[:, ::step, ::step]
 
 
-def _board(tiles: Array) -> Array:
+def board(tiles: Array) -> Array:
     """Put tiles (rows, columns, height, width[, 3]) side by side, with gaps of NaN, which are drawn white."""
     tiles = tiles[..., 0] if tiles.ndim == 5 and tiles.shape[4] == 1 else tiles
     margins = [(0, 0), (0, 0), (0, GAP), (0, GAP), (0, 0)][: tiles.ndim]

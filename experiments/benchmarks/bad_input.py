@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gzip
+import importlib.util
 import io
 import json
 import os
@@ -93,6 +94,68 @@ def data_files(folder: Path) -> Iterator[Case]:
     yield Case(("data=npz", f"data.file={folder}"), "is a folder")
     yield from _idx_files(folder)
     yield from _image_folders(folder)
+    yield from _texts(folder)
+    if importlib.util.find_spec("soundfile"):
+        yield from _sounds(folder)
+
+
+TEXTS: dict[str, tuple[str, str]] = {
+    "column": ("words,label\ngood,a\nbad,b\n", "no column 'text'"),
+    "divided": ("words;label\ngood;a\nbad;b\n", "no column 'text'"),
+    "empty": ("text,label\ngood,a\n ,b\nbad,\n", "line 3: 'text' is empty"),
+    "fields": ("text,label\ngood, very good,a\nbad,b\n", "has to be in quotes"),
+    "missing": ("text,label\ngood\nbad,b\n", "'label' is empty"),
+    "one": ("text,label\ngood,a\nbetter,a\n", "1 class (a)"),
+    "header": ("text,label\n", "0 classes"),
+    "nothing": ("", "no column 'text'"),
+    "few": ("text,label\ngood,a\nbad,b\nbetter,a\n", "one text only for class b"),
+}
+"""CSV files of texts, and the word for the fault of each."""
+
+
+def _texts(folder: Path) -> Iterator[Case]:
+    for name, (content, word) in TEXTS.items():
+        (folder / f"{name}.csv").write_text(content, encoding="utf-8")
+        yield Case(("+sweep=text", "data=text_csv", f"data.dir={folder / name}.csv"), word)
+    (folder / "latin.csv").write_bytes("text,label\nschön,a\nbad,b\n".encode("latin-1"))
+    yield Case(("+sweep=text", "data=text_csv", f"data.dir={folder / 'latin.csv'}"), "data.encoding=latin-1")
+    yield Case(("+sweep=text", "data=text_csv", f"data.dir={folder}"), "expected train.csv")
+    pictures = f"data.dir={folder / 'images' / 'broken'}"
+    yield Case(("+sweep=text", "data=text_folder", pictures), "cats/1.png: is not utf-8")
+
+
+def _sounds(folder: Path) -> Iterator[Case]:
+    import soundfile
+
+    tone = np.sin(np.arange(4000) / 5).astype(np.float32)
+    faults = {
+        "text": b"no sound",
+        "silent": tone * 0,
+        "empty": tone[:0],
+        "nan": tone * np.nan,
+        "cut": b"RIFF" + bytes(9),
+    }
+    for name in (*faults, "good", "one"):
+        for label in ("high", "low")[: 1 if name == "one" else 2]:
+            (folder / "sounds" / name / label).mkdir(parents=True)
+            for number in range(10):
+                soundfile.write(folder / "sounds" / name / label / f"{number}.wav", tone, 8000, subtype="FLOAT")
+    preset = ("+sweep=spoken_digits", f"data.cache={folder / 'cache'}")
+    for name, content in faults.items():
+        bad = folder / "sounds" / name / "low" / "bad.wav"
+        if isinstance(content, bytes):
+            bad.write_bytes(content)
+        else:
+            soundfile.write(bad, content, 8000, subtype="FLOAT")
+        yield Case((*preset, f"data.dir={folder / 'sounds' / name}"), "low/bad.wav")
+    yield Case((*preset, f"data.dir={folder / 'sounds' / 'one'}"), "1 class")
+    yield Case((*preset, f"data.dir={folder / 'images' / 'broken'}"), "bad.png")
+    good = f"data.dir={folder / 'sounds' / 'good'}"
+    yield Case((*preset, good, "data.seconds=0"), "data.seconds")
+    one = (*preset, good, "space=none", "model.padding=valid")
+    yield Case((*one, "model.representation=mel", "data.seconds=0.02"), "window of 256 samples")
+    yield Case((*one, "model.representation=waveform", "model.kernel_size=9000"), "model.kernel_size")
+    yield Case((*preset, good, "model=cnn"), "model.representation")
 
 
 IMAGE_FOLDERS = {

@@ -13,6 +13,8 @@ from cnnsweep.search_space.problem import Problem, make_problem
 EPOCHS = 9
 OBJECTIVE = Objective.of("val_accuracy")
 NO_BUDGET = ("budget.minutes=null", "budget.trials=null", "budget.epochs=100000", "search.start_with=[]")
+EPOCH = ("training.epoch_size=null",)
+"""A pass over all images."""
 FILTERS = "model.filters={{values: [{}], per_block: true}}"
 BLOCKS = "model.blocks={min: 1, max: 3}"
 CNN = (
@@ -67,7 +69,7 @@ def settings(table: str = TABLE) -> tuple[str, ...]:
     """The overrides that compose a table's config."""
     space, others = TABLES[table]
     searched = tuple(f"+space.{key}" for key in space)
-    return ("+sweep=fashion", "space=none", *searched, *others, f"training.epochs={EPOCHS}", *NO_BUDGET)
+    return ("+sweep=fashion", "space=none", *searched, *others, f"training.epochs={EPOCHS}", *EPOCH, *NO_BUDGET)
 
 
 @cache

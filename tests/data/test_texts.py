@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import data_sets
 import numpy as np
 import pytest
 
+from cnnsweep.config.compose import compose
 from cnnsweep.config.schema import DataConfig
 from cnnsweep.data import storage
 from cnnsweep.data.loading import load
@@ -88,7 +90,9 @@ def test_a_folder_has_a_text_in_each_file(tmp_path):
     found = load(config("text_folder", dir=str(tmp_path), skip_bad=True), 0)
     assert "(2 unusable files skipped)" in found.source
     (tmp_path / "train" / "pos" / "1.txt").write_bytes("schön".encode("latin-1"))
-    with pytest.raises(UserError, match=r"1.txt: is not utf-8 \(byte 0xf6\); try data.encoding=latin-1"):
+    with pytest.raises(
+        UserError, match=r"3 faults:(?s:.*)1.txt: is not utf-8 \(byte 0xf6\); try data.encoding=latin-1"
+    ):
         load(config("text_folder", dir=str(tmp_path)), 0)
 
 
@@ -118,12 +122,43 @@ def test_other_bad_files(tmp_path):
         load(config("text_csv", dir=str(tmp_path)), 0)
     path = tmp_path / "train.csv"
     path.write_bytes("text,label\nschön,pos\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"is not utf-8 \(byte 0xf6\); try data.encoding=latin-1"):
+    with pytest.raises(UserError, match=r"is not utf-8 \(byte 0xf6\); try data.encoding"):
         load(config("text_csv", dir=str(tmp_path)), 0)
     write_csv(path, rows())
     write_csv(tmp_path / "test.csv", [("good", "poss"), ("bad", "neg")])
     with pytest.raises(UserError, match=r"test.csv, line 2: no training text is of class 'poss', did you mean 'pos'"):
         load(config("text_csv", dir=str(tmp_path)), 0)
+
+
+def test_a_text_in_two_splits_is_named_with_its_lines(tmp_path):
+    write_csv(tmp_path / "train.csv", rows())
+    write_csv(tmp_path / "test.csv", [("Good  film", "pos"), ("worse", "neg")])
+    data = load(config("text_csv", dir=str(tmp_path), validation=0.4), 0)
+    (note,) = data.notes
+    assert "text is in the test data too" in note
+    assert re.search(r"train.csv, line 2 = .*test.csv, line 2", note)
+
+
+def test_spreadsheets_divide_by_semicolons_and_begin_with_a_mark(tmp_path):
+    for name, divider in (("semicolons", ";"), ("tabs", "\t")):
+        lines = [divider.join(('"text"', "label")), *(divider.join((f'"{text}"', label)) for text, label in rows())]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+        data = load(config("text_csv", dir=str(tmp_path / f"{name}.csv")), 0)
+        assert data.class_names == ("neg", "pos")
+        assert len(data.x_train) + len(data.x_val) + len(data.x_test) == len(rows())
+
+
+def test_a_comma_in_a_text_without_quotes_is_named(tmp_path):
+    path = tmp_path / "all.csv"
+    path.write_text("text,label\ngood, very good,pos\n" + "".join(f"{t},{c}\n" for t, c in rows()))
+    with pytest.raises(UserError, match="line 2: 3 fields, but 2 columns: a text with ',' in it has to be in quotes"):
+        load(config("text_csv", dir=str(path)), 0)
+
+
+def test_made_texts_are_all_different():
+    data = load(compose(["data=made_texts"]).data, 0)
+    assert (len(data.x_train) + len(data.x_val), len(data.x_test)) == (2400, 600)
+    assert data.notes == ()
 
 
 def test_empty_texts_are_left_out_and_counted(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import data_sets
@@ -16,7 +18,7 @@ from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.data.loading import load
 from cnnsweep.data.video_decoding import BadVideoError, VideoDecoding
 from cnnsweep.errors import UserError
-from cnnsweep.export.predict import Labels, read_inputs
+from cnnsweep.export.predict import Labels, inputs_in, read_inputs
 
 pytest.importorskip("av")
 GREY = Decoding((8, 12), "grey", "crop", 180.0)
@@ -169,3 +171,14 @@ def test_predict_decodes_as_training_did(tmp_path):
     (root / "notes.mp4").write_text("no video")
     with pytest.raises(UserError, match=r"notes.mp4' is no video"):
         read_inputs([root / "notes.mp4"], labels)
+
+
+def test_predict_takes_a_folder_of_frames_as_one_video_and_any_other_for_its_videos(tmp_path):
+    root, model = folder(tmp_path / "videos", subjects=2), tmp_path / "model"
+    model.mkdir()
+    (model / "model.keras").touch()
+    labels = {"kind": "video", "task": "classification", "classes": ["dim", "light"], "scale": 1 / 255}
+    labels |= {"input_shape": [3, 8, 12, 1], "decoding": dataclasses.asdict(VideoDecoding(3, None, GREY))}
+    (model / "labels.json").write_text(json.dumps(labels))
+    frames, file = str(root / "dim" / "s1_0"), str(root / "dim" / "s0_0.mkv")
+    assert inputs_in(model, [frames, str(root / "dim")]) == [frames, file, frames]

@@ -18,9 +18,10 @@ from PIL import Image
 from cnnsweep import cli
 from cnnsweep.config.compose import compose
 from cnnsweep.data.image_decoding import Decoding
+from cnnsweep.data.text_decoding import TextDecoding
 from cnnsweep.errors import UserError
 from cnnsweep.export.examples import EXAMPLES
-from cnnsweep.export.predict import Labels, model_file, predict, read_images, read_labels
+from cnnsweep.export.predict import Labels, inputs_in, model_file, predict, read_images, read_inputs, read_labels
 
 RED = np.array([[[255, 0, 0]] * 4] * 3, "uint8")
 SIZE = (24, 32)
@@ -190,6 +191,63 @@ def test_predict_and_the_example_give_the_answers_of_training(tmp_path: Path) ->
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [f"{f}: {a[0][0]} {a[0][1]:.4f}" for f, a in zip(files, answers, strict=True)]
+
+
+def described(folder: Path, kind: str, shape: list[int], decoding: dict[str, Any] | None = None) -> Path:
+    """A folder with a model that is not needed, and its labels.json."""
+    folder.mkdir(parents=True)
+    (folder / "model.keras").touch()
+    content = {"task": "classification", "kind": kind, "classes": ["a", "b"], "input_shape": shape, "scale": 1.0}
+    (folder / "labels.json").write_text(json.dumps({**content, "decoding": decoding}))
+    return folder
+
+
+def test_a_folder_stands_for_its_files_and_a_sweep_for_its_best_network(tmp_path: Path) -> None:
+    for name in ("b/2.wav", "b/1.FLAC", "a.txt", "c.npy", "d.png"):
+        (tmp_path / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "files" / name).touch()
+    sounds = described(tmp_path / "sounds" / "best", "signal", [8, 1], {"rate": 8000, "samples": 8}).parent
+    arrays = described(tmp_path / "arrays", "video", [2, 3, 3, 1])
+    images = described(tmp_path / "images", "image", [3, 3, 1])
+    texts = described(tmp_path / "texts", "text", [3, 4], {"words": ["", "[unknown]", "x", "y"], "length": 3})
+    files = str(tmp_path / "files")
+    for model, names in (
+        (sounds, ["b/1.FLAC", "b/2.wav"]),
+        (arrays, ["c.npy"]),
+        (images, ["d.png"]),
+        (texts, ["a.txt"]),
+    ):
+        assert inputs_in(model, ["x", files]) == ["x", *(str(tmp_path / "files" / name) for name in names)]
+    with pytest.raises(UserError, match=r"holds no sounds \(\.wav, \.flac"):
+        inputs_in(sounds, [str(tmp_path / "texts")])
+
+
+def test_signals_that_were_arrays_come_as_npy_files(tmp_path: Path) -> None:
+    labels = read_labels(described(tmp_path / "model", "signal", [4, 1]))
+    assert labels
+    np.save(tmp_path / "one.npy", np.arange(4.0)[:, None])
+    found = read_inputs([tmp_path / "one.npy", tmp_path / "one.npy"], labels)
+    assert (found.shape, found.dtype, found[1, 3, 0]) == ((2, 4, 1), np.float32, 3)
+    np.save(tmp_path / "other.npy", np.zeros((5, 1)))
+    np.save(tmp_path / "object.npy", np.array([{}], object), allow_pickle=True)
+    (tmp_path / "empty.npy").touch()
+    faults = {"other": r"its shape is \(5, 1\), the network takes \(4, 1\)", "object": "pickle"}
+    faults |= {"empty": "No data left", "none": "there is no .npy file"}
+    for name, message in faults.items():
+        with pytest.raises(UserError, match=message):
+            read_inputs([tmp_path / f"{name}.npy"], labels)
+
+
+def test_a_text_is_a_sentence_or_a_file(tmp_path: Path) -> None:
+    labels = Labels("classification", ("a", "b"), 1.0, TextDecoding(("", "[unknown]", "good"), 3))
+    for name in ("review.txt", "review.md"):
+        (tmp_path / name).write_text("so good")
+    found = read_inputs(["So good", tmp_path / "review.txt", str(tmp_path / "review.md"), "good " * 9000], labels)
+    assert found.tolist() == [[0, 1, 2]] * 3 + [[2, 2, 2]]
+    with pytest.raises(UserError, match=r"there is no text .*reviw.txt', did you mean 'review\.txt'"):
+        read_inputs([tmp_path / "reviw.txt"], labels)
+    with pytest.raises(UserError, match="the text ' ' is empty"):
+        read_inputs([" "], labels)
 
 
 def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -207,7 +207,11 @@ def test_what_does_not_fit_is_named_before_training(family, changes, shape, mess
         (["model=cnn1d", "model.embedding=8"], "signal", r"model.embedding: 8, which is for texts"),
         (["model=cnn_rnn"], "video", r"model.each_frame: false, but the data are videos: set true"),
         (["model=cnn3d"], "signal", r"takes videos, but the data are signals"),
-        (["model=cnn1d", "data.augment.zoom=0.1"], "signal", r"data.augment.zoom: changes images, but the data"),
+        (["model=cnn1d", "data.augment.zoom=0.1"], "signal", r"data.augment.zoom: changes images and videos, but the"),
+        (["model=text_cnn", "data.augment.noise=0.1"], "text", "noise: changes signals, .*texts can have word_dropout"),
+        (["model=cnn", "data.augment.time_mask=0.1"], "image", r"data.augment.time_mask: changes signals, but"),
+        (["model=cnn1d", "+space.data.augment.rotation.values=[0.0,0.1]"], "signal", "rotation: changes images"),
+        (["model=cnn1d", "data.augment.frequency_mask=0.1"], "signal", "mask: .*set model.representation=mel"),
     ],
 )  # fmt: skip
 def test_a_family_refuses_other_kinds_of_data(overrides, kind, message):

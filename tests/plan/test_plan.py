@@ -91,3 +91,9 @@ def test_the_plan_of_a_fixed_configuration_is_its_layer_table(capfd: Any) -> Non
     assert "block1 conv" in shown
     assert "8×8×5" in shown
     assert "smallest" not in shown
+
+
+def test_a_plan_counts_the_examples_of_small_epochs(capfd: Any, tmp_path: Path) -> None:
+    overrides = ["+sweep=smoke", "training.epoch_size=100", "--no-forecast", "--json", str(tmp_path / "plan.json")]
+    assert main(["plan", *overrides]) == 0
+    assert json.loads((tmp_path / "plan.json").read_text())["search"]["images"] == 3 * 2 * 100

@@ -46,6 +46,28 @@ def trial_of(digits, folder, *overrides, epochs=4):
     return TrialSpec(1, {}, config, 5, folder, digits, epochs)
 
 
+@pytest.mark.parametrize(("count", "size"), [(10, 10), (10, 5), (10, 4), (10, 7), (3, 1)])
+def test_epochs_are_parts_of_passes_over_all_examples(count, size):
+    """The first `count` examples are all of them, and so are the next; each pass has an order of its own."""
+    seen = np.concatenate([training.order_of(count, size, 5, epoch) for epoch in range(1, 2 * count + 1)])
+    assert len(seen) == 2 * count * size
+    passes = seen[: len(seen) // count * count].reshape(-1, count)
+    assert {tuple(sorted(one)) for one in passes.tolist()} == {tuple(range(count))}
+    if count > 3:
+        assert len({tuple(one) for one in passes.tolist()}) == len(passes)
+
+
+def test_with_small_epochs_a_trial_takes_their_steps_and_continues_to_the_last_digit(digits, tmp_path):
+    trial = trial_of(digits, tmp_path / "a", "training.epoch_size=25", "training.schedule=cosine")
+    straight, _ = run(train(trial))
+    rates = [r.metrics["learning_rate"] for r in straight]
+    assert rates == pytest.approx([0.001 * (1 + np.cos(np.pi * epoch / 4)) / 2 for epoch in (1, 2, 3, 4)], abs=1e-9)
+    halves = replace(trial, folder=tmp_path / "b")
+    run(train(replace(halves, epochs=2)))
+    again, _ = run(train(replace(halves, initial_epoch=2)))
+    assert [r.metrics["loss"] for r in again] == [r.metrics["loss"] for r in straight[2:]]
+
+
 def test_checkpoints_do_not_depend_on_the_names_that_keras_gives(digits, tmp_path):
     own = {"_target_": f"{__name__}.unnamed"}
     trial = trial_of(digits, tmp_path / "a")
@@ -100,7 +122,7 @@ def test_fine_tuning_trains_what_it_names_at_its_own_rate_and_can_be_resumed(dig
     before = build_model(straight.config, open_saved(digits), straight.seed)
     own = {id(v): v.path for v in before.get_layer("backbone").variables}
     with np.load(straight.folder / "last.npz") as last:
-        pairs = [(v, last[f"model/{i}"]) for i, v in enumerate(before.variables) if id(v) in own]
+        pairs = [(v, last[f"model/{i}"]) for i, v in enumerate(before.weights) if id(v) in own]
     changed = {own[id(v)].split("/")[0] for v, after in pairs if not np.array_equal(np.asarray(v), after)}
     assert changed == {"conv_dw_3", "conv_pw_3"}
     halves = replace(straight, folder=tmp_path / "halves")
