@@ -7,7 +7,7 @@ image_decoding.py beside the network, so it imports nothing else of the package.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +137,7 @@ def frame_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural_key(path.name))
 
 
-def natural_key(name: str) -> Sequence[tuple[int, str]]:
+def natural_key(name: str) -> list[tuple[int, str]]:
     """A key by which "frame2" comes before "frame10".
 
     >>> sorted(["f10.png", "f2.png"], key=natural_key)
@@ -153,7 +153,7 @@ def _too_few(found: int, frames: int) -> str:
 
 def _packet_times(path: Path) -> NDArray[np.float64]:
     """The times at which the frames are shown, without decoding them."""
-    times = []
+    times = list[float]()
     with _opened(path) as container:
         stream = container.streams.video[0]
         for packet in container.demux(stream):
