@@ -19,7 +19,8 @@ from cnnsweep.errors import UserError, nearest, unknown
 PATHS = ("tracking.dir", "tracking.uri", "data.dir", "data.file")
 """Keys whose values are taken as they are: Hydra's grammar knows few of the signs that a path may have."""
 
-OPEN = ("space.", "tracking.tags", "training.loss_settings", "model.hp.", *(f"training.{group}" for group in SETTINGS))
+OPEN = ("space.", "tracking.tags", "training.loss_settings", "model.hp.", "job.groups.", "job.config.",
+        *(f"training.{group}" for group in SETTINGS))  # fmt: skip
 """What these groups do not hold yet may be added without Hydra's "+"."""
 
 

@@ -30,6 +30,7 @@ from cnnsweep.tracking.reader import open_reader
 from cnnsweep.tracking.run_writer import SingleRun
 from cnnsweep.tracking.store import connect
 from cnnsweep.tracking.stored_trials import StoredTrial, find_trial
+from cnnsweep.training.early_stopping import without_early_stopping
 from cnnsweep.training.evaluate import FinalSpec, Refit, evaluate_last, with_validation
 from cnnsweep.training.train import train
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
@@ -53,10 +54,13 @@ class Exported:
 
     @property
     def argument(self) -> str:
-        """An input of it, as it is typed after `predict`."""
+        """An input of it, as it is typed after `predict`; empty where that takes none."""
+        kind = self.card.data.kind
+        if kind == "multi_input":
+            return ""
         if example := example_of(self.card.data):
             return example.argument
-        return "IMAGE.png" if self.card.data.kind == "image" else f"{self.card.data.kind.upper()}.npy"
+        return "IMAGE.png" if kind == "image" else f"{kind.upper()}.npy"
 
     def describe(self) -> str:
         """Its test and its places, in lines."""
@@ -141,7 +145,7 @@ def _train(
         say(f"seed {index + 1}  epoch {report.epoch:>3}/{epochs}  {shown}")
         return True
 
-    config = stored.config.replace(training=stored.config.training.replace(patience=None))
+    config = without_early_stopping(stored.config)
     log = home / "log.txt"
     with log_to(log), contextlib.closing(make_executor(stored.config, log)) as executor:
         executor.say = say

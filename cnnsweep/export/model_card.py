@@ -31,13 +31,13 @@ A convolutional network that {does} {data.noun} of the shape {size} ({axes}).
 
 ## Data
 
-{data.name}, from {data.source}; digest `{data.digest}`. Trained on {trained:,} {data.noun}, the
-search's training and validation {data.noun} together; tested on {images:,} that took no part in the search.
+{data.name}, from {data.source}; digest `{data.digest}`. Trained on {trained:,} {data.noun}, {together};
+tested on {images:,} that took no part in the search.
 
 ## Selection
 
 The sweep `{stored.sweep}` tried {count:,} configurations{by} ({tried}) and
-compared them by {objective} on {validation:,} validation {data.noun}. This is trial {row[name]}
+compared them by {objectives} on {validation}. This is trial {row[name]}
 ({objective} {objective_value:.4f}, MLflow run `{stored.run}`), trained again for the {row[best_epoch]:.0f} epochs at
 which the trial was best. Its validation figure is the best of many and therefore optimistic; the test figure is not.
 
@@ -67,12 +67,14 @@ AXES = {
     "signal": "steps×channels",
     "text": "words×vocabulary",
     "video": "frames×height×width×channels",
+    "multi_input": "by name",
 }
 VALUES = {
     "image": "pixels as they are in the data ({}; scaling is part of the model)",
     "signal": "values as they are in the data, a waveform -1 to 1",
     "text": "numbers of words in the vocabulary of `labels.json`",
     "video": "pixels as they are in the data ({}; scaling is part of the model)",
+    "multi_input": "a mapping of arrays by the names above, values as they are in the data",
 }
 
 
@@ -159,24 +161,27 @@ class ModelCard:
         """The card, in Markdown."""
         data, row, results, words = self.data, self.row, self.results, WORDS[self.data.task]
         statuses, search = results.trials["status"].value_counts(), results.parent("params", "search")
+        folds = max(data.folds) if data.folds else 0
         return TEXT.format(
             stored=self.stored,
             row=row,
             data=data,
             objective=results.objective.metric,
+            objectives=" and ".join(o.metric for o in results.objective.all),
             objective_value=float(row[results.best_column]),
             does=words.does.format(count=data.classes, names=", ".join(data.class_names[:NAMED])),
             metric=self.metric.replace("_", " "),
             value=self.values[0],
             interval=self.interval_text("95% interval {:.4f} to {:.4f}, "),
-            size="×".join(map(str, data.input_shape)),
+            size=str(data.input_shape) if data.kind == "multi_input" else "×".join(map(str, data.input_shape)),
             axes=AXES[data.kind],
             seeds=len(self.measured),
             spread=spread(self.values),
             images=self.images,
             parameters=self.measured[0]["parameters"],
-            trained=len(data.x_train) + len(data.x_val),
-            validation=len(data.x_val),
+            trained=len(data.x_train) + (0 if data.folds else len(data.x_val)),
+            together=f"those of all {folds} folds" if folds else f"the search's training and validation {data.noun}",
+            validation=f"each of {folds} folds in turn" if folds else f"{len(data.x_val):,} validation {data.noun}",
             count=len(results.trials),
             tried=", ".join(f"{count:,} {status}" for status, count in statuses.items()),
             adds="unknown" if pd.isna(row["mmacs"]) else f"{row['mmacs']:,.2f} million",

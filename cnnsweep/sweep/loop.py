@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from cnnsweep.executors.base import Event as Message
-from cnnsweep.journal.events import EpochEnded, TrialEnded, TrialStarted
+from cnnsweep.journal.events import EpochEnded, Event, TrialEnded, TrialStarted
 from cnnsweep.journal.state import TrialState
 from cnnsweep.models.fine_tuning import total_epochs
 from cnnsweep.search.oracle import Proposal
 from cnnsweep.sweep import limits
+from cnnsweep.sweep.folds import rival_of_next
 from cnnsweep.sweep.sweep import Sweep
-from cnnsweep.training.train import stopped_after
-from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
+from cnnsweep.training.early_stopping import stopped_after
+from cnnsweep.training.folds import FOLDS
+from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec, trial_seed
 
 
 def search(sweep: Sweep) -> None:
@@ -74,11 +78,13 @@ def _submit(
     trials, config = sweep.state.trials, sweep.config.with_values(proposal.values)
     trial = same or (trials[sweep.state.by_proposal[proposal.continues]] if proposal.continues else None)
     number, done = (trial.number, trial.done) if trial else (len(trials) + 1, 0)
+    rival = trial.rival if trial else rival_of_next(config, sweep.search, sweep.state)
     spec = TrialSpec(
         number, dict(proposal.values), config, trial_seed(config.seed, number),
         folder=sweep.trial_folder(number), data=sweep.folder / "data",
         epochs=proposal.epochs or total_epochs(config.training),
         initial_epoch=done, since=same.since if same else done,
+        rival=rival, again=same is not None and same.status != "failed",
         seconds=sum(epoch.get("epoch_seconds", 0.0) for epoch in trial.curve[:done]) if trial else 0.0,
     )  # fmt: skip
     sweep.executor.submit(worker, sweep.job, spec)
@@ -88,7 +94,7 @@ def _submit(
     started = TrialStarted(
         trial=number, title=spec.title, values=spec.values, seed=spec.seed,
         epochs=spec.epochs, proposal=proposal.id, worker=worker, config=config.plain(),
-        network=sweep.costs(spec.values), retry=retry,
+        network=sweep.costs(spec.values), retry=retry, rival=asdict(rival) if rival else None,
     )  # fmt: skip
     sweep.record(started)
 
@@ -96,7 +102,10 @@ def _submit(
 def _handle(sweep: Sweep, message: Message) -> None:
     worker, trial = message.worker, sweep.state.trials[sweep.running[message.worker]]
     if message.kind == "report":
-        message.answer(_report(sweep, trial, message.value))
+        keep_on, recorded = _report(sweep, trial, message.value)
+        message.answer(keep_on)
+        if recorded:  # after the answer, for which the worker waits
+            sweep.notify(recorded)
     elif message.kind == "result":
         end(sweep, worker, message.value)
     else:
@@ -108,24 +117,24 @@ def _handle(sweep: Sweep, message: Message) -> None:
             end(sweep, worker, TrialResult(trial.number, "failed", reason))
 
 
-def _report(sweep: Sweep, trial: TrialState, report: EpochReport) -> bool:
-    """Record an epoch; the answer is whether the trial is to keep on."""
+def _report(sweep: Sweep, trial: TrialState, report: EpochReport) -> tuple[bool, Event | None]:
+    """Write an epoch to the journal; return whether the trial is to keep on, and the event."""
     if report.note:
         sweep.say(report.note)
-    keep_on = True
+    keep_on, recorded = True, None
     if report.epoch > len(trial.curve):  # else it is repeated, by a trial that had to begin again
         sweep.search.seconds_left = sweep.seconds_left
         keep_on = sweep.search.report(trial.proposal, report.epoch, report.metrics)
-        sweep.record(EpochEnded(trial=trial.number, epoch=report.epoch, metrics=dict(report.metrics)))
+        recorded = sweep.write(EpochEnded(trial=trial.number, epoch=report.epoch, metrics=dict(report.metrics)))
         _check_budget(sweep)
         if not keep_on:
             sweep.pruned.add(trial.number)
     if sweep.forecaster and "epoch_seconds" in report.metrics:
         sweep.forecaster.epoch(trial.number, report.metrics["epoch_seconds"])
     if not (sweep.halt and keep_on) or sweep.interrupted:
-        return keep_on and not sweep.interrupted
+        return keep_on and not sweep.interrupted, recorded
     rung = sweep.search.next_rung(trial.proposal, len(trial.curve))
-    return limits.reaches_rung(trial, rung, sweep.config.budget, sweep.state, sweep.now())
+    return limits.reaches_rung(trial, rung, sweep.config.budget, sweep.state, sweep.now()), recorded
 
 
 def end(sweep: Sweep, worker: str, result: TrialResult) -> None:
@@ -134,8 +143,9 @@ def end(sweep: Sweep, worker: str, result: TrialResult) -> None:
     if status == "failed" and limits.is_full_disk(reason, sweep.folder):
         sweep.interrupt(f"{limits.FULL_DISK} ({reason})")
         status = "interrupted"
-    elif status == "pruned" and sweep.halt and trial.number not in sweep.pruned:
-        status, reason = ("interrupted" if sweep.interrupted else "completed"), sweep.stopping
+    elif status == "pruned" and sweep.halt and trial.number not in sweep.pruned and FOLDS not in result.summary:
+        ended: Status = "completed" if trial.curve else "pruned"
+        status, reason = ("interrupted" if sweep.interrupted else ended), sweep.stopping
     elif status == "completed" and len(trial.curve) == trial.target and (left := sweep.search.left_at(trial.target)):
         status, reason = "pruned", left
     if status != "interrupted":

@@ -32,7 +32,7 @@ from cnnsweep.sweep import catalog, finish, loop
 from cnnsweep.sweep.discovery import discover
 from cnnsweep.sweep.earlier_trials import learn
 from cnnsweep.sweep.precision import settle
-from cnnsweep.sweep.sweep import Sweep, interruptible
+from cnnsweep.sweep.sweep import Sweep, interruptible, responsive
 from cnnsweep.tracking.credentials import redact, shown
 from cnnsweep.tracking.provenance import gather
 from cnnsweep.tracking.store import open_store
@@ -47,7 +47,7 @@ HURRIED_SECONDS = 5
 PRELOAD = ("cnnsweep.training.train", "cnnsweep.models.cnn", "cnnsweep.training.feature_cache", "sklearn")
 """Modules that worker processes import before their first job."""
 
-CHECK_CALLBACKS = "cnnsweep.training.callbacks.check"
+CHECK_CALLBACKS, CHECK_METRICS = "cnnsweep.training.callbacks.check", "cnnsweep.training.user_metrics.check"
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,8 @@ def conduct(
     kept = max(config.tracking.gallery, config.budget.finalists or 1)
     sweep.listeners.append(finish.Cleanup(folder, state, parts.search, kept))
     sweep.forecaster, sweep.say = forecaster, watcher.say
-    with watcher.watch(sweep, lambda: tracker.trouble), interruptible(sweep, config.executor.grace_seconds):
+    grace = config.executor.grace_seconds
+    with watcher.watch(sweep, lambda: tracker.trouble), interruptible(sweep, grace), responsive():
         trouble = _run(sweep, opening)
     with contextlib.suppress(OSError):
         forecaster.save(root, workers)
@@ -246,6 +247,7 @@ def check_code(config: Config, data: loading.Dataset, executor: Executor) -> Non
     """Have a worker try what can only be checked by building or importing it. Raises `UserError` with all faults."""
     callbacks = CHECK_CALLBACKS if config.training.callbacks else None
     checks = {"job.check": config.job.check, "model.check": config.model.check, "training.callbacks": callbacks}
+    checks["training.metrics"] = CHECK_METRICS if config.training.has_user_metrics else None
     for key, name in checks.items():
         if name:
             (end,) = run_all(executor, [(locate(key, name), Inspection(config, data.input_shape, data.classes))])
