@@ -104,7 +104,8 @@ def export(
         )
     data, seeds, epochs = stored.load_data(), config.export.seeds, int(row["best_epoch"])
     say(
-        f"training {stored.name} of {stored.sweep} for {epochs} epochs on training and validation images, {seeds} seeds"
+        f"training {stored.name} of {stored.sweep} for {epochs} epochs on training and validation {data.noun}, "
+        f"{seeds} seeds"
     )
     root = Path(stored.config.tracking.dir).absolute()
     home = root / "exports" / new_id(stored.config.tracking, stored.config.name, "exports")
