@@ -196,7 +196,8 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
     trusted = _trusted(trust, config, config_dir)
     made = exporting.export(next(iter(names), None), trial, out, config, overrides, click.echo, trusted)
     click.echo(made.describe())
-    click.echo(f"try:   {program()} predict {shlex.quote(str(made.folder))} {made.argument}")
+    if made.argument:
+        click.echo(f"try:   {program()} predict {shlex.quote(str(made.folder))} {made.argument}")
     return 0
 
 

@@ -86,11 +86,57 @@ def without_arguments() -> keras.Model:
 
 
 class WithFit(keras_tuner.HyperModel):
+    """A `fit` of its own, as KerasTuner's guide writes it."""
+
     def build(self, hp: Any) -> keras.Model:
-        return build(hp)
+        model = keras.Sequential([layers.Flatten(), layers.Dense(hp.Int("units", 4, 8, step=4)), layers.Dense(10)])
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+        return model
 
     def fit(self, hp: Any, model: keras.Model, *args: Any, **kwargs: Any) -> Any:
+        return model.fit(*args, batch_size=hp.Choice("batch_size", [16, 32]), shuffle=hp.Boolean("shuffle"), **kwargs)
+
+
+class WithLoop(WithFit):
+    """A loop of its own in place of Keras' fit; it never goes on from a checkpoint."""
+
+    def build(self, hp: Any) -> keras.Model:
+        model = keras.Sequential([layers.Flatten(), layers.Dense(10)])
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+        return model
+
+    def fit(
+        self, hp: Any, model: keras.Model, x: Any, y: Any, validation_data: Any, callbacks: Any, **kwargs: Any
+    ) -> Any:
+        rate = hp.Float("rate", 1e-4, 1e-2, sampling="log")
+        for callback in callbacks:
+            callback.set_model(model)
+        for epoch in range(3):
+            model.optimizer.learning_rate = rate
+            model.train_on_batch(x[:32], y[:32])
+            loss = float(model.test_on_batch(*validation_data))
+            for callback in callbacks:
+                callback.on_epoch_end(epoch, logs={"my_loss": loss})
+        return loss
+
+
+class FitsOwnEpochs(WithFit):
+    def fit(self, hp: Any, model: keras.Model, *args: Any, **kwargs: Any) -> Any:
         return model.fit(*args, epochs=hp.Int("epochs", 1, 5), **kwargs)
+
+
+class FitsChanging(WithFit):
+    """It asks for more than the zeros told on which it was called first."""
+
+    def fit(self, hp: Any, model: keras.Model, x: Any, **kwargs: Any) -> Any:
+        if x.any():
+            hp.Int("late", 1, 5)
+        return model.fit(x, **kwargs)
+
+
+class FitsSilently(WithFit):
+    def fit(self, hp: Any, model: keras.Model, x: Any, y: Any, **kwargs: Any) -> Any:
+        return model.fit(x, y, verbose=0)
 
 
 instance = Convolutions((8, 8, 1), 10)

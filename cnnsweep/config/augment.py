@@ -74,9 +74,8 @@ class Augment(Section):
 
 def refuse_change(name: str, kind: str) -> None:
     """Raise UserError where data of this kind cannot be changed in this way."""
-    if name not in OF_KIND[kind]:
+    have = OF_KIND.get(kind, ())
+    if name not in have:
         nouns = " and ".join(NOUNS[other] for other, changes in OF_KIND.items() if name in changes)
-        possible = f"{NOUNS[kind]} can have {', '.join(OF_KIND[kind])}"
-        raise UserError(
-            f"data.augment.{name}: changes {nouns}, but the data are {NOUNS[kind]}: set it to 0; {possible}"
-        )
+        possible = f"; {NOUNS[kind]} can have {', '.join(have)}" if have else ""
+        raise UserError(f"data.augment.{name}: changes {nouns}, but the data are {NOUNS[kind]}: set it to 0{possible}")

@@ -66,6 +66,7 @@ class ModelConfig(Component):
     measure: str | None = None
     check: str | None = None
     prepare: str | None = None
+    fit: str | None = None
 
     def check_input(self, kind: str) -> None:
         """Raise UserError where the network takes no inputs of this kind."""

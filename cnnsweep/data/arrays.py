@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnnsweep.config.inputs import NOUNS
 from cnnsweep.config.tasks import Task
-from cnnsweep.data.inputs import input_faults
+from cnnsweep.data.inputs import Shapes, input_faults, shapes_of
 from cnnsweep.data.labels import class_faults, described, label_faults, missing_class
 from cnnsweep.data.text_decoding import TextDecoding
 from cnnsweep.errors import UserError
@@ -33,7 +33,7 @@ class Arrays:
 
     x of images: (images, height, width) or (images, height, width, channels), whole numbers 0..255, or floats 0..1
     or 0..255; of signals: (signals, steps, channels), numbers; of texts: (texts, 1), their places in `corpus`; of
-    videos: (videos, frames, height, width, channels), uint8.
+    videos: (videos, frames, height, width, channels), uint8; of several inputs: (examples,), as `inputs.pack` says.
     y: (images,) or (images, 1), whole numbers from 0; for task=multi_label (images, labels), 0 and 1; for
     task=regression (images,) or (images, targets), numbers; for task=segmentation (images, height, width), the class
     of each pixel.
@@ -64,7 +64,7 @@ class Arrays:
     notes: tuple[str, ...] = ()
     """What a person should know of the data, a line each."""
     kind: str = "image"
-    """image, signal, text or video."""
+    """image, signal, text, video or multi_input."""
     corpus: Corpus | None = None
     """The texts, whose vocabulary is taken from the training part."""
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -98,7 +98,8 @@ class Dataset:
     """Three checked splits; y: as `labels.typed` says.
 
     x of images: uint8 or float32 (n, height, width, channels); of signals: float32 (n, steps, channels); of texts:
-    int32 (n, words), numbers of words; of videos: uint8 (n, frames, height, width, channels).
+    int32 (n, words), numbers of words; of videos: uint8 (n, frames, height, width, channels); of several inputs:
+    (n,), whose fields they are.
     """
 
     name: str
@@ -122,17 +123,20 @@ class Dataset:
     notes: tuple[str, ...] = ()
     """What a person should know of the data when it is loaded; not stored."""
     kind: str = "image"
-    """image, signal, text or video."""
+    """image, signal, text, video or multi_input."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """(height, width, channels) of one image; (words, vocabulary) of a text: each word is a one-hot vector."""
-        shape = tuple(map(int, self.x_train.shape[1:]))
+        """(height, width, channels) of one image; (words, vocabulary) of a text: each word is a one-hot vector.
+
+        `inputs.Shapes` of several inputs.
+        """
+        shape = shapes_of(self.x_train)
         return (*shape, len(self.decoding.words)) if isinstance(self.decoding, TextDecoding) else shape
 
     @property
     def noun(self) -> str:
-        """ "images", "signals", "texts" or "videos" """
+        """ "images", "signals", "texts", "videos" or "examples" """
         return NOUNS[self.kind]
 
     @property
@@ -170,7 +174,8 @@ class Dataset:
     def describe(self) -> str:
         """One line for the screen and the log, and one for each note."""
         counts = [f"{len(x):,}" for x in (self.x_train, self.x_val, self.x_test)]
-        size = "×".join(str(side) for side in self.input_shape)
+        shape = self.input_shape
+        size = str(shape) if isinstance(shape, Shapes) else "×".join(map(str, shape))
         images = f"{counts[0]} training, {counts[1]} validation, {counts[2]} test {self.noun}"
         if self.folds is not None:
             images = f"{counts[0]} {self.noun} in {max(self.folds)} folds, {counts[2]} test {self.noun}"

@@ -1,8 +1,9 @@
-"""Checks of inputs that are no images: signals, texts as numbers of words, and videos."""
+"""Inputs that are no images: signals, texts as numbers of words, videos, and several inputs of an example."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,61 @@ TYPES = {"signal": np.float32, "text": np.int32, "video": np.uint8}
 """The type in which x is kept."""
 
 
+class Shapes(tuple[int, ...]):
+    """The shape of an example with several inputs: the number of its values, and the shape of each input by name."""
+
+    by_name: Mapping[str, tuple[int, ...]]
+
+    def __new__(cls, by_name: Mapping[str, tuple[int, ...]]) -> Shapes:
+        found = super().__new__(cls, (sum(math.prod(shape) for shape in by_name.values()),))
+        found.by_name = dict(by_name)
+        return found
+
+    def __getnewargs__(self) -> tuple[Mapping[str, tuple[int, ...]]]:
+        return (self.by_name,)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in self.by_name.items())
+
+
+def pack(inputs: Mapping[str, Array]) -> Array:
+    """Several inputs of the same examples as one array, whose fields they are: float32, int32 or as they were.
+
+    >>> pack({"image": np.zeros((4, 8, 8)), "age": np.arange(4)}).dtype
+    dtype([('image', '<f4', (8, 8)), ('age', '<i4', (1,))])
+    """
+    columns = {name: x if x.ndim > 1 else x[:, np.newaxis] for name, x in inputs.items()}
+    narrow = {"f": np.float32, "i": np.int32, "b": np.uint8}
+    kinds = [(n, narrow.get(x.dtype.kind, x.dtype) if x.dtype.itemsize != 1 else x.dtype, x.shape[1:])
+             for n, x in columns.items()]  # fmt: skip
+    packed = np.empty(len(next(iter(columns.values()))), kinds)
+    for name, x in columns.items():
+        packed[name] = x
+    return packed
+
+
+def unpacked(x: Array) -> Array | dict[str, Array]:
+    """What Keras takes: several inputs by name, or the array itself."""
+    return {name: np.ascontiguousarray(x[name]) for name in x.dtype.names} if x.dtype.names else x
+
+
+def shapes_of(x: Array) -> tuple[int, ...]:
+    """The shape of one example."""
+    names = x.dtype.names
+    return Shapes({name: x.dtype[name].shape for name in names}) if names else tuple(map(int, x.shape[1:]))
+
+
+def zeros(count: int, shape: Sequence[int]) -> Array | dict[str, Array]:
+    """Examples of this shape, float32, as Keras takes them."""
+    if isinstance(shape, Shapes):
+        return {name: np.zeros((count, *each), np.float32) for name, each in shape.by_name.items()}
+    return np.zeros((count, *shape), np.float32)
+
+
 def input_faults(kind: str, x: Array) -> Iterator[str]:
-    """Every fault of an array of signals, texts or videos."""
+    """Every fault of an array of signals, texts, videos or several inputs."""
+    if kind == "multi_input":
+        return
     form = SHAPES[kind]
     if x.ndim != form.count(",") + 1:
         yield f"shape {x.shape}, expected {form}"

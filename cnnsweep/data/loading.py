@@ -213,7 +213,7 @@ def choose(labels: Array, taken: Array, seed: int, stream: int) -> Array:
 
 def _inputs(kind: str, x: Array) -> Array:
     if kind != "image":
-        wanted = TYPES[kind]
+        wanted = TYPES.get(kind, x.dtype)
         return x if is_whole_file(x) and x.dtype == wanted else np.ascontiguousarray(x, wanted)
     if is_whole_file(x) and x.ndim == 4 and x.dtype in (np.uint8, np.float32):
         return x  # still a map
@@ -245,6 +245,6 @@ def _digest(splits: Mapping[str, Array], folds: Array | None) -> str:
     content = hashlib.sha256(b"" if folds is None else folds.tobytes())
     for key, array in splits.items():
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        content.update(f"{key} {little.dtype.str} {array.shape}".encode())
+        content.update(f"{key} {little.dtype.descr if little.dtype.names else little.dtype.str} {array.shape}".encode())
         content.update(little.data)
     return content.hexdigest()[:16]

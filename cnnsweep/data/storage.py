@@ -20,6 +20,7 @@ import numpy as np
 
 from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.data.decoding import decoding_of
+from cnnsweep.data.inputs import unpacked
 from cnnsweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -206,8 +207,8 @@ def read_in_batches(
         def __len__(self) -> int:
             return math.ceil(len(order) / size)
 
-        def __getitem__(self, index: int) -> tuple[Array, ...]:
+        def __getitem__(self, index: int) -> tuple[Array | dict[str, Array], ...]:
             rows = order[index * size : (index + 1) * size]
-            return np.asarray(x[rows]), *encode(np.asarray(y[rows]))
+            return unpacked(np.asarray(x[rows])), *encode(np.asarray(y[rows]))
 
     return Batches()

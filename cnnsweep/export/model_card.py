@@ -67,12 +67,14 @@ AXES = {
     "signal": "steps×channels",
     "text": "words×vocabulary",
     "video": "frames×height×width×channels",
+    "multi_input": "by name",
 }
 VALUES = {
     "image": "pixels as they are in the data ({}; scaling is part of the model)",
     "signal": "values as they are in the data, a waveform -1 to 1",
     "text": "numbers of words in the vocabulary of `labels.json`",
     "video": "pixels as they are in the data ({}; scaling is part of the model)",
+    "multi_input": "a mapping of arrays by the names above, values as they are in the data",
 }
 
 
@@ -171,7 +173,7 @@ class ModelCard:
             metric=self.metric.replace("_", " "),
             value=self.values[0],
             interval=self.interval_text("95% interval {:.4f} to {:.4f}, "),
-            size="×".join(map(str, data.input_shape)),
+            size=str(data.input_shape) if data.kind == "multi_input" else "×".join(map(str, data.input_shape)),
             axes=AXES[data.kind],
             seeds=len(self.measured),
             spread=spread(self.values),

@@ -150,7 +150,11 @@ def read_labels(where: Path) -> Labels | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         stored, shape = content["decoding"], content["input_shape"]
-        kind, plain = content["kind"], decoding_of(content["kind"], stored) if stored else None
+        kind = content["kind"]
+        if kind == "multi_input":
+            raise UserError(f"'{where}' takes several inputs ({', '.join(shape)}): load model.keras with Keras "
+                            "and give them to its predict by name")  # fmt: skip
+        plain = decoding_of(kind, stored) if stored else None
         decoding = plain or (_plain(shape) if kind == "image" else ArrayFile(tuple(map(int, shape))))
         return Labels(content["task"], tuple(content["classes"]), float(content["scale"]), decoding)
     except UserError:

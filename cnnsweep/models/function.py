@@ -35,7 +35,7 @@ def build(
     declared = {field.alias or name for name, field in FunctionConfig.model_fields.items()}
     arguments = {name: value for name, value in model.items() if name not in declared}
     function = locate("model.call", str(model["call"]))
-    made = own.call("model.call", function, arguments, {"input_shape": tuple(input_shape), "classes": classes})
+    made = own.call("model.call", function, arguments, {"input_shape": own.shape_for(input_shape), "classes": classes})
     return own.finish(made, f"model.call: {model['call']}", input_shape, classes, scale, augment)
 
 

@@ -18,11 +18,13 @@ from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Network
 from cnnsweep.models import own
 from cnnsweep.models.keras_sizes import measure_model
+from cnnsweep.models.own_fit import OwnFit, late
 from cnnsweep.search_space.space import Value, Values
 from cnnsweep.trial import Discovered, Inspection
 
 if TYPE_CHECKING:
     import keras
+    from keras_tuner import HyperParameters
     from keras_tuner.engine.hyperparameters import HyperParameter
 
 SECONDS = 60.0
@@ -60,8 +62,7 @@ def build(
     made = builder(model.hypermodel, input_shape, classes)(hp)
     new = sorted({p.name for p in hp.space if type(p).__name__ != "Fixed"} - known)
     if new and model.discover is None:
-        raise UserError(f"{model.hypermodel} asks for {', '.join(new)}, which it did not ask for when its space was "
-                        "found: ask for it in every build, or in a conditional_scope")  # fmt: skip
+        raise UserError(late(model.hypermodel, new))
     return own.finish(made, f"model.hypermodel: {model.hypermodel}", input_shape, classes, scale, augment)
 
 
@@ -74,15 +75,8 @@ def builder(path: str, input_shape: Sequence[int], classes: int) -> Build:
     """The function from `hp` to a model: the one that is named, or a HyperModel's. A class of these gets the shapes."""
     import keras_tuner
 
-    found = find("model.hypermodel", path)
-    if isinstance(found, type):
-        known = {"input_shape": tuple(input_shape), "classes": classes}
-        found = own.call("model.hypermodel", found, {}, known)
-    if isinstance(found, keras_tuner.HyperModel):
-        if type(found).fit is not keras_tuner.HyperModel.fit:
-            raise UserError(f"model.hypermodel: {path} has a fit() of its own, which is not called here; train it in a "
-                            "function of your own with job=function")  # fmt: skip
-        found = found.build
+    found = _find(path, input_shape, classes)
+    found = found.build if isinstance(found, keras_tuner.HyperModel) else found
     if not callable(found):
         raise UserError(f"model.hypermodel: {path} is {type(found).__name__}, expected a function build(hp) or a "
                         "HyperModel")  # fmt: skip
@@ -94,12 +88,49 @@ def builder(path: str, input_shape: Sequence[int], classes: int) -> Build:
     return made
 
 
+def _find(path: str, input_shape: Sequence[int], classes: int) -> Any:
+    found = find("model.hypermodel", path)
+    if isinstance(found, type):
+        known = {"input_shape": own.shape_for(input_shape), "classes": classes}
+        found = own.call("model.hypermodel", found, {}, known)
+    return found
+
+
+def own_fit(model: HyperModelConfig, input_shape: Sequence[int], classes: int) -> OwnFit | None:
+    """The training of a HyperModel that has a `fit` of its own; None where Keras' is meant."""
+    fit = _fit_of(model.hypermodel, input_shape, classes)
+    values = {model.names.get(key, key): value for key, value in model.hp.items()}
+    return None if fit is None else OwnFit(model.hypermodel, fit, values)
+
+
+def _fit_of(path: str, input_shape: Sequence[int], classes: int) -> Callable[..., object] | None:
+    import keras_tuner
+
+    found = _find(path, input_shape, classes)
+    is_own = isinstance(found, keras_tuner.HyperModel) and type(found).fit is not keras_tuner.HyperModel.fit
+    return found.fit if is_own else None
+
+
+def asking(path: str, input_shape: Sequence[int], classes: int) -> Build:
+    """The function from `hp` to a model, which asks for the hyperparameters of the HyperModel's own fit too."""
+    build, fit = builder(path, input_shape, classes), _fit_of(path, input_shape, classes)
+    if fit is None:
+        return build
+
+    def build_and_ask(hp: HyperParameters) -> keras.Model:
+        model = build(hp)
+        OwnFit(path, fit, hp.values).ask(hp, model, input_shape)
+        return model
+
+    return build_and_ask
+
+
 def discover(inspection: Inspection) -> Generator[None, bool, Discovered]:
     """A job: build the model with different values, and note which hyperparameters are asked for."""
     model = inspection.config.model
     try:
-        function = builder(str(model.plain()["hypermodel"]), inspection.input_shape, inspection.classes)
-        return Explorer(function).explore()
+        place = str(model.plain()["hypermodel"]), inspection.input_shape, inspection.classes
+        return Explorer(asking(*place), model.plain()["hp"]).explore()
     except UserError as error:
         return Discovered(fault=str(error))
     yield
@@ -109,11 +140,13 @@ class Explorer:
     """Finds the hyperparameters of a `build(hp)`, and the values of others under which each is asked for.
 
     KerasTuner learns of conditions from `conditional_scope` alone; here those that are plain Python are found too
-    (`for i in range(hp.Int("layers", 1, 3)): hp.Int(f"units_{i}", …)`), by trying the values of one at a time.
+    (`for i in range(hp.Int("layers", 1, 3)): hp.Int(f"units_{i}", …)`), by trying the values of one at a time. Those
+    that are `given` keep their values.
     """
 
-    def __init__(self, function: Build) -> None:
-        self._build = function
+    def __init__(self, function: Build, given: Values | None = None) -> None:
+        self._build, self._given = function, given or {}
+        self._answers: dict[frozenset[tuple[str, Value]], set[str] | None] = {}
         self._found: dict[str, HyperParameter] = {}
         self._when: dict[str, dict[str, list[Value]]] = {}
         self._error: Exception | None = None
@@ -124,7 +157,8 @@ class Explorer:
         base = self._asked({})
         if self._error is not None:
             kind, text = type(self._error).__name__, str(self._error).strip().partition("\n")[0]
-            raise UserError(f"model.hypermodel: with the default values: {kind}: {text[:300]}") from self._error
+            which = "given" if self._given else "default"
+            raise UserError(f"model.hypermodel: with the {which} values: {kind}: {text[:300]}") from self._error
         waiting: deque[tuple[Values, str]] = deque(({}, name) for name in base or ())
         while waiting and time.monotonic() < self._deadline:
             context, name = waiting.popleft()
@@ -142,7 +176,7 @@ class Explorer:
     def _vary(self, context: Mapping[str, Value], name: str) -> list[tuple[str, Value]]:
         """Try the values of one; return the new hyperparameters, each with a value under which it is asked for."""
         values = _values(self._found[name])
-        if len(values) < 2:
+        if len(values) < 2 or _key(name) in self._given:
             return []
         before, tried = set(self._found), {}
         numbers = not isinstance(values[0], (str, bool))
@@ -164,10 +198,15 @@ class Explorer:
         """The names that a build asks for; None where it fails, which is all that can then be said of these values."""
         import keras_tuner
 
+        others = {name: value for name, value in values.items() if value != self._found[name].default}
+        if (key := frozenset(others.items())) in self._answers:  # the same build
+            return self._answers[key]
         hp = keras_tuner.HyperParameters()
-        hp.values, self._error = dict(values), None
+        hp.values, self._error = {**self._given, **values}, None
         try:
             self._build(hp)
+        except UserError:
+            raise
         except Exception as error:  # such a network is invalid, and each proposal is looked at by itself
             self._error = error
         asked = [p for p in hp.space if type(p).__name__ != "Fixed"]
@@ -175,7 +214,8 @@ class Explorer:
             self._found.setdefault(p.name, p)
             for condition in p.conditions:
                 self._when.setdefault(p.name, {})[condition.name] = list(condition.values)
-        return None if self._error is not None else {p.name for p in asked}
+        self._answers[key] = None if self._error is not None else {p.name for p in asked}
+        return self._answers[key]
 
     def _entry(self, p: HyperParameter, keys: Mapping[str, str]) -> Plain:
         conditions = {other: values for other, values in self._when.get(p.name, {}).items() if other in keys}

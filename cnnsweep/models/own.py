@@ -6,9 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from cnnsweep.errors import UserError
+from cnnsweep.data.inputs import Shapes, zeros
+from cnnsweep.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import keras
@@ -59,13 +58,17 @@ def finish(
 
     if not isinstance(model, keras.Model):
         raise UserError(f"{source} returned {type(model).__name__}, expected a Keras model")
-    if not model.built and isinstance(model, keras.Sequential):
+    if not model.built and isinstance(model, keras.Sequential) and not isinstance(input_shape, Shapes):
         model.build((None, *input_shape))
     elif not model.built:  # a subclassed one
-        model(np.zeros((1, *input_shape), "float32"))
+        model(zeros(1, input_shape))
     if type(model) not in (keras.Sequential, keras.Model) and not _is_functional(model):
         return model
-    _check_shapes(model, source, tuple(input_shape), classes)
+    if isinstance(input_shape, Shapes):
+        _check_inputs(model, source, input_shape.by_name)
+    else:
+        _check_shape(model, source, tuple(input_shape))
+    _check_outputs(model, source, classes)
     if scale == 1.0 and not augment:
         return model
     inputs = x = keras.Input(tuple(input_shape))
@@ -85,13 +88,36 @@ def _is_functional(model: keras.Model) -> bool:
     return isinstance(model, Functional)
 
 
-def _check_shapes(model: keras.Model, source: str, input_shape: tuple[int, ...], classes: int) -> None:
+def shape_for(input_shape: Sequence[int]) -> object:
+    """What a function or class gets as `input_shape`: of several inputs the shape of each by name."""
+    return dict(input_shape.by_name) if isinstance(input_shape, Shapes) else tuple(input_shape)
+
+
+def _fits(expected: Sequence[int | None], shape: Sequence[int]) -> bool:
+    return len(expected) == len(shape) and all(a in (None, b) for a, b in zip(expected, shape, strict=True))
+
+
+def _check_shape(model: keras.Model, source: str, input_shape: tuple[int, ...]) -> None:
     if len(model.inputs) != 1:
-        raise UserError(f"{source} takes {len(model.inputs)} inputs, but data has images alone; train it in a function "
-                        "of your own with job=function")  # fmt: skip
-    expected = tuple(model.inputs[0].shape[1:])
-    if len(expected) != len(input_shape) or any(a not in (None, b) for a, b in zip(expected, input_shape, strict=True)):
+        raise UserError(f"{source} takes {len(model.inputs)} inputs, but the data have one: data=npz takes several, as "
+                        "arrays x_train_NAME …, and a function of your own with job=function any")  # fmt: skip
+    if not _fits(expected := tuple(model.inputs[0].shape[1:]), input_shape):
         raise UserError(f"{source} takes inputs of shape {expected}, but the images have {input_shape}")
+
+
+def _check_inputs(model: keras.Model, source: str, known: Mapping[str, tuple[int, ...]]) -> None:
+    for given in model.inputs:
+        if given.name not in known:
+            raise UserError(f"{source} has an input '{given.name}'{nearest(given.name, known)} (the data have "
+                            f"{', '.join(known)}; keras.Input(…, name=NAME))")  # fmt: skip
+        if not _fits(expected := tuple(given.shape[1:]), known[given.name]):
+            raise UserError(f"{source}: input '{given.name}' has the shape {expected}, the data's {known[given.name]}")
+
+
+def _check_outputs(model: keras.Model, source: str, classes: int) -> None:
+    if len(model.outputs) != 1:
+        raise UserError(f"{source} has {len(model.outputs)} outputs, but the data have one y; train it in a function "
+                        "of your own with job=function")  # fmt: skip
     found = tuple(model.outputs[0].shape[1:])
     if found != (classes,):
         raise UserError(f"{source} has outputs of shape {found}, but the data have {classes} classes: ({classes},)")

@@ -15,8 +15,8 @@ from cnnsweep.errors import UserError, nearest
 from cnnsweep.search_space.space import Parameter, Space, Value
 
 SEARCHABLE = ("job.", "model.", "training.", "data.augment.")
-NAMES_OF_CODE = ("layers", "measure", "check", "call", "hypermodel", "discover")
-NOT_SEARCHABLE = ("_target_", *(f"{group}.{name}" for group in ("job", "model") for name in NAMES_OF_CODE))
+NAMES_OF_CODE = ("layers", "measure", "check", "prepare", "fit", "call", "hypermodel", "discover")
+NOT_SEARCHABLE = {f"{group}.{name}" for group in ("job", "model") for name in NAMES_OF_CODE}
 ENTRY_KEYS = ("values", "min", "max", "log", "step", "per_block", "when")
 MAX_VALUES = 100_000
 """Of a range."""
@@ -28,7 +28,8 @@ def parse_space(config: Config) -> Space:
     """Read the `space` group of a checked config. Raises `UserError` for the first fault."""
     keys = config.plain()
     fixed = dict(flat({group: keys[group] for group in ("job", "model", "training", "data")}))
-    allowed = [key for key in fixed if key.startswith(SEARCHABLE) and not key.endswith(NOT_SEARCHABLE)]
+    allowed = [key for key in fixed if key.startswith(SEARCHABLE) and not key.endswith("_target_")]
+    allowed = [key for key in allowed if key not in NOT_SEARCHABLE]
     allowed += [f"training.{group}.{name}" for group in SETTINGS for name in names_of(group)]
     entries = dict(_entries(config.space))
     for name in entries:

@@ -7,6 +7,7 @@ from typing import Any
 
 from cnnsweep.config.components import locate
 from cnnsweep.config.schema import Config, check_section
+from cnnsweep.config.section import Plain
 from cnnsweep.data.loading import Dataset
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.executors.base import Executor, run_all
@@ -22,8 +23,7 @@ def discover(config: Config, data: Dataset, executor: Executor, say: Callable[[s
     if config.model.measure and not config.executor.target.endswith(".InlineExecutor"):
         leave_gpus_alone()
     if found := _ask(config, "job", data, executor):
-        job = config.job.plain() | {"discover": None, "config": dict(found.values)}
-        config = config.replace(job=check_section("job", job))
+        config = _with_application(config, found)
     if found := _ask(config, "model", data, executor):
         config = _with_hyperparameters(config, found)
         say(f"{config.model.plain()['hypermodel']} asks for {', '.join(found.values) or 'no hyperparameter'}")
@@ -42,6 +42,28 @@ def _ask(config: Config, group: str, data: Dataset, executor: Executor) -> Disco
     if found.fault:
         raise UserError(found.fault)
     return found
+
+
+def _with_application(config: Config, found: Discovered) -> Config:
+    """Its searched keys are searched under the options of its groups under which they are there."""
+    job, searched = config.job.plain() | {"discover": None, **found.values}, dict(config.space.get("job") or {})
+    if searched.get("config"):
+        searched["config"] = _conditional(searched["config"], found.space)
+    space = {**config.space, **({"job": searched} if searched else {})}
+    return config.replace(job=check_section("job", job), space=space)
+
+
+def _conditional(entries: Plain, found: Mapping[str, Plain], prefix: str = "") -> Plain:
+    """Entries at any depth, each with the condition that was found for its key."""
+    paths = {name: f"{prefix}{name}" for name in entries}
+    return {
+        name: _merged(found[paths[name]], entry)
+        if paths[name] in found
+        else _conditional(entry, found, f"{paths[name]}.")
+        if isinstance(entry, Mapping)
+        else entry
+        for name, entry in entries.items()
+    }
 
 
 def _with_hyperparameters(config: Config, found: Discovered) -> Config:

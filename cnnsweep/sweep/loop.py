@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from cnnsweep.executors.base import Event as Message
-from cnnsweep.journal.events import EpochEnded, TrialEnded, TrialStarted
+from cnnsweep.journal.events import EpochEnded, Event, TrialEnded, TrialStarted
 from cnnsweep.journal.state import TrialState
 from cnnsweep.models.fine_tuning import total_epochs
 from cnnsweep.search.oracle import Proposal
 from cnnsweep.sweep import limits
 from cnnsweep.sweep.folds import rival_of_next
 from cnnsweep.sweep.sweep import Sweep
+from cnnsweep.training.early_stopping import stopped_after
 from cnnsweep.training.folds import FOLDS
-from cnnsweep.training.train import stopped_after
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec, trial_seed
 
 
@@ -102,7 +102,10 @@ def _submit(
 def _handle(sweep: Sweep, message: Message) -> None:
     worker, trial = message.worker, sweep.state.trials[sweep.running[message.worker]]
     if message.kind == "report":
-        message.answer(_report(sweep, trial, message.value))
+        keep_on, recorded = _report(sweep, trial, message.value)
+        message.answer(keep_on)
+        if recorded:  # after the answer, for which the worker waits
+            sweep.notify(recorded)
     elif message.kind == "result":
         end(sweep, worker, message.value)
     else:
@@ -114,24 +117,24 @@ def _handle(sweep: Sweep, message: Message) -> None:
             end(sweep, worker, TrialResult(trial.number, "failed", reason))
 
 
-def _report(sweep: Sweep, trial: TrialState, report: EpochReport) -> bool:
-    """Record an epoch; the answer is whether the trial is to keep on."""
+def _report(sweep: Sweep, trial: TrialState, report: EpochReport) -> tuple[bool, Event | None]:
+    """Write an epoch to the journal; return whether the trial is to keep on, and the event."""
     if report.note:
         sweep.say(report.note)
-    keep_on = True
+    keep_on, recorded = True, None
     if report.epoch > len(trial.curve):  # else it is repeated, by a trial that had to begin again
         sweep.search.seconds_left = sweep.seconds_left
         keep_on = sweep.search.report(trial.proposal, report.epoch, report.metrics)
-        sweep.record(EpochEnded(trial=trial.number, epoch=report.epoch, metrics=dict(report.metrics)))
+        recorded = sweep.write(EpochEnded(trial=trial.number, epoch=report.epoch, metrics=dict(report.metrics)))
         _check_budget(sweep)
         if not keep_on:
             sweep.pruned.add(trial.number)
     if sweep.forecaster and "epoch_seconds" in report.metrics:
         sweep.forecaster.epoch(trial.number, report.metrics["epoch_seconds"])
     if not (sweep.halt and keep_on) or sweep.interrupted:
-        return keep_on and not sweep.interrupted
+        return keep_on and not sweep.interrupted, recorded
     rung = sweep.search.next_rung(trial.proposal, len(trial.curve))
-    return limits.reaches_rung(trial, rung, sweep.config.budget, sweep.state, sweep.now())
+    return limits.reaches_rung(trial, rung, sweep.config.budget, sweep.state, sweep.now()), recorded
 
 
 def end(sweep: Sweep, worker: str, result: TrialResult) -> None:

@@ -32,7 +32,7 @@ from cnnsweep.sweep import catalog, finish, loop
 from cnnsweep.sweep.discovery import discover
 from cnnsweep.sweep.earlier_trials import learn
 from cnnsweep.sweep.precision import settle
-from cnnsweep.sweep.sweep import Sweep, interruptible
+from cnnsweep.sweep.sweep import Sweep, interruptible, responsive
 from cnnsweep.tracking.credentials import redact, shown
 from cnnsweep.tracking.provenance import gather
 from cnnsweep.tracking.store import open_store
@@ -193,7 +193,8 @@ def conduct(
     kept = max(config.tracking.gallery, config.budget.finalists or 1)
     sweep.listeners.append(finish.Cleanup(folder, state, parts.search, kept))
     sweep.forecaster, sweep.say = forecaster, watcher.say
-    with watcher.watch(sweep, lambda: tracker.trouble), interruptible(sweep, config.executor.grace_seconds):
+    grace = config.executor.grace_seconds
+    with watcher.watch(sweep, lambda: tracker.trouble), interruptible(sweep, grace), responsive():
         trouble = _run(sweep, opening)
     with contextlib.suppress(OSError):
         forecaster.save(root, workers)

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -77,8 +78,16 @@ class Sweep:
 
     def record(self, event: Event) -> None:
         """Write an event to the journal, then apply it to the state and pass it to the listeners."""
+        self.notify(self.write(event))
+
+    def write(self, event: Event) -> Event:
+        """Write an event to the journal, apply it to the state, and return what is to be passed to the listeners."""
         recorded = self.journal.append(event)
         self.state.apply(recorded)
+        return recorded
+
+    def notify(self, recorded: Event) -> None:
+        """Pass an event that is in the journal to the listeners."""
         for listener in self.listeners:
             listener.log(recorded)
 
@@ -126,6 +135,20 @@ class Sweep:
         """parameters and mmacs of a configuration's network, where its model family has a geometry."""
         network = self.problem.validate(values).network
         return {"parameters": network.parameters, "mmacs": round(network.mmacs, 4)} if network else {}
+
+
+@contextlib.contextmanager
+def responsive() -> Iterator[None]:
+    """Let the loop answer a worker within a millisecond while MLflow is written to by another thread.
+
+    By default a thread that computes gives the interpreter up after 5 ms.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 @contextlib.contextmanager

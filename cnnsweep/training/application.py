@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from pydantic import Field
 
 from cnnsweep.config.components import configured_by, locate
+from cnnsweep.config.compose import flat
 from cnnsweep.config.schema import JobConfig
 from cnnsweep.config.section import Plain
-from cnnsweep.errors import UserError
+from cnnsweep.config.validation import short
+from cnnsweep.errors import UserError, unknown
+from cnnsweep.search_space.space import Value
 from cnnsweep.training.function import Steps, run_call
 from cnnsweep.training.own_trial import Trial
 from cnnsweep.trial import Discovered, Inspection, TrialSpec
@@ -30,6 +34,7 @@ class ApplicationConfig(JobConfig):
     overrides: list[str]
     discover: str | None
     config: Plain = Field(default_factory=dict)
+    groups: dict[str, str | None] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,15 @@ class Application:
 def run(spec: TrialSpec) -> Steps:
     """Run the application with the trial's values; what it returns is the objective where it reports nothing."""
     job = spec.config.job.plain()
-    prefix = "job.config."
-    searched = [
-        f"{name.removeprefix(prefix)}={_quoted(v)}" for name, v in spec.values.items() if name.startswith(prefix)
-    ]
-    application = read("job.call", job["call"])
-    return (yield from run_call(spec, lambda trial: _run(application, trial, [*job["overrides"], *searched])))
+    chosen = [f"{name}={value}" for name, value in _under("job.groups.", spec.values)]
+    searched = [f"{name}={_quoted(value)}" for name, value in _under("job.config.", spec.values)]
+    application, overrides = read("job.call", job["call"]), [*job["overrides"], *chosen, *searched]
+    return (yield from run_call(spec, lambda trial: _run(application, trial, overrides)))
+
+
+def _under(prefix: str, values: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
+    """The values whose keys begin so, by the rest of their keys."""
+    yield from ((name.removeprefix(prefix), value) for name, value in values.items() if name.startswith(prefix))
 
 
 def _run(application: Application, trial: Trial, overrides: Sequence[str]) -> object:
@@ -104,16 +112,33 @@ def read(key: str, path: str) -> Application:
 
 
 def discover(inspection: Inspection) -> Generator[None, bool, Discovered]:
-    """A job: the application's own config, composed with `job.overrides`."""
-    job = inspection.config.job.plain()
+    """A job: the application's own config, composed with `job.overrides` and with each option that is searched."""
+    job, searched = inspection.config.job.plain(), (inspection.config.space.get("job") or {}).get("groups") or {}
     try:
-        return Discovered(_compose(read("job.call", job["call"]), job["overrides"]))
+        application = read("job.call", job["call"])
+        overrides = [*job["overrides"], *(f"{name}={option}" for name, option in job["groups"].items())]
+        overrides += [f"{name}={_quoted(value)}" for name, value in flat(job["config"])]
+        with _composing(application) as compose:
+            found, groups = compose(overrides)
+            options = {n: _options(n, entry, groups) for n, entry in searched.items() if entry is not None}
+            trees = {(n, o): compose([*overrides, f"{n}={o}"])[0] for n, each in options.items() for o in each}
     except UserError as error:
         return Discovered(fault=str(error))
+    for tree in trees.values():
+        found = _joined(found, tree)
+    present = {place: {key for key, _ in flat(tree)} for place, tree in trees.items()}
+    conditions = {key: _conditions(key, options, present) for key, _ in flat(found)}
+    space = {key: {"when": when} for key, when in conditions.items() if when}
+    return Discovered({"overrides": overrides, "groups": groups, "config": found}, space)
     yield
 
 
-def _compose(application: Application, overrides: Sequence[str]) -> Plain:
+Compose = Callable[[Sequence[str]], tuple[Plain, dict[str, str | None]]]
+
+
+@contextlib.contextmanager
+def _composing(application: Application) -> Iterator[Compose]:
+    """A function from overrides to the application's config and the options that are chosen in its groups."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
@@ -128,12 +153,59 @@ def _compose(application: Application, overrides: Sequence[str]) -> Plain:
         else:
             begin = hydra.initialize_config_dir(folder, version_base="1.3")
         with begin:
-            config = hydra.compose(application.name, overrides=list(overrides))
+            yield functools.partial(_compose, application.name)
+    except UserError:
+        raise
     except Exception as error:  # of many kinds: parser, loader, file system
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise UserError(f"job.call: the application's config cannot be composed: {text[:300]}") from error
-    found = OmegaConf.to_container(config, resolve=False)
-    return {str(name): value for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _compose(name: str | None, overrides: Sequence[str]) -> tuple[Plain, dict[str, str | None]]:
+    import hydra
+
+    config = hydra.compose(name, overrides=list(overrides), return_hydra_config=True)
+    chosen = {str(n): option for n, option in config.hydra.runtime.choices.items() if not str(n).startswith("hydra/")}
+    with open_dict(config):
+        del config["hydra"]
+    return _searchable(cast("Plain", OmegaConf.to_container(config, resolve=False))), chosen
+
+
+def _searchable(config: Plain) -> Plain:
+    """Without the names of its classes, which are the application's to import."""
+    return {name: _searchable(value) if isinstance(value, dict) else value
+            for name, value in config.items() if name != "_target_"}  # fmt: skip
+
+
+def _options(group: str, entry: object, groups: Mapping[str, object]) -> list[str]:
+    """The options of a group that are searched. Raises UserError where it has no such group or option."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    if group not in groups:
+        raise unknown("group of the application", group, groups)
+    known = GlobalHydra.instance().config_loader().get_group_options(group.partition("@")[0])
+    values = entry["values"] if isinstance(entry, Mapping) and set(entry) == {"values"} else None
+    if not isinstance(values, list):
+        raise UserError(f"space.job.groups.{group}: expected {{values: [{', '.join(known)}]}}, got '{short(entry)}'")
+    for value in values:
+        if value not in known:
+            raise unknown(f"option of the application's group {group}", value, known)
+    return values
+
+
+def _joined(first: Plain, second: Plain) -> Plain:
+    """The keys of both; what both have is the first's."""
+    both = {name: _joined(value, second[name]) for name, value in first.items()
+            if isinstance(value, dict) and isinstance(second.get(name), dict)}  # fmt: skip
+    return {**second, **first, **both}
+
+
+def _conditions(
+    key: str, options: Mapping[str, Sequence[str]], present: Mapping[tuple[str, str], set[str]]
+) -> dict[str, list[str]]:
+    """The options under which a key is there, of the groups in which it is not there under all."""
+    found = {group: [option for option in each if key in present[group, option]] for group, each in options.items()}
+    return {f"job.groups.{group}": have for group, have in found.items() if 0 < len(have) < len(options[group])}
 
 
 def _quoted(value: object) -> str:

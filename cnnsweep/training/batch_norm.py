@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnsweep.data.arrays import Array
+from cnnsweep.data.inputs import unpacked
 
 if TYPE_CHECKING:
     import keras
@@ -64,7 +65,7 @@ def recompute(model: keras.Model, x: Array, since: Statistics, seed: int, batch_
     size = max(batch_size, PIXELS // math.prod(x.shape[1:-1]))
     with _normalising_by_batch(moved) as found:
         for start in range(0, len(chosen), size):
-            model(x[chosen[start : start + size]], training=False)
+            model(unpacked(x[chosen[start : start + size]]), training=False)
     with np.errstate(all="ignore"):  # a network that diverged fails by its loss
         for layer, batches in zip(moved, found, strict=True):
             images, means, variances = (np.array(column) for column in zip(*batches, strict=True))

@@ -29,8 +29,13 @@ def reason_to_stop(rows: Sequence[Mapping[str, float]], objective: Objective, tr
     return f"no better {objective.metric} for {training.patience} epochs{margin}"
 
 
+def stopped_after(epoch: int) -> str:
+    """The reason of a trial that the search stopped."""
+    return f"stopped by the search after epoch {epoch}"
+
+
 def without_early_stopping(config: Config) -> Config:
-    """The config of a training of so many epochs, whatever its own validation says."""
+    """The config of a training that its own validation does not end early."""
     return config.replace(training=config.training.replace(patience=None, target=None))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from cnnsweep.config.schema import Training
 from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.data.image_decoding import Decoding
+from cnnsweep.data.inputs import Shapes, unpacked
 from cnnsweep.data.storage import concatenate, open_saved
 from cnnsweep.training import checkpoint
 from cnnsweep.training.breakdown import Breakdown, break_down
@@ -145,23 +146,26 @@ def write_model(folder: Path, model: keras.Model, data: Dataset, training: Train
         "kind": data.kind,
         "task": data.task,
         "classes": list(data.class_names),
-        "input_shape": list(data.input_shape),
+        "input_shape": dict(shape.by_name) if isinstance(shape := data.input_shape, Shapes) else list(shape),
         "scale": data.scale,
         "decoding": decoding and dataclasses.asdict(decoding),
     }
     (folder / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8")
     shutil.rmtree(folder / "mlflow_model", ignore_errors=True)
     (folder / "mlflow_model").mkdir()
-    single, sizes = np.dtype("float32"), data.x_val.shape[1:]
+    single, example = np.dtype("float32"), unpacked(np.asarray(data.x_val[:2]))
     taken = np.dtype("int32") if data.kind == "text" else single
+    if not isinstance(example, dict):
+        example = example.astype(taken)
+    named = example if isinstance(example, dict) else {None: example}
     mlflow.keras.save_model(
         model,
         str(folder / "mlflow_model"),
         signature=ModelSignature(
-            inputs=Schema([TensorSpec(taken, (-1, *sizes), name=None)]),
+            inputs=Schema([TensorSpec(x.dtype, (-1, *x.shape[1:]), name=name) for name, x in named.items()]),
             outputs=Schema([TensorSpec(single, (-1, *model.output_shape[1:]), name=None)]),
         ),
-        input_example=np.asarray(data.x_val[:2], dtype=taken),
+        input_example=example,
         # Without the list MLflow starts a process that loads the model to guess it: 12 s instead of 0.3 s.
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("keras", "numpy", "tensorflow")],
     )

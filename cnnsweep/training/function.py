@@ -18,8 +18,8 @@ from cnnsweep.config.schema import JobConfig
 from cnnsweep.errors import UserError
 from cnnsweep.training import own_checkpoints as checkpoints
 from cnnsweep.training import own_trial
+from cnnsweep.training.early_stopping import stopped_after
 from cnnsweep.training.own_trial import Trial, TrialStopped
-from cnnsweep.training.train import stopped_after
 from cnnsweep.trial import EpochReport, Inspection, TrialResult, TrialSpec
 
 Steps = Generator[EpochReport, bool, TrialResult]

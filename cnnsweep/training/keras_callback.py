@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import keras
@@ -14,11 +14,18 @@ if TYPE_CHECKING:
 
 
 class ReportEpochs(keras.callbacks.Callback):
-    """Restores the model and its optimizer before the first epoch, and saves and reports them after each."""
+    """Restores the model and its optimizer before the first epoch, and saves and reports them after each.
 
-    def __init__(self, trial: Trial) -> None:
+    `before` is called before each report.
+    """
+
+    def __init__(
+        self, trial: Trial, model: keras.Model | None = None, before: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__()
-        self._trial = trial
+        self._trial, self._before = trial, before
+        if model is not None:  # a loop of the user's own may not say which
+            self.set_model(model)
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:  # noqa: ARG002
         self.model.optimizer.build(self.model.trainable_variables)
@@ -29,7 +36,12 @@ class ReportEpochs(keras.callbacks.Callback):
         keras.utils.set_random_seed((self._trial.seed + epoch) % 2**31)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        with self._trial.checkpoint() as folder:
-            checkpoint.save(folder, self.model, checkpoint.State([], 0.0, 0), is_best=False)
+        self._before()
+        self.save()
         if not self._trial.report(epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}):
             self.model.stop_training = True
+
+    def save(self) -> None:
+        """Save the model and its optimizer, for the next report."""
+        with self._trial.checkpoint() as folder:
+            checkpoint.save(folder, self.model, checkpoint.State([], 0.0, 0), is_best=False)

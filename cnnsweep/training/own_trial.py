@@ -118,7 +118,8 @@ class Trial:
 
     @property
     def _name(self) -> str:
-        return str(self._spec.config.job.plain().get("call", "the function"))
+        job, model = self._spec.config.job.plain(), self._spec.config.model.plain()
+        return str(job.get("call") or model.get("hypermodel") or "the function")
 
     @property
     def _partial(self) -> Path:

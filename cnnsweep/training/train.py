@@ -15,12 +15,13 @@ from cnnsweep.config.components import locate
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Training
 from cnnsweep.data.arrays import Array, Dataset
+from cnnsweep.data.inputs import unpacked
 from cnnsweep.data.storage import open_saved, read_in_batches
 from cnnsweep.geometry.network import measure
 from cnnsweep.models.fine_tuning import head_epochs
-from cnnsweep.training import augmentation, averaging, batch_norm, checkpoint
+from cnnsweep.training import augmentation, averaging, batch_norm, checkpoint, own_fit
 from cnnsweep.training.building import build_model, start_fine_tuning, steps_an_epoch
-from cnnsweep.training.early_stopping import reason_to_stop
+from cnnsweep.training.early_stopping import reason_to_stop, stopped_after
 from cnnsweep.training.folds import train_folds
 from cnnsweep.training.pictures import save_curves
 from cnnsweep.training.targets import AS_THEY_ARE, Targets, targets_of
@@ -46,7 +47,9 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
     data, training = open_saved(spec.data), spec.config.training
     if data.folds is not None and spec.fold is None:
         return (yield from train_folds(spec, max(data.folds), train, partial(reason_to_stop, training=training)))
-    return (yield from _train(spec, data.fold(spec.fold or 0)))
+    data, model = data.fold(spec.fold or 0), spec.config.model
+    fit = locate("model.fit", model.fit)(model, data.input_shape, data.classes) if model.fit else None
+    return (yield from _train(spec, data) if fit is None else own_fit.run(spec, data, fit))
 
 
 def _train(spec: TrialSpec, data: Dataset) -> Generator[EpochReport, bool, TrialResult]:
@@ -94,11 +97,6 @@ def _keep(spec: TrialSpec, rows: Sequence[Metrics], objective: Objective) -> Non
         columns = {key: [row[key] for row in rows] for key in rows[0]} | {"epoch": range(1, len(rows) + 1)}
         save_curves(columns, spec.folder / "artifacts" / "curves.png", objective.metric)
         checkpoint.sync_best(spec.folder)
-
-
-def stopped_after(epoch: int) -> str:
-    """The reason of a trial that the search stopped."""
-    return f"stopped by the search after epoch {epoch}"
 
 
 def _begin(spec: TrialSpec, data: Dataset, goal: Objective) -> tuple[keras.Model, list[Metrics], float, str | None]:
@@ -183,10 +181,9 @@ def fit_epoch(
     order = order_of(len(data.x_train), training.examples(len(data.x_train)), spec.seed, epoch)
     arrays, targets = (data.x_train, data.y_train, training.batch_size, order), targets_of(training, data)
     augmentation.begin_epoch(model, spec.seed, epoch)
+    batches = batched(*arrays, targets)
     if augmentation.mixes_before(model):
-        batches: Mapping[str, Any] = {"x": augmentation.mixed(model, read_in_batches(*arrays, targets.encode))}
-    else:
-        batches = batched(*arrays, targets)
+        batches = {"x": augmentation.mixed(model, read_in_batches(*arrays, targets.encode))}
     with averaging.training_weights(model):
         trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0, callbacks=[*callbacks]).history
     return {name: float(values[0]) for name, values in trained.items()}
@@ -229,14 +226,14 @@ def batched(
     if order is not None:
         x, y = x[order], y[order]
     if not tensorflow:
-        return {"x": x, "y": y, "batch_size": size}
+        return {"x": unpacked(x), "y": y, "batch_size": size}
     import tensorflow as tf
 
     # Some 40 ms less an epoch than to let fit and evaluate make this from arrays. There is nothing to tune, and on a
     # busy machine the end of an epoch waited for the tuner, which sleeps twice as long each time: 10, 20 … 2560 ms.
     options = tf.data.Options()
     options.autotune.enabled = False
-    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(size)
+    batches = tf.data.Dataset.from_tensor_slices((unpacked(x), y)).batch(size)
     if not targets.plain:
         batches = batches.map(lambda some, labels: (some, *targets.encode_tensor(labels)))
     return {"x": batches.prefetch(2).with_options(options)}

@@ -66,6 +66,11 @@ def test_overriding_a_searched_key_fixes_it():
     assert config.model.kernel_size == 3
 
 
+def test_a_preset_s_only_searched_key_can_be_fixed():
+    config = compose(["+sweep=spoken_digits", "data.dir=x", "space=none", "model.representation=mel"])
+    assert parse_space(config).parameters == ()
+
+
 def test_a_key_is_still_searched_where_its_space_is_overridden_too():
     space = compose(["model.filters=8", "space.model.filters.values=[8,16]"]).space["model"]
     assert space["filters"] == {"values": [8, 16], "per_block": True}

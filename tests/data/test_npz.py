@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from data_sets import config, made
 
+from cnnsweep.data import storage
 from cnnsweep.data.arrays import Dataset
+from cnnsweep.data.inputs import unpacked
 from cnnsweep.data.loading import load
 from cnnsweep.errors import UserError
 
@@ -74,3 +76,43 @@ def test_npz_files_that_are_none(tmp_path: Path) -> None:
         np.save(file, X)
     with pytest.raises(UserError, match=r"mine\.npz: a single array"):
         npz(path)
+
+
+AGES = np.arange(12.0)
+
+
+def _write_several(path: Path, **changes: Any) -> Path:
+    several = {"x_train_image": X, "x_train_age": AGES, "x_test_image": X[:6] + 1, "x_test_age": AGES[:6]}
+    return _write_npz(path, **{"x_train": None, "x_test": None, **several, **changes})
+
+
+def test_several_inputs_are_split_saved_and_given_by_name(tmp_path: Path) -> None:
+    found = npz(_write_several(tmp_path / "mine.npz"))
+    assert (found.kind, found.input_shape.by_name) == ("multi_input", {"image": (4, 4), "age": (1,)})
+    assert "10 training, 2 validation, 6 test examples, image 4×4, age 1, 2 classes" in found.describe()
+    storage.save(found, tmp_path / "saved")
+    opened = storage.open_saved(tmp_path / "saved")
+    assert (opened.digest, opened.scale) == (found.digest, 1.0)
+    x = unpacked(opened.x_train)
+    assert (x["image"].dtype, x["age"].dtype) == (np.uint8, np.float32)
+    rows = x["age"].astype(int).ravel()
+    assert np.array_equal(x["image"], X[rows])
+    assert np.array_equal(opened.y_train, Y[rows])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x_test_age": None, "x_test_agee": AGES[:6]}, "no array x_test_age, did you mean 'x_test_agee'?"),
+        ({"x_test_meta": AGES[:6]}, "x_test_meta is no input of the training data (image, age)"),
+        ({"x_val_age": AGES[:2]}, "no array x_val_image"),
+        ({"x_train_age": np.full(12, np.nan)}, "x_train_age: NaN or infinity in 12 of 12 examples, first in example 0"),
+        ({"x_train_age": np.full(12, "old")}, "x_train_age: dtype <U3, expected numbers"),
+        ({"x_test_age": np.ones((6, 2))}, "x_test_age: (2,) an example, the training data have ()"),
+        ({"x_train_age": AGES[:11]}, "x_train_age has 11 examples, y_train 12"),
+    ],
+)
+def test_faults_of_several_inputs_name_the_array(tmp_path: Path, changes: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        npz(_write_several(tmp_path / "mine.npz", **changes))
+    assert message in str(caught.value)

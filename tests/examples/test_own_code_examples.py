@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,8 @@ def test_an_example_runs(name: str, tmp_path: Path) -> None:
     if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
         pytest.skip(f"{NEEDS[name]} is not installed: pip install 'cnnsweep[{NEEDS[name]}]'")
     folder = shutil.copytree(EXAMPLES / name, tmp_path / name)
+    if (folder / "make_data.py").exists():
+        subprocess.run([sys.executable, "make_data.py"], cwd=folder, check=True)
     code, output = run(folder, *command(name), "executor=cpu", "executor.workers=2", *real_sweeps.FAST)
     assert code == 0, output
     found = state(folder)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from cnnsweep.config.schema import check_section
 from cnnsweep.errors import UserError
 from cnnsweep.models import hypermodel
-from cnnsweep.models.hypermodel import Explorer, builder
+from cnnsweep.models.hypermodel import Explorer, asking, builder
 from cnnsweep.trial import Discovered
 
 SHAPE, CLASSES = (8, 8, 1), 10
 
 
 def explore(name: str) -> Discovered:
-    return Explorer(builder(f"own_models.{name}", SHAPE, CLASSES)).explore()
+    return Explorer(asking(f"own_models.{name}", SHAPE, CLASSES)).explore()
 
 
 def model(name: str, **hp: Any) -> Any:
@@ -46,6 +47,15 @@ def found() -> Discovered:
 )
 def test_the_space_is_what_the_model_asks_for_with_its_conditions(found: Discovered, name: str, entry: Any) -> None:
     assert found.space[name] == entry
+
+
+def test_hyperparameters_that_are_given_are_not_tried() -> None:
+    counted = Mock(side_effect=builder("own_models.build", SHAPE, CLASSES))
+    space = Explorer(counted, {"layers": 2, "dropout": True}).explore().space
+    assert "when" not in space["units_1"]
+    assert "units_2" not in space
+    assert "when" not in space["rate"]
+    assert counted.call_count == 1 + 4  # another value of units_0, units_1, activation and optimizer
 
 
 def test_the_values_are_the_defaults(found: Discovered) -> None:
@@ -97,7 +107,7 @@ def test_what_is_asked_for_late_fails_by_name() -> None:
     {
         "unbuildable": "with the default values: ValueError: Computed output size would be negative",
         "without_arguments": "own_models.without_arguments() -> 'keras.Model' cannot be called with (hp)",
-        "WithFit": "own_models.WithFit has a fit() of its own, which is not called here",
+        "FitsOwnEpochs": "own_models.FitsOwnEpochs.fit got multiple values for keyword argument 'epochs'; x, y",
         "SHAPE": "'own_models' has no class or function 'SHAPE'",
         "keras": "own_models.keras is module, expected a function build(hp) or a HyperModel",
     }.items(),
@@ -105,6 +115,13 @@ def test_what_is_asked_for_late_fails_by_name() -> None:
 def test_a_hypermodel_that_cannot_be_used_is_refused(name: str, fault: str) -> None:
     with pytest.raises(UserError, match=re.escape(fault)):
         explore(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"), {"WithFit": {"units", "batch_size", "shuffle"}, "WithLoop": {"rate"}}.items()
+)
+def test_what_a_fit_of_its_own_asks_for_is_in_the_space(name: str, asked: set[str]) -> None:
+    assert set(explore(name).space) == asked
 
 
 def test_an_instance_of_a_hypermodel_is_used_as_it_is() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from cnnsweep.data.inputs import Shapes, pack, unpacked
 from cnnsweep.errors import UserError
 from cnnsweep.models import function, own
 from cnnsweep.models.keras_sizes import sizes_of
@@ -44,9 +46,27 @@ class Subclassed(keras.Model):
         return self.out(self.flat(x))
 
 
-def two_inputs() -> keras.Model:
-    inputs = [keras.Input(SHAPE), keras.Input((1,))]
+def two_inputs(name: str = "age", sizes: int = 1) -> keras.Model:
+    inputs = [keras.Input(SHAPE, name="image"), keras.Input((sizes,), name=name)]
     return keras.Model(inputs, layers.Dense(CLASSES)(layers.Concatenate()([layers.Flatten()(inputs[0]), inputs[1]])))
+
+
+def two_outputs() -> keras.Model:
+    inputs = keras.Input(SHAPE)
+    x = layers.Flatten()(inputs)
+    return keras.Model(inputs, [layers.Dense(CLASSES)(x), layers.Dense(1)(x)])
+
+
+class TwoInputs(keras.Model):
+    """Subclassed; it takes them by name."""
+
+    def __init__(self, input_shape: dict[str, tuple[int, ...]]) -> None:
+        super().__init__()
+        self.sizes = input_shape
+        self.out = layers.Dense(CLASSES)
+
+    def call(self, x: Any) -> Any:
+        return self.out(keras.ops.concatenate([keras.ops.reshape(x["image"], (-1, 64)), x["age"]], axis=-1))
 
 
 def build(call: str, **keys: Any) -> keras.Model:
@@ -92,7 +112,8 @@ def test_a_compiled_model_keeps_its_optimizer_loss_and_metrics() -> None:
     [
         ("dense", {"unit": 3}, "cannot be called with these keys: got an unexpected keyword argument 'unit'"),
         ("shaped", {}, "missing a required argument: 'units'"),
-        ("two_inputs", {}, "takes 2 inputs, but data has images alone"),
+        ("two_inputs", {}, "takes 2 inputs, but the data have one: data=npz takes several, as arrays x_train_NAME"),
+        ("two_outputs", {}, "has 2 outputs, but the data have one y"),
         ("shaped", {"units": 2, "classes": 3}, r"has outputs of shape \(3,\), but the data have 10 classes"),
         ("shaped", {"units": 2, "input_shape": (9, 9, 1)}, r"takes inputs of shape \(9, 9, 1\), but the images have"),
     ],
@@ -100,6 +121,32 @@ def test_a_compiled_model_keeps_its_optimizer_loss_and_metrics() -> None:
 def test_what_does_not_fit_is_refused(call: str, keys: dict[str, Any], fault: str) -> None:
     with pytest.raises(UserError, match=fault):
         build(call, **keys)
+
+
+SEVERAL = Shapes({"image": SHAPE, "age": (1,)})
+
+
+@pytest.mark.parametrize("call", ["two_inputs", "TwoInputs"])
+def test_a_model_takes_several_inputs_by_name(call: str) -> None:
+    model = function.build({"call": f"test_own.{call}"}, SEVERAL, CLASSES)
+    x = unpacked(pack({"image": np.zeros((4, *SHAPE), "uint8"), "age": np.arange(4.0)}))
+    assert model(x).shape == (4, CLASSES)
+    assert function.measure({"call": f"test_own.{call}"}, SEVERAL, CLASSES).parameters == 66 * CLASSES
+
+
+@pytest.mark.parametrize(
+    ("keys", "fault"),
+    [
+        (
+            {"name": "ages"},
+            "has an input 'ages', did you mean 'age'? (the data have image, age; ",
+        ),
+        ({"sizes": 2}, "input 'age' has the shape (2,), the data's (1,)"),
+    ],
+)
+def test_inputs_that_the_data_do_not_have_are_refused(keys: dict[str, Any], fault: str) -> None:
+    with pytest.raises(UserError, match=re.escape(fault)):
+        function.build({"call": "test_own.two_inputs", **keys}, SEVERAL, CLASSES)
 
 
 LAYERS: list[tuple[Any, tuple[int, ...], int]] = [

@@ -13,6 +13,7 @@ from cnnsweep.config.compose import compose
 from cnnsweep.config.schema import Config, check_section
 from cnnsweep.errors import UserError
 from cnnsweep.search_space.parsing import parse_space
+from cnnsweep.sweep import discovery
 from cnnsweep.training import application
 from cnnsweep.trial import Discovered, EpochReport, Inspection, TrialResult, TrialSpec
 
@@ -64,7 +65,12 @@ def discovered(found: Config) -> Discovered:
 
 
 def run(found: Config, folder: Path, epochs: int = 1, **values: Any) -> tuple[list[EpochReport], TrialResult]:
-    keys = {f"job.config.{name}": value for name, value in values.items()}
+    return run_values(found, folder, {f"job.config.{name}": value for name, value in values.items()}, epochs)
+
+
+def run_values(
+    found: Config, folder: Path, keys: dict[str, Any], epochs: int = 1
+) -> tuple[list[EpochReport], TrialResult]:
     steps = application.run(TrialSpec(1, keys, found, 7, folder / "trial", folder, epochs))
     reports: list[EpochReport] = []
     try:
@@ -77,7 +83,45 @@ def run(found: Config, folder: Path, epochs: int = 1, **values: Any) -> tuple[li
 
 def test_its_config_is_read_with_the_overrides_of_the_job() -> None:
     found = discovered(config("main", "job.overrides=['model=large','steps=3']"))
-    assert found.values == {"model": {"rate": 0.2}, "steps": 3, "kind": "plain"}
+    assert found.values["config"] == {"model": {"rate": 0.2}, "steps": 3, "kind": "plain"}
+    assert found.values["groups"] == {"model": "large"}
+
+
+def test_what_is_given_in_the_sweeps_words_is_given_to_it() -> None:
+    found = discovered(config("main", "job.groups.model=large", "job.config.kind=odd"))
+    assert found.values["config"] == {"model": {"rate": 0.2}, "steps": 2, "kind": "odd"}
+    assert found.values["overrides"] == ["model=large", "kind='odd'"]
+
+
+SEARCHED = "space.job.groups.model={values: [small, deep]}"
+
+
+def test_the_options_of_a_group_are_searched_and_keys_under_the_options_that_have_them(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "model" / "deep.yaml").write_text("_target_: own_app.Deep\nrate: 0.3\nlayers: {width: 4}\n")
+    space = ["space.job.config.model.layers.width={values: [4, 8]}", "space.job.config.steps={values: [1, 2]}"]
+    asked = config("main", SEARCHED, *space)
+    found = discovery._with_application(asked, discovered(asked))
+    parameters = parse_space(found).by_name
+    assert parameters["job.groups.model"].choices == ("small", "deep")
+    assert parameters["job.config.model.layers.width"].when == (("job.groups.model", ("deep",)),)
+    assert parameters["job.config.steps"].when == ()
+    values = {"job.groups.model": "deep", "job.config.model.layers.width": 8, "job.config.steps": 1}
+    reports, _ = run_values(found.with_values(values), tmp_path, values)
+    assert reports[0].metrics["val_accuracy"] == pytest.approx(0.3)
+    assert "model=deep" in (tmp_path / "trial" / "hydra" / ".hydra" / "overrides.yaml").read_text()
+    assert Config.from_plain(found.plain()) == found  # as a journal has it
+
+
+@pytest.mark.parametrize(
+    ("space", "fault"),
+    {
+        "space.job.groups.modl={values: [small]}": "unknown group of the application 'modl', did you mean 'model'?",
+        "space.job.groups.model={values: [smal]}": "unknown option of the application's group model 'smal', did",
+        "space.job.groups.model={min: 1, max: 2}": "space.job.groups.model: expected {values: [large, small]}, got",
+    }.items(),
+)
+def test_a_group_that_cannot_be_searched_is_refused_before_the_first_trial(space: str, fault: str) -> None:
+    assert fault in (discovered(config("main", space)).fault or "")
 
 
 def test_what_it_returns_is_the_objective(tmp_path: Path) -> None:
@@ -119,6 +163,6 @@ def test_an_application_that_cannot_be_run_is_refused(call: str, overrides: list
 
 def test_a_key_that_its_config_lacks_cannot_be_searched() -> None:
     found = config("main", "space.job.config.step={min: 1, max: 5}")
-    job = found.job.plain() | {"discover": None, "config": dict(discovered(found).values)}
+    job = found.job.plain() | {"discover": None, **discovered(found).values}
     with pytest.raises(UserError, match=r"space.job.config.step: the config has no key .*did you mean"):
         parse_space(found.replace(job=check_section("job", job)))
