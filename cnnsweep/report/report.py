@@ -280,15 +280,18 @@ def _cell(value: Cell, column: str) -> str:
 
 def _marks(results: Results) -> dict[str, Callable[[pd.Series], str]]:
     """Columns of the leaderboard that not every sweep has, by heading."""
-    marks: dict[str, Callable[[pd.Series], str]] = {
-        metric: lambda trial, metric=metric: _cell(trial.get(f"best_{metric}"), metric)
-        for metric in results.objective.metrics[1:]
-    }
+    marks: dict[str, Callable[[pd.Series], str]] = {}
+    for metric in results.objective.metrics[1:]:
+        marks[metric] = functools.partial(_at_best, metric)
     if len(results.finalists()):
         marks["with other seeds"] = lambda trial: text.spread(trial, results.objective.metric)
     if len(front := set(results.front()["trial"])):
         marks["Pareto front"] = lambda trial: "yes" if trial["trial"] in front else ""
     return marks
+
+
+def _at_best(metric: str, trial: pd.Series) -> str:
+    return _cell(trial.get(f"best_{metric}"), metric)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -81,10 +81,9 @@ def state(sweep: str, parameters: Sequence[Parameter], objective: Objective) -> 
 def _charts(parameters: Sequence[Parameter], metric: str, best: str, others: Sequence[str]) -> list[Json]:
     value = _axis("METRIC", best)
     curves = {"metricKey": metric, "selectedMetricKeys": [metric], "lineSmoothness": 0, "useGlobalXaxisKey": True}
-    charts: list[Json] = [
-        {"type": "LINE", **curves, "useGlobalLineSmoothing": False, "xAxisKey": "step"},
-        *({"type": "SCATTER", "xaxis": _axis("METRIC", key), "yaxis": value} for key in (*others, "parameters")),
-    ]
+    charts: list[Json] = [{"type": "LINE", **curves, "useGlobalLineSmoothing": False, "xAxisKey": "step"}]
+    for key in (*others, "parameters"):
+        charts.append({"type": "SCATTER", "xaxis": _axis("METRIC", key), "yaxis": value})
     # The value of a network without the setting, `none`, would make its axis one of texts.
     always = sorted((p for p in parameters if not p.when), key=lambda p: p.grid is not None)
     if always:
