@@ -23,6 +23,7 @@ from cnnsweep.training.feature_cache import (
     FeatureSpec,
     make_network,
     missing_folders,
+    of_features,
     use_all_cores,
     uses_features,
 )
@@ -141,8 +142,7 @@ def _save_random_features(data: Dataset, shape: tuple[int, ...], folder: Path) -
         return rng.random((len(labels), *shape), np.float32)
 
     train, val, test = data.y_train[:count], data.y_val[:count], data.y_test[:count]
-    rows = {"kind": "signal", "decoding": None} if data.kind == "video" else {}
     made = replace(
-        data, **rows, x_train=features(train), y_train=train, x_val=features(val), y_val=val, x_test=features(test)
+        of_features(data), x_train=features(train), y_train=train, x_val=features(val), y_val=val, x_test=features(test)
     )
     datasets.save(replace(made, y_test=test, digest="random features", scale=1.0), folder)

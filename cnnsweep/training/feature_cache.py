@@ -154,6 +154,11 @@ def make_network(config: Config, data: Dataset, kinds: list[str]) -> keras.Model
         return keras.Model(images, found, name="features")
 
 
+def of_features(data: Dataset) -> Dataset:
+    """The data of which features are computed; those of a video are a signal, with a step for each frame."""
+    return dataclasses.replace(data, kind="signal", decoding=None) if data.kind == "video" else data
+
+
 def _complete(new: Path, folder: Path, data: Dataset, parameters: int) -> int:
     """Add the files that make the folder a data set, move it to its place, and return its size in bytes."""
     for split in ("train", "val"):
@@ -161,8 +166,7 @@ def _complete(new: Path, folder: Path, data: Dataset, parameters: int) -> int:
     shape = open_map(new / "x_train.npy").shape[1:]
     save_array(np.zeros((0, *shape), np.float32), new / "x_test.npy")
     save_array(np.zeros(0, np.int32), new / "y_test.npy")
-    rows = {"kind": "signal", "decoding": None} if data.kind == "video" else {}  # one for each frame
-    write_description(dataclasses.replace(data, scale=1.0, **rows), new)
+    write_description(dataclasses.replace(of_features(data), scale=1.0), new)
     (new / "features.json").write_text(json.dumps({"parameters": parameters, "shape": shape}), encoding="utf-8")
     size = sum(file.stat().st_size for file in new.iterdir())
     with contextlib.suppress(OSError):  # another process was faster

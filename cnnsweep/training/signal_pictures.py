@@ -69,10 +69,10 @@ def _spectrogram(axes: Axes, wave: Array, rate: int | None, labelled: bool) -> N
     from matplotlib.mlab import specgram
 
     window = 2 ** int(np.log2(min(256, len(wave) / 8)))
-    power, frequencies, _ = specgram(wave, window, rate or 1, noverlap=window * 3 // 4)
+    power, frequencies = map(np.asarray, specgram(wave, window, rate or 1, noverlap=window * 3 // 4)[:2])
     decibels = 10 * np.log10(np.maximum(power, 1e-20) / max(power.max(), 1e-20))
     unit = 1000 if rate else 1
-    extent = (0, len(wave) / (rate or 1), 0, frequencies[-1] / unit)
+    extent = (0.0, len(wave) / (rate or 1), 0.0, float(frequencies[-1]) / unit)
     axes.imshow(decibels, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-RANGE, vmax=0)
     _plain(axes)
     if labelled:
@@ -105,8 +105,8 @@ def _bands(layer: keras.layers.Layer, rate: int | None) -> tuple[Array, str]:
     if not isinstance(layer, kl.MelSpectrogram):
         bands = layer.frame_length // 2 + 1
         return np.linspace(0, (rate or 1) / 2, bands), "Hz" if rate else "cycles a step"
-    ends = 2595 * np.log10(1 + np.array([layer.min_freq, layer.max_freq]) / 700)
-    return 700 * (10 ** (np.linspace(*ends, layer.num_mel_bins + 2)[1:-1] / 2595) - 1), "Hz"
+    low, high = 2595 * np.log10(1 + np.array([layer.min_freq, layer.max_freq]) / 700)
+    return 700 * (10 ** (np.linspace(low, high, layer.num_mel_bins + 2)[1:-1] / 2595) - 1), "Hz"
 
 
 def _heard(model: keras.Model, layer: keras.layers.Layer, x: Array) -> Array:
