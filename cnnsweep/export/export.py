@@ -36,7 +36,7 @@ from cnnsweep.training.train import train
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
 
 ALIAS = "champion"
-WRITTEN = ("config.yaml", "README.md", "example.py", *(example.module.name for example in EXAMPLES.values()))
+WRITTEN = ("config.yaml", "README.md", "example.py", *sorted({m.name for e in EXAMPLES.values() for m in e.modules}))
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def export(
         )
     data, seeds, epochs = stored.load_data(), config.export.seeds, int(row["best_epoch"])
     say(
-        f"training {stored.name} of {stored.sweep} for {epochs} epochs on training and validation images, {seeds} seeds"
+        f"training {stored.name} of {stored.sweep} for {epochs} epochs on training and validation {data.noun}, "
+        f"{seeds} seeds"
     )
     root = Path(stored.config.tracking.dir).absolute()
     home = root / "exports" / new_id(stored.config.tracking, stored.config.name, "exports")
@@ -178,8 +179,7 @@ def _write(folder: Path, card: ModelCard) -> None:
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(card.text(), encoding="utf-8")
     if example := example_of(card.data):
-        (folder / "example.py").write_text(example.code, encoding="utf-8")
-        shutil.copyfile(example.module, folder / example.module.name)
+        example.write(folder)
 
 
 def _log(card: ModelCard, folder: Path) -> str:

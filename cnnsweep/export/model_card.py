@@ -53,13 +53,14 @@ which the trial was best. Its validation figure is the best of many and therefor
 
 ## Use
 
-The input is {values}, {dtype} of the shape ({data.noun}, {inputs}); the output is {output}.
-
+The input is {values}{shape}; the output is {output}.
+{call}{files}
+{warning}
+"""
+CALL = """
     import mlflow.pyfunc, numpy as np
     network = mlflow.pyfunc.load_model("mlflow_model")  # or keras.models.load_model("model.keras")
-    network.predict(np.zeros((1, {inputs}), "{dtype}"))
-{files}
-{warning}
+    network.predict(np.zeros((1, {sizes}), "{dtype}"))
 """
 
 AXES = {
@@ -187,8 +188,7 @@ class ModelCard:
             adds="unknown" if pd.isna(row["mmacs"]) else f"{row['mmacs']:,.2f} million",
             by=f" by {search} search" if search else "",
             files=example.use(words.prints) if (example := example_of(data)) else "",
-            dtype="int32" if data.kind == "text" else "float32",
-            inputs=", ".join(map(str, data.x_train.shape[1:])),
+            **_input(data),
             values=VALUES[data.kind].format("0 to 1" if data.scale == 1 else f"0 to {1 / data.scale:g}"),
             settings="\n".join(f"| `{key}` | {value} |" for key, value in self.stored.values.items()),
             by_what=words.by_what,
@@ -205,6 +205,15 @@ def _listed(names: Sequence[str]) -> str:
     """
     shown = list(names) if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} others"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
+
+
+def _input(data: Dataset) -> dict[str, str]:
+    """The shape of the model's input, and a call with it; those of several inputs are given by name."""
+    if data.kind == "multi_input":
+        return {"shape": "", "call": ""}
+    dtype, sizes = "int32" if data.kind == "text" else "float32", ", ".join(map(str, data.x_train.shape[1:]))
+    shape = f", {dtype} of the shape ({data.noun}, {sizes})"
+    return {"shape": shape, "call": CALL.format(sizes=sizes, dtype=dtype)}
 
 
 def _table(table: Breakdown) -> Iterator[str]:

@@ -34,7 +34,7 @@ def run(spec: TrialSpec, data: Dataset, fit: OwnFit) -> Steps:
         return _fit(fit, trial, spec, model, data)
 
     result = yield from run_call(spec, call)
-    if _keep(spec):
+    if _keep(spec) and parameters:  # else the fit was not called: all was done
         result = dataclasses.replace(result, summary={**result.summary, "parameters": float(parameters)})
     return result
 

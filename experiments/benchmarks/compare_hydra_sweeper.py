@@ -169,7 +169,7 @@ def _results(folder: Path, after: int) -> int:
     if not journals:
         return after
     events = [json.loads(line) for line in journals[0].read_text().splitlines()]
-    return sum(e.get("status") == "completed" and "trial" in e for e in events)
+    return sum(e["event"] == "end" and e["status"] == "completed" for e in events)
 
 
 def report(whole: dict[str, Run], killed: dict[str, Run], trials: int) -> str:

@@ -175,10 +175,10 @@ def results(folder: Path) -> list[float]:
         best: dict[int, float] = {}
         for line in journal.read_text().splitlines():
             event = json.loads(line)
-            if "metrics" in event and "epoch" in event:
+            if event["event"] == "epoch":
                 value = event["metrics"]["val_accuracy"]
                 best[event["trial"]] = max(value, best.get(event["trial"], 0.0))
-            elif event.get("status") == "completed" and "trial" in event:
+            elif event["event"] == "end" and event["status"] == "completed":
                 found.append(best[event["trial"]])
     return found
 

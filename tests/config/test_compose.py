@@ -27,6 +27,8 @@ PAIRS = {
     ("space", "cnn_rnn"): ["model=cnn_rnn"],
     ("model", "transfer"): ["space=transfer"],
     ("space", "transfer"): ["model=transfer"],
+    ("model", "transfer_rnn"): ["space=transfer_rnn"],
+    ("space", "transfer_rnn"): ["model=transfer_rnn"],
     ("model", "unet"): ["space=unet", "task=segmentation"],
     ("space", "unet"): ["model=unet", "task=segmentation"],
 }

@@ -46,6 +46,7 @@ CASES = {
     "video": ["data=moving_digits", "model=cnn_rnn", "model.each_frame=true", "data.augment.shift=0.2",
               "data.augment.rotation=0.1"],
 }  # fmt: skip
+KINDS = ["signal", "text", pytest.param("video", marks=pytest.mark.slow)]
 SMALL = ["space=none", "model.filters=2", "data.limit=60", "training.batch_size=20", "training.epochs=2"]
 
 
@@ -60,7 +61,7 @@ def trial(request, tmp_path_factory):
     return spec(folder / "data", folder, config=config, epochs=2)
 
 
-@pytest.mark.parametrize("trial", CASES, indirect=True)
+@pytest.mark.parametrize("trial", KINDS, indirect=True)
 def test_a_trial_goes_on_to_the_last_digit_and_is_saved_without_changes(trial):
     straight, resumed = straight_and_resumed(trial, train)
     assert straight == resumed
@@ -91,7 +92,7 @@ GALLERY = {
 }
 
 
-@pytest.mark.parametrize("trial", CASES, indirect=True)
+@pytest.mark.parametrize("trial", KINDS, indirect=True)
 def test_a_trial_has_pictures_of_its_kind_of_data(trial):
     if not (trial.folder / checkpoint.BEST).exists():
         run(train(trial))
