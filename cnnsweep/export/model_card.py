@@ -170,7 +170,7 @@ class ModelCard:
             objective=results.objective.metric,
             objectives=" and ".join(o.metric for o in results.objective.all),
             objective_value=float(row[results.best_column]),
-            does=words.does.format(count=data.classes, names=", ".join(data.class_names[:NAMED])),
+            does=words.does.format(count=data.classes, names=_listed(data.class_names)),
             metric=self.metric.replace("_", " "),
             value=self.values[0],
             interval=self.interval_text("95% interval {:.4f} to {:.4f}, "),
@@ -196,6 +196,15 @@ class ModelCard:
             output=words.output,
             warning=words.warning,
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """
+    >>> _listed(["radius"]), _listed(["x", "y", "radius"]), _listed([str(n) for n in range(9)])
+    ('radius', 'x, y and radius', '0, 1, 2, 3 and 5 others')
+    """
+    shown = list(names) if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} others"]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
 
 
 def _input(data: Dataset) -> dict[str, str]:

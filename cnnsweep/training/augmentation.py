@@ -7,6 +7,7 @@ begins again with each epoch.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -107,10 +108,10 @@ class Mixer:
             self.layers.append(kl.CutMix((augment.cut_mix, augment.cut_mix), seed=0, dtype="float32"))
         self.coin = SeedGenerator(0)
 
-    def begin(self, seed: int, epoch: int) -> None:
-        """Begin an epoch of a trial, whose random numbers derive from its seed and the epoch."""
+    def begin(self, seed: int, epoch: int, batch: int = 0) -> None:
+        """Begin an epoch of a trial, or a later batch of it, whose random numbers derive from its seed and these."""
         for number, generator in enumerate((self.coin, *(layer.generator for layer in self.layers))):
-            generator.state.assign([layer_seed(seed, f"mixing {number}"), epoch << 20])
+            generator.state.assign([layer_seed(seed, f"mixing {number}"), (epoch << 20) + (batch << 4)])
 
     def mix(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, Labels]:
         """Return the mixtures of a batch, and their labels."""
@@ -207,9 +208,14 @@ def mixes_before(model: keras.Model) -> bool:
     return isinstance(model, Mixing) and not isinstance(model, MixingStep)
 
 
-def mixed(model: keras.Model, batches: keras.utils.PyDataset) -> keras.utils.PyDataset:
-    """The mixtures of batches of images, labels and, where there are any, weights."""
+def mixed(model: keras.Model, batches: keras.utils.PyDataset, seed: int, epoch: int) -> keras.utils.PyDataset:
+    """The mixtures of an epoch's batches of images, labels and, where there are any, weights.
+
+    Each is the same however often Keras asks for it, and from whichever thread: at first it looks at one more.
+    """
     import keras
+
+    lock = threading.Lock()
 
     class Mixed(keras.utils.PyDataset):
         def __len__(self) -> int:
@@ -217,7 +223,9 @@ def mixed(model: keras.Model, batches: keras.utils.PyDataset) -> keras.utils.PyD
 
         def __getitem__(self, index: int) -> tuple[object, ...]:
             images, labels, *weights = batches[index]
-            return *model.mixer.mix(images, labels), *weights
+            with lock:
+                model.mixer.begin(seed, epoch, index)
+                return *model.mixer.mix(images, labels), *weights
 
     return Mixed()
 

@@ -153,7 +153,8 @@ def _targets(data: Dataset, predicted: Array) -> Iterator[Drawing]:
     errors = np.abs(predicted - y) / np.maximum(y.std(axis=0), 1e-9)
     wrong = np.argsort(-errors.max(axis=1), kind="stable")[:MISTAKES]
     targets = errors[wrong].argmax(axis=1)
-    texts = [f"{y[i, t]:.4g}\nsaid {predicted[i, t]:.4g}" for i, t in zip(wrong, targets, strict=True)]
+    names = [f"{pictures.shortened(name)} " for name in data.class_names] if len(data.class_names) > 1 else [""]
+    texts = [f"{names[t]}{y[i, t]:.4g}\nsaid {predicted[i, t]:.4g}" for i, t in zip(wrong, targets, strict=True)]
     yield "2_largest_errors", lambda: SHOW[data.kind](data, wrong, texts)
 
 

@@ -56,7 +56,8 @@ def label_counts(true: Array, said: Array, names: Sequence[str]) -> Figure:
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set(xlabel="images (to the left: without the label)")
-    axes.legend(frameon=False, fontsize=8)
+    axes.xaxis.set_major_formatter(lambda images, _: f"{abs(images):g}")
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     return figure
 
 
@@ -65,6 +66,8 @@ def masks(images: Array, true: Array, said: Array, names: Sequence[str]) -> Figu
 
     `images`: (n, height, width, 1 or 3), values 0..1; `true` and `said`: classes (n, height, width).
     """
+    from matplotlib.patches import Patch
+
     images = reduced(images)
     true, said = (reduced(mask[..., np.newaxis])[..., 0] for mask in (true, said))
     figure = new_figure(6.4, 1.6 * len(images) + 0.4)
@@ -80,4 +83,8 @@ def masks(images: Array, true: Array, said: Array, names: Sequence[str]) -> Figu
             axes.set_yticks([])
     for axes, title in zip(grid[0], ("image", "true", "predicted", "different"), strict=True):
         axes.set_title(title, fontsize=9, color=INK)
+    present = np.union1d(true, said)[:LABELS]
+    colours = grid[0][1].images[0]
+    handles = [Patch(color=colours.cmap(colours.norm(label)), label=shortened(names[label])) for label in present]
+    figure.legend(handles=handles, ncols=4, loc="outside lower center", frameon=False, fontsize=8)
     return figure

@@ -181,9 +181,11 @@ def fit_epoch(
     order = order_of(len(data.x_train), training.examples(len(data.x_train)), spec.seed, epoch)
     arrays, targets = (data.x_train, data.y_train, training.batch_size, order), targets_of(training, data)
     augmentation.begin_epoch(model, spec.seed, epoch)
-    batches = batched(*arrays, targets)
     if augmentation.mixes_before(model):
-        batches = {"x": augmentation.mixed(model, read_in_batches(*arrays, targets.encode))}
+        read = read_in_batches(*arrays, targets.encode)
+        batches: Mapping[str, object] = {"x": augmentation.mixed(model, read, spec.seed, epoch)}
+    else:
+        batches = batched(*arrays, targets)
     with averaging.training_weights(model):
         trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0, callbacks=[*callbacks]).history
     return {name: float(values[0]) for name, values in trained.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from trials import run, spec
 
 from cnnsweep.config.compose import compose
 from cnnsweep.models import transfer
-from cnnsweep.training import evaluate, gallery, pictures
+from cnnsweep.training import evaluate, gallery, pictures, task_pictures
 from cnnsweep.training.pictures import save_curves, ticks
 from cnnsweep.training.train import train
 
@@ -124,3 +125,29 @@ def test_feature_maps_and_filters_of_a_backbone(digits, tmp_path):
     assert maps["block_1"].shape == (2, 16, 16, 64)
     assert maps["block_7"].shape[1:] == model.get_layer("backbone").output.shape[1:]
     assert maps["block_7"].max() > 0
+
+
+def test_masks_name_the_classes_that_are_in_them() -> None:
+    true = np.zeros((1, 4, 4), int)
+    figure = task_pictures.masks(np.zeros((1, 4, 4, 1)), true, true + np.eye(4, dtype=int) * 2, ["sky", "road", "tree"])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["sky", "tree"]
+    colours = [tuple(patch.get_facecolor()) for patch in legend.get_patches()]
+    drawn = figure.axes[2].images[0]
+    assert colours == [tuple(drawn.cmap(drawn.norm(label))) for label in (0, 2)]
+
+
+def test_labels_that_are_missing_are_counted_without_a_sign() -> None:
+    figure = task_pictures.label_counts(np.zeros((9, 1), bool), np.ones((9, 1), bool), ["dot"])
+    assert figure.axes[0].xaxis.get_major_formatter()(-8) == "8"
+
+
+def test_the_largest_errors_say_of_which_target_they_are() -> None:
+    values = np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])
+    data = SimpleNamespace(
+        kind="image", class_names=("radius", "brightness"), y_val=values, x_val=np.zeros((3, 2, 2, 1)), scale=1.0
+    )
+    predicted = values + np.array([[0.5, 0.0], [0.0, 9.0], [0.0, 0.0]])
+    drawings = dict(gallery._targets(data, predicted))
+    titles = [axes.get_title() for axes in drawings["2_largest_errors"]().axes]
+    assert titles[:2] == ["brightness 20\nsaid 29", "radius 1\nsaid 1.5"]
