@@ -50,7 +50,7 @@ EXAMPLES = {
     "guide": Example("build(hp) with a loop over layers", "tuner_models.guide", 6, 5),
     "scopes": Example("build(hp) with conditional scopes", "tuner_models.scopes", 6, 5),
     "fit": Example("HyperModel with a fit of its own", "tuner_models.Fit", 6, 5),
-    "killed": Example("build(hp), killed", "tuner_models.guide", 6, 20),
+    "killed": Example("build(hp), killed", "tuner_models.guide", 6, 10),
 }  # fmt: skip
 
 
