@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,16 @@ from typing import Any, Literal
 from cnnsweep.config.schema import Config
 
 Status = Literal["running", "completed", "pruned", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The best trial so far, whose folds those of another are compared with before it trains on the next."""
+
+    values: Sequence[float] = ()
+    """Its objective on each fold, at its best epoch; none where too little is known to stop a trial."""
+    margin: float = 0.0
+    """How far the difference of two trials on one fold can be from that of their means: half of a 95% interval."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,10 @@ class TrialSpec:
     """Epochs done already; above 0 the trial goes on from the checkpoint in its folder."""
     fold: int | None = None
     """Of data in folds: the one that validates, from 1; 0: train on all images; None: on each fold in turn."""
+    rival: Rival | None = None
+    """Of data in folds: train on one after another, and stop once this cannot be reached; None: on all together."""
+    again: bool = False
+    """It was begun before: go on with the checkpoints of its folds, although no epoch may have been reported."""
     since: int = 0
     """Epochs that were done when the search asked for this; it gets at least one more, despite patience."""
     seconds: float = 0.0

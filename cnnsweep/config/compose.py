@@ -118,10 +118,16 @@ def _fixed_by(overrides: Sequence[str]) -> list[str]:
 
 
 def _drop(tree: Any, path: Sequence[str]) -> None:
-    for part in path[:-1]:
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    if isinstance(tree, dict):
-        tree.pop(path[-1], None)
+    """Remove a key, and the groups that are empty without it."""
+    first, *rest = path
+    if not isinstance(tree, dict):
+        return
+    if not rest:
+        tree.pop(first, None)
+    elif tree.get(first):
+        _drop(tree[first], rest)
+        if not tree[first]:
+            del tree[first]
 
 
 def _compose(overrides: list[str], own: Path) -> Plain:

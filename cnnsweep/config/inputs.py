@@ -13,7 +13,7 @@ TAKEN_BY = {
     "image": "cnn or transfer",
     "signal": "cnn1d or cnn_rnn",
     "text": "text_cnn, cnn1d or cnn_rnn",
-    "video": "cnn3d or cnn_rnn",
+    "video": "cnn3d, cnn_rnn or transfer_rnn",
     "multi_input": "function or keras_tuner",
 }
 """The model families for each kind of input."""

@@ -57,6 +57,11 @@ class Objective:
     def all(self) -> tuple[Objective, ...]:
         return (self, *self.also)
 
+    @property
+    def metrics(self) -> list[str]:
+        """The objectives that training measures, this one first."""
+        return [o.metric for o in self.all if o.metric not in COSTS]
+
     def point(self, values: Mapping[str, Any]) -> tuple[float, ...] | None:
         """A trial's values of all objectives, the smaller the better; None where one is missing or not finite."""
         found = [o.sign * float(values.get(o.metric, math.nan)) for o in self.all]
@@ -110,20 +115,22 @@ def read(value: Any, measured: Sequence[str]) -> str | list[str]:
     """
     names: list[str] = []
     for entry in value if isinstance(value, list) else [value]:
-        pairs = list(entry.items()) if isinstance(entry, Mapping) else [(entry, None)]
+        single = own_code.split(entry) if isinstance(entry, str) else (entry, None)
+        pairs = list(entry.items()) if isinstance(entry, Mapping) else [single]
         for name, wanted in pairs or [(entry, None)]:
             name = measured[0] if name == "auto" else name
             if name not in measured and name not in COSTS:
                 raise _unmeasured(name, measured)
             if wanted not in (None, "max", "min"):
                 raise unknown(f"direction of objective {name}", wanted, ("max", "min"))
-            if wanted not in (None, direction(name)):
+            of_keras = name in COSTS or kind_of(name) is not None
+            if of_keras and wanted not in (None, direction(name)):
                 larger = "larger" if direction(name) == "max" else "smaller"
                 raise UserError(f"objective: {name}: {wanted} contradicts it: {name} is better the {larger} it is")
-            if name in names:
+            if name in (own_code.split(other)[0] for other in names):
                 raise UserError(f"objective: {name} is given twice")
-            names.append(name)
-    if not any(name in measured for name in names):
+            names.append(name if of_keras else own_code.with_direction(name, wanted))
+    if not any(own_code.split(name)[0] in measured for name in names):
         given = ", ".join(names) or "an empty list"
         raise UserError(f"objective: {given} is known without training; add one of {', '.join(measured)}")
     return names if len(names) > 1 else names[0]

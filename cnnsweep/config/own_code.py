@@ -41,14 +41,19 @@ def read(value: Any, task: Any = "classification", metrics: Any = "auto") -> str
                 raise UserError(f"objective: '{short(name)}' cannot be a metric's name ({KEY_RULE})")
             if wanted not in (None, "max", "min"):
                 raise unknown(f"direction of objective {name}", wanted, ("max", "min"))
-            kind = kind_of(name)
-            known = kind.direction if kind else direction_of(name)
-            if wanted is None and known is None:
-                raise UserError(f"objective: is {name} better the larger or the smaller? say objective={{{name}: max}}")
             if name in (split(other)[0] for other in names):
                 raise UserError(f"objective: {name} is given twice")
-            names.append(name if wanted in (None, known) else f"{name}: {wanted}")
+            names.append(with_direction(name, wanted))
     return names if len(names) > 1 else names[0]
+
+
+def with_direction(name: str, wanted: str | None) -> str:
+    """A metric's name, with the direction behind it where the name does not tell it. Raises `UserError`."""
+    kind = kind_of(name)
+    known = kind.direction if kind else direction_of(name)
+    if wanted is None and known is None:
+        raise UserError(f"objective: is {name} better the larger or the smaller? say objective={{{name}: max}}")
+    return name if wanted in (None, known) else f"{name}: {wanted}"
 
 
 def split(name: str) -> tuple[str, str | None]:

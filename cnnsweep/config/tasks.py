@@ -20,7 +20,8 @@ LABELS: Mapping[Task, str] = {
 }
 """What is to be predicted in each task."""
 Named = str | Plain
-"""The name of a metric, or {name: NAME, SETTING: VALUE}."""
+"""The name of a metric, or {name: NAME, SETTING: VALUE}; of one of the user's own {_target_: module.Class, …}."""
+TARGET = "_target_"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ LOSSES: Mapping[str, Kind] = {
     "log_cosh": Kind("LogCosh", ("regression",)),
     "cosine_similarity": Kind("CosineSimilarity", ("regression",)),
 }
+OF_THE_USER = Kind("", (*LABELS,), takes="one_hot")
+"""A loss or a metric that `_target_` names; it gets classes as vectors with a 1."""
 REGION_LOSSES = ("dice", "tversky")
 """Of whole images: a pixel has no loss of its own that could have a weight."""
 
@@ -142,21 +145,26 @@ def kind_of(metric: str) -> Kind | None:
     return METRICS.get(SHORT.get(name, name))
 
 
-def loss_of(name: str, task: Task) -> Kind:
+def loss_of(name: Named, task: Task) -> Kind:
     """The loss of this name; `auto` is that of the task."""
+    if not isinstance(name, str):
+        return OF_THE_USER
     name = AUTO_LOSS[task] if name == "auto" else name
     return LOSSES[name if name in LOSSES else SHORT[name]]
 
 
 def named(entry: Named) -> tuple[str, Plain]:
-    """The name and the settings of a metric.
+    """The name and the settings of a metric; one of the user's own is named after its class.
 
     >>> named({"name": "auc", "curve": "PR"}), named("auc")
     (('auc', {'curve': 'PR'}), ('auc', {}))
+    >>> named({"_target_": "my_metrics.TrueSkill"})
+    ('true_skill', {'_target_': 'my_metrics.TrueSkill'})
     """
     if isinstance(entry, str):
         return entry, {}
-    return str(entry["name"]), {key: value for key, value in entry.items() if key != "name"}
+    own = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(entry.get(TARGET, "")).rpartition(".")[2]).lower()
+    return str(entry.get("name", own)), {key: value for key, value in entry.items() if key != "name"}
 
 
 def metric_names(metrics: str | Sequence[Named], task: Task) -> list[str]:
@@ -174,6 +182,11 @@ def measured(metrics: str | Sequence[Named], task: Task) -> list[str]:
 def check_losses(names: Sequence[object], settings: Mapping[str, object], task: Task) -> None:
     """Raise `UserError` for a loss that does not exist or does not fit the task, and for settings that none has."""
     key, fitting = "training.loss", [loss for loss, kind in LOSSES.items() if task in kind.tasks]
+    if own := [name for name in names if not isinstance(name, str)]:
+        _check_own(key, own[0])
+        if settings:
+            raise UserError(f"{key}_settings: the settings of a loss of your own stand beside its {TARGET}")
+    names = [name for name in names if isinstance(name, str)]
     for name in names:
         kind = LOSSES.get(str(name)) or LOSSES.get(SHORT.get(str(name), ""))
         if name == "auto":
@@ -203,6 +216,9 @@ def check_metrics(entries: object, task: Task) -> None:
     for entry in entries:
         name, settings = _read(entry, key)
         kind = kind_of(name)
+        if TARGET in settings:
+            _check_own_metric(key, entry, name)
+            kind = replace(OF_THE_USER, settings=(*settings,))
         fitting = [*(n for n, k in METRICS.items() if task in k.tasks), *_shorts(task)]
         if kind is None or name == "loss" or name.startswith("val_"):
             raise unknown(key, name, fitting)
@@ -249,11 +265,24 @@ def _shorts(task: Task) -> Iterator[str]:
 
 
 def _read(entry: object, key: str) -> tuple[str, Plain]:
-    if isinstance(entry, Mapping) and "name" in entry:
+    if isinstance(entry, Mapping) and ("name" in entry or TARGET in entry):
         return named(dict(entry))
     if not isinstance(entry, str):
         raise UserError(f"{key}: expected a name, or {{name: NAME, SETTING: VALUE}}, got '{entry}'")
     return entry, {}
+
+
+def _check_own(key: str, entry: object) -> None:
+    """Raise `UserError` where this names no class or function of the user's own."""
+    target = entry.get(TARGET) if isinstance(entry, Mapping) else None
+    if not isinstance(target, str) or "." not in target:
+        raise UserError(f"{key}: expected a name, or {{{TARGET}: module.name, SETTING: VALUE}}, got '{entry}'")
+
+
+def _check_own_metric(key: str, entry: object, name: str) -> None:
+    _check_own(key, entry)
+    if kind_of(name) is not None or not re.fullmatch(r"(?!val_|test_|best_)\w+", name):
+        raise UserError(f"{key}: '{name}' cannot be the name of a metric of your own; add another: name: NAME")
 
 
 def _check_settings(where: str, settings: Mapping[str, Any], kind: Kind) -> None:

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from cnnsweep.config.optimizers import OPTIMIZERS, SCHEDULES, settings_of
 from cnnsweep.config.section import Plain, Section
-from cnnsweep.config.tasks import Named
+from cnnsweep.config.tasks import TARGET, Named
 from cnnsweep.config.validation import Float, Int, auto_or_steps, auto_or_truth, choice
 
 
@@ -32,7 +32,7 @@ class Training(Section):
     callbacks: list[Plain]
     min_delta: Float = Field(ge=0)
     target: Float | None
-    loss: str
+    loss: str | Plain
     loss_settings: Plain
     metrics: str | list[Named]
     class_weights: str | dict[str, Float]
@@ -52,3 +52,9 @@ class Training(Section):
     def policy(self) -> str:
         """Keras' dtype policy; `auto` is float32 until a sweep has settled it for its device."""
         return "float32" if self.precision == "auto" else self.precision
+
+    @property
+    def has_user_metrics(self) -> bool:
+        """Whether the loss, or a metric, is of the user's own."""
+        entries = [self.loss, *(self.metrics if isinstance(self.metrics, list) else [])]
+        return any(isinstance(entry, dict) and TARGET in entry for entry in entries)

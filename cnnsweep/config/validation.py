@@ -185,7 +185,7 @@ def _dotted(*parts: object) -> str:
 
 def _explain(name: str, model: type[BaseModel], error: ErrorDetails) -> UserError:
     """The error for the first fault that pydantic found in a section."""
-    path = [part for part in error["loc"] if isinstance(part, str)][:2]
+    path = [part for part in error["loc"] if isinstance(part, str) and part != "str" and "[" not in part][:2]
     owner, field = _find(model, path)
     where, value, kind = _dotted(name, *path), error["input"], error["type"]
     match kind:

@@ -267,7 +267,7 @@ def _mismatches(arrays: Arrays) -> Iterator[str]:
             yield f"{place}: {noun} of {shape}, the training {noun} are {expected}"
         if split == "test" and x.shape == train.shape and np.array_equal(x, train):
             yield f"{place}: the test {noun} are the training {noun}"
-        if arrays.scale is None and (x.max() > 1) != (train.max() > 1):
+        if arrays.kind == "image" and arrays.scale is None and (x.max() > 1) != (train.max() > 1):
             yield f"{place}: values up to {x.max():g}, the training images' go up to {train.max():g}"
         if (x.dtype.kind == "f") != (train.dtype.kind == "f"):
             yield f"{place}: dtype {x.dtype}, the training images are {train.dtype}"

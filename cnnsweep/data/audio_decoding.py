@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,10 +23,16 @@ class BadAudioError(ValueError):
 class AudioDecoding:
     """Settings of the decoding."""
 
+    dtype: ClassVar[type] = np.float32
     rate: int
     """Samples a second; files of another rate are resampled."""
     samples: int
     """Longer files are cut at their end, shorter ones followed by silence."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(samples, channels)"""
+        return self.samples, 1
 
     @staticmethod
     def of(stored: Mapping[str, Any]) -> AudioDecoding:

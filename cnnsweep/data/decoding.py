@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from cnnsweep.data.audio_decoding import AudioDecoding
     from cnnsweep.data.image_decoding import Decoding
     from cnnsweep.data.text_decoding import TextDecoding
+    from cnnsweep.data.video_decoding import VideoDecoding
 
-    AnyDecoding = AudioDecoding | Decoding | TextDecoding
+    FileDecoding = AudioDecoding | Decoding | VideoDecoding
+    AnyDecoding = FileDecoding | TextDecoding
 
 DECODINGS = {
     "image": "cnnsweep.data.image_decoding.Decoding",
     "signal": "cnnsweep.data.audio_decoding.AudioDecoding",
     "text": "cnnsweep.data.text_decoding.TextDecoding",
+    "video": "cnnsweep.data.video_decoding.VideoDecoding",
 }
 
 

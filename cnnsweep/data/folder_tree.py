@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from cnnsweep.data import video_decoding
 from cnnsweep.data.image_decoding import SUFFIXES
 
 CLUTTER = (
@@ -24,11 +25,17 @@ class FileKind(NamedTuple):
     noun: str
     """Of one of them."""
     suffixes: tuple[str, ...]
+    parts: tuple[str, ...] = ()
+    """A folder of files with one of these suffixes is one of them too: a video as numbered frames."""
 
     @property
     def example(self) -> str:
         """A pattern of their names."""
         return f"*{self.suffixes[0]}"
+
+    def fits(self, path: Path) -> bool:
+        """Whether a path that was found looks like one of them, by its suffix, or as a folder of parts."""
+        return path.suffix.lower() in self.suffixes or bool(self.parts and path.is_dir())
 
     def counted(self, number: int) -> str:
         """
@@ -40,6 +47,7 @@ class FileKind(NamedTuple):
 
 IMAGES, TEXTS = FileKind("image", SUFFIXES), FileKind("text", (".txt",))
 SOUNDS = FileKind("sound", (".wav", ".flac", ".ogg", ".aiff", ".aif", ".mp3"))
+VIDEOS = FileKind("video", video_decoding.SUFFIXES, video_decoding.FRAMES)
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class Folder:
     path: Path
     folders: tuple[Folder, ...]
     files: tuple[Path, ...]
+    """With folders that are one input, such as a video's frames."""
     kind: FileKind = IMAGES
 
     @property
@@ -74,7 +83,13 @@ class Folder:
     def images(self, depth: int = 1) -> int:
         """The number of files with a suffix of their kind less than `depth` levels below."""
         files = (p for level in range(depth) for folder in self.at(level) for p in folder.files)
-        return sum(p.suffix.lower() in self.kind.suffixes for p in files)
+        return sum(self.kind.fits(p) for p in files)
+
+    @property
+    def is_input(self) -> bool:
+        """Whether the folder is one input itself: it has its parts, and neither folders nor whole inputs."""
+        suffixes = {path.suffix.lower() for path in self.files}
+        return not self.folders and bool(suffixes & {*self.kind.parts}) and not suffixes & {*self.kind.suffixes}
 
 
 def read_folder(path: Path, kind: FileKind = IMAGES, above: frozenset[str] = frozenset()) -> Folder:
@@ -88,7 +103,11 @@ def read_folder(path: Path, kind: FileKind = IMAGES, above: frozenset[str] = fro
             if entry.is_dir():
                 # A link to a folder above would never end.
                 if not (entry.is_symlink() and os.path.realpath(entry.path) in above):
-                    folders.append(read_folder(path / entry.name, kind, above))
+                    found = read_folder(path / entry.name, kind, above)
+                    if found.is_input:
+                        files.append(found.path)
+                    else:
+                        folders.append(found)
             elif entry.is_file() or entry.is_symlink():  # a link that leads nowhere is a broken file
                 files.append(path / entry.name)
     return Folder(path, tuple(folders), tuple(files), kind)

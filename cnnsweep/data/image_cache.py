@@ -1,4 +1,4 @@
-"""Decoded images on disk, keyed by the files' content and by how they are decoded.
+"""Decoded images, sounds and videos on disk, keyed by the files' content and by how they are decoded.
 
 A second key, of names, sizes and times, spares reading files again that have not changed.
 """
@@ -25,16 +25,17 @@ from cnnsweep.data.storage import Writer, new_folder, open_map
 from cnnsweep.errors import UserError
 
 if TYPE_CHECKING:
-    from cnnsweep.data.image_decoding import Decoding
+    from cnnsweep.data.decoding import FileDecoding
 
 FORMAT = 4  # raised when the files or the decoding change
 PORTION = 8  # files that a thread takes at a time
+BYTES = 2**21  # and that they decode to; more than one file at a time only where these are enough
 AHEAD = 4  # portions a thread that may wait in memory to be written
 R = TypeVar("R")
 
 
 class ImageFile(NamedTuple):
-    """One image file and its class."""
+    """One file and its class: an image, a sound or a video, which may be a folder of frames."""
 
     path: Path
     label: int
@@ -56,17 +57,18 @@ class ImageFiles:
 
     def stat_key(self) -> list[tuple[object, ...]]:
         """Changes with every change of a file that the file system knows of."""
-        stats = ((s, f, _stat(f.path)) for s, files in self.splits.items() for f in files)
-        return [(s, self.relative(f.path), f.label, t.st_size, t.st_mtime_ns, t.st_ctime_ns) for s, f, t in stats]
+        found = ((s, f.label, path) for s, files in self.splits.items() for f in files for path in _parts(f.path))
+        stats = ((s, label, path, _stat(path)) for s, label, path in found)
+        return [(s, self.relative(path), label, t.st_size, t.st_mtime_ns, t.st_ctime_ns) for s, label, path, t in stats]
 
     def sizes(self) -> list[int]:
         """The number of files, and of bytes in them."""
-        files = [file for split in self.splits.values() for file in split]
-        return [len(files), sum(_stat(file.path).st_size for file in files)]
+        files = [part for split in self.splits.values() for file in split for part in _parts(file.path)]
+        return [len(files), sum(_stat(file).st_size for file in files)]
 
-    def content_key(self, decoding: Decoding, hashes: Mapping[str, list[str]]) -> str:
+    def content_key(self, decoding: FileDecoding, hashes: Mapping[str, list[str]]) -> str:
         """Equal for the same files' contents, classes and decoding; `hashes` are those of each split's files."""
-        entries: list[object] = [FORMAT, astuple(decoding), self.classes]
+        entries: list[object] = [FORMAT, type(decoding).__name__, astuple(decoding), self.classes]
         for split, files in self.splits.items():
             entries += [(split, self.relative(f.path), h) for f, h in zip(files, hashes[split], strict=True)]
         return _hash(entries)
@@ -93,15 +95,15 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The folder with the decoded images: for each split SPLIT.npy, uint8 (images, height, width, channels),
+    """The folder with the decoded files: for each split SPLIT.npy, of images uint8 (images, height, width, channels),
     SPLIT-labels.npy, SPLIT-kept.npy, the places of these files in the list of all, and SPLIT-prints.npy, the
-    fingerprints of their pixels. Its name is a digest of the content.
+    fingerprints of what they hold. Its name is a digest of the content.
     """
 
     folder: Path
     skipped: list[str]
     """A line for each file that could not be decoded."""
-    decoding: Decoding
+    decoding: FileDecoding
     """With the range of values, where there are grey images of more than 8 bits."""
     deep_colours: int
     """Images of more than 8 bits a colour, of which the upper 8 are read."""
@@ -111,15 +113,16 @@ class Decoded:
         return open_map(self.folder / (f"{split}-{name}.npy" if name else f"{split}.npy"))
 
 
-def open_decoded(cache: Path, images: ImageFiles, decoding: Decoding) -> Decoded:
-    """Decode the images, or find them decoded.
+def open_decoded(cache: Path, images: ImageFiles, decoding: FileDecoding) -> Decoded:
+    """Decode the files, or find them decoded.
 
-    Memory stays bounded, however many images there are. Raises UserError where the cache cannot be written.
+    Memory stays bounded, however many there are. Raises UserError where the cache cannot be written.
     """
-    root = cache.expanduser().absolute() / "images"
+    root = cache.expanduser().absolute() / "decoded"
     try:
         (root / "index").mkdir(parents=True, exist_ok=True)
-        known = root / "index" / _hash([FORMAT, str(images.root.resolve()), images.stat_key(), astuple(decoding)])
+        settings = [type(decoding).__name__, astuple(decoding)]
+        known = root / "index" / _hash([FORMAT, str(images.root.resolve()), images.stat_key(), settings])
         if known.exists() and (root / known.read_text(encoding="utf-8") / "manifest.json").exists():
             folder = root / known.read_text(encoding="utf-8")
         else:
@@ -131,7 +134,7 @@ def open_decoded(cache: Path, images: ImageFiles, decoding: Decoding) -> Decoded
     return Decoded(folder, manifest["skipped"], decoding.of(manifest["decoding"]), manifest["deep_colours"])
 
 
-def _find(root: Path, images: ImageFiles, decoding: Decoding) -> Path | None:
+def _find(root: Path, images: ImageFiles, decoding: FileDecoding) -> Path | None:
     """Look for the same content under other names or times; files are only read where their sizes fit."""
     sizes = [json.loads(manifest.read_text(encoding="utf-8"))["sizes"] for manifest in root.glob("*/manifest.json")]
     if images.sizes() not in sizes:
@@ -141,11 +144,11 @@ def _find(root: Path, images: ImageFiles, decoding: Decoding) -> Path | None:
     return folder if folder.exists() else None
 
 
-def _build(root: Path, images: ImageFiles, decoding: Decoding) -> Path:
+def _build(root: Path, images: ImageFiles, decoding: FileDecoding) -> Path:
     """Decode into a new folder, which appears under its name when it is complete."""
     from cnnsweep.data import image_decoding
 
-    with new_folder(root / "images") as new, image_decoding.any_size():
+    with new_folder(root / "files") as new, image_decoding.any_size():
         full, deep_colours = _find_values(images, decoding)
         skipped: list[str] = []
         hashes = {split: _decode_split(new, split, images, full, skipped) for split in images.splits}
@@ -166,9 +169,13 @@ def _build(root: Path, images: ImageFiles, decoding: Decoding) -> Path:
     return folder
 
 
-def _find_values(images: ImageFiles, decoding: Decoding) -> tuple[Decoding, int]:
+def _find_values(images: ImageFiles, decoding: FileDecoding) -> tuple[FileDecoding, int]:
     """Add the range of values of the training images of more than 8 bits; count those that have colours."""
     from cnnsweep.data import image_decoding
+
+    if not isinstance(decoding, image_decoding.Decoding):
+        return decoding, 0
+    most = decoding.max_megapixels
 
     def look(file: ImageFile) -> tuple[float, float] | str | None:
         try:
@@ -176,7 +183,7 @@ def _find_values(images: ImageFiles, decoding: Decoding) -> tuple[Decoding, int]
                 start = opened.read(image_decoding.START)
                 if not image_decoding.may_be_deep(start):
                     return None
-                return image_decoding.deep_values(start + opened.read(), decoding.max_megapixels)
+                return image_decoding.deep_values(start + opened.read(), most)
         except OSError:
             return None
 
@@ -188,46 +195,63 @@ def _find_values(images: ImageFiles, decoding: Decoding) -> tuple[Decoding, int]
     return decoding, len(found) - len(grey)
 
 
-def _decode_split(new: Path, split: str, images: ImageFiles, decoding: Decoding, skipped: list[str]) -> list[str]:
-    """Write one split's images and labels; returns the hash of each file."""
-    from cnnsweep.data import image_decoding
-
-    def read(file: ImageFile) -> tuple[str, Array | str]:
-        try:
-            raw = file.path.read_bytes()
-            return hashlib.sha256(raw).hexdigest(), image_decoding.decode(raw, decoding)
-        except image_decoding.BadImageError as error:
-            return hashlib.sha256(raw).hexdigest(), str(error)
-        except OSError as error:
-            return str(error.strerror), f"cannot be read ({error.strerror})"
-
-    files, channels = images.splits[split], 3 if decoding.color == "rgb" else 1
+def _decode_split(new: Path, split: str, images: ImageFiles, decoding: FileDecoding, skipped: list[str]) -> list[str]:
+    """Write one split's inputs and labels; returns the hash of each file."""
+    files = images.splits[split]
     labels, hashes, kept, prints = [], [], [], []
-    with Writer(new / f"{split}.npy", (len(files), *decoding.size, channels), np.uint8) as writer:
-        read_files = zip(files, _in_order(read, files, f"decoding {split}"), strict=True)
-        for position, (file, (content, pixels)) in enumerate(read_files):
+    with Writer(new / f"{split}.npy", (len(files), *decoding.shape), decoding.dtype) as writer:
+        portion = max(1, min(PORTION, BYTES // writer.row_bytes))
+        read = _in_order(lambda file: _decode(file, decoding), files, f"decoding {split}", portion)
+        for position, (file, (content, found)) in enumerate(zip(files, read, strict=True)):
             hashes.append(content)
-            if isinstance(pixels, str):
-                skipped.append(f"{show(images.relative(file.path))}: {pixels}")
+            if isinstance(found, str):
+                skipped.append(f"{show(images.relative(file.path))}: {found}")
             else:
-                writer.append(pixels[np.newaxis])
+                writer.append(found[np.newaxis])
                 labels.append(file.label)
                 kept.append(position)
-                prints.append(fingerprint(pixels))
+                prints.append(fingerprint(found))
     np.save(new / f"{split}-labels.npy", np.array(labels, np.int32))
     np.save(new / f"{split}-kept.npy", np.array(kept, np.int32))
     np.save(new / f"{split}-prints.npy", np.array(prints, np.uint64))
     return hashes
 
 
-def _hash_file(file: ImageFile) -> str:
+def _decode(file: ImageFile, decoding: FileDecoding) -> tuple[str, Array | str]:
+    """The hash of a file, and what it holds, or the reason why it cannot be used."""
+    from cnnsweep.data import audio_decoding, image_decoding, video_decoding
+
+    content = _hash_file(file)
     try:
-        return hashlib.sha256(file.path.read_bytes()).hexdigest()
+        if isinstance(decoding, image_decoding.Decoding):
+            return content, image_decoding.decode(file.path.read_bytes(), decoding)
+        return content, decoding.read(file.path)
+    except (image_decoding.BadImageError, audio_decoding.BadAudioError, video_decoding.BadVideoError) as error:
+        return content, str(error)
+    except OSError as error:
+        return content, f"cannot be read ({error.strerror})"
+
+
+def _hash_file(file: ImageFile) -> str:
+    """A digest of a file's content, or of that of all files of a folder with their names."""
+    found = []
+    try:
+        for path in _parts(file.path):
+            with path.open("rb") as opened:
+                found.append((path.name, hashlib.file_digest(opened, "sha256").hexdigest()))
     except OSError as error:
         return str(error.strerror)
+    return _hash(found) if file.path.is_dir() else found[0][1]
 
 
-def _in_order(function: Callable[[ImageFile], R], files: list[ImageFile], text: str) -> Iterator[R]:
+def _parts(path: Path) -> list[Path]:
+    """The file, or the files of a folder."""
+    return sorted(part for part in path.iterdir() if part.is_file()) if path.is_dir() else [path]
+
+
+def _in_order(
+    function: Callable[[ImageFile], R], files: list[ImageFile], text: str, portion: int = PORTION
+) -> Iterator[R]:
     """Map in parallel, a few files at a time, with a bounded number of results waiting.
 
     Threads suffice: reading, hashing and decoding release the interpreter. Two a core, since some wait for a disk.
@@ -236,12 +260,12 @@ def _in_order(function: Callable[[ImageFile], R], files: list[ImageFile], text: 
     from rich.progress import track
 
     threads = 2 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    portions = [files[start : start + PORTION] for start in range(0, len(files), PORTION)]
+    portions = [files[start : start + portion] for start in range(0, len(files), portion)]
     waiting: deque[Future[list[R]]] = deque()
     console = Console(stderr=True)
     with ThreadPoolExecutor(threads) as pool:
-        for portion in track(portions, text, console=console, transient=True, disable=not console.is_terminal):
-            waiting.append(pool.submit(lambda some: [function(file) for file in some], portion))
+        for some in track(portions, text, console=console, transient=True, disable=not console.is_terminal):
+            waiting.append(pool.submit(lambda files: [function(file) for file in files], some))
             if len(waiting) > AHEAD * threads:
                 yield from waiting.popleft().result()
         while waiting:

@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,7 @@ Size = tuple[int, int]
 class Decoding:
     """Settings of the decoding."""
 
+    dtype: ClassVar[type] = np.uint8
     size: Size
     """(height, width)"""
     color: str
@@ -62,6 +63,11 @@ class Decoding:
     """An image file of more is refused."""
     values: tuple[float, float] | None = None
     """The values of grey images of more than 8 bits that become 0 and 255; None: by each image's own depth."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(height, width, channels)"""
+        return (*self.size, 3 if self.color == "rgb" else 1)
 
     @classmethod
     def plain(cls, shape: Sequence[int | None]) -> Decoding | None:
@@ -111,7 +117,7 @@ def decode(raw: bytes, decoding: Decoding) -> Array:
         if pixels is None:
             with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
                 _check_size(image.size, decoding.max_megapixels)
-                pixels = np.asarray(_fit(_upright(image, decoding), decoding.size, decoding.resize))
+                pixels = np.asarray(fit(_upright(image, decoding), decoding.size, decoding.resize))
     except UnidentifiedImageError:
         raise BadImageError(f"is no image ({', '.join(FORMATS[:-1])} or {FORMATS[-1]})") from None
     except BadImageError:
@@ -201,7 +207,8 @@ def deep_values(raw: bytes, max_megapixels: float) -> tuple[float, float] | str 
         return None
 
 
-def _fit(image: Image.Image, size: Size, resize: str) -> Image.Image:
+def fit(image: Image.Image, size: Size, resize: str) -> Image.Image:
+    """Resize an image to (height, width)."""
     wanted, method = (size[1], size[0]), Image.Resampling.BILINEAR
     if image.size == wanted:
         return image

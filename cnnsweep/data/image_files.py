@@ -1,4 +1,4 @@
-"""What every source of image files has: settings, and remarks on what was decoded."""
+"""What sources of image, sound and video files have: settings, and remarks on what was decoded."""
 
 from __future__ import annotations
 
@@ -19,16 +19,27 @@ def _check_size(value: object) -> object:
     return value
 
 
-class ImageFilesConfig(DataConfig):
-    """Image files; `test` and `validation` are the shares of splits that the data do not have."""
+class FilesConfig(DataConfig):
+    """Files that are decoded once; `test` and `validation` are the shares of splits that the data do not have."""
 
     test: Float = Field(gt=0, lt=1)
+    skip_bad: bool
+    cache: str
+
+
+class ClassFolderConfig(FilesConfig):
+    """A folder of files, one sub-folder a class."""
+
+    class_depth: Int | None = Field(ge=1)
+
+
+class ImageFilesConfig(FilesConfig):
+    """Image files."""
+
     image_size: Annotated[int | list[int], BeforeValidator(_check_size)]
     resize: Literal["crop", "pad", "stretch"]
     color: Literal["rgb", "grey"]
     max_megapixels: Float = Field(gt=0)
-    skip_bad: bool
-    cache: str
 
     @property
     def size(self) -> tuple[int, int]:
@@ -41,10 +52,8 @@ class ImageFilesConfig(DataConfig):
         return Decoding(self.size, self.color, self.resize, self.max_megapixels)
 
 
-class ImageFolderConfig(ImageFilesConfig):
+class ImageFolderConfig(ImageFilesConfig, ClassFolderConfig):
     """A folder of images, one sub-folder a class."""
-
-    class_depth: Int | None = Field(ge=1)
 
 
 def skipped(images: ImageFiles, decoded: Decoded) -> str:
@@ -56,7 +65,7 @@ def skipped(images: ImageFiles, decoded: Decoded) -> str:
 def depth_notes(decoded: Decoded) -> list[str]:
     """What a person should know of images of more than 8 bits."""
     notes, deep = [], "images of more than 8 bits"
-    if decoded.decoding.values:
+    if isinstance(decoded.decoding, Decoding) and decoded.decoding.values:
         low, high = decoded.decoding.values
         notes.append(f"grey {deep}: values from {low:,g} to {high:,g} become 0 to 255")
     if decoded.deep_colours:

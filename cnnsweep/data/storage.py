@@ -106,6 +106,7 @@ class Writer:
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
         self.rows = 0
         self._shape, self._dtype = shape, np.dtype(dtype)
+        self.row_bytes = self._dtype.itemsize * math.prod(shape[1:])
         self._file = path.open("wb")
         self._write_header(shape[0])
 

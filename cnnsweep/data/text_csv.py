@@ -98,11 +98,15 @@ def _delimiter(header: str, config: TextCsvConfig) -> str:
 def unreadable(path: Path, encoding: str, error: Exception) -> UserError:
     """The error of a file of texts that cannot be read."""
     if isinstance(error, UnicodeDecodeError):
-        byte = f"byte 0x{error.object[error.start]:02x}"
-        return UserError(f"data cannot be used: {path}: is not {encoding} ({byte}); try data.encoding=latin-1")
+        return UserError(f"data cannot be used: {path}: {undecodable(encoding, error)}")
     if isinstance(error, LookupError):
         return UserError(f"data.encoding: '{encoding}' is no encoding (utf-8, latin-1, utf-16 …)")
     return UserError(f"data cannot be used: {path}: is no CSV file ({error})")
+
+
+def undecodable(encoding: str, error: UnicodeDecodeError) -> str:
+    """What is wrong with a file of another encoding."""
+    return f"is not {encoding} (byte 0x{error.object[error.start]:02x}); try data.encoding=latin-1"
 
 
 def _check_columns(path: Path, config: TextCsvConfig, columns: Sequence[str]) -> None:

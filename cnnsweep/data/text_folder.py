@@ -11,7 +11,7 @@ from cnnsweep.config.validation import Int
 from cnnsweep.data.arrays import Arrays, refuse
 from cnnsweep.data.folder_tree import TEXTS, show
 from cnnsweep.data.image_layout import find_images
-from cnnsweep.data.text_csv import unreadable
+from cnnsweep.data.text_csv import undecodable, unreadable
 from cnnsweep.data.texts import LabelledText, TextFilesConfig, skipped, text_arrays
 from cnnsweep.errors import UserError
 
@@ -38,10 +38,10 @@ def load(config: TextFolderConfig) -> Arrays:
             place = show(path)
             try:
                 text = path.read_text(encoding=config.encoding)
-            except (UnicodeDecodeError, LookupError) as error:
-                if isinstance(error, LookupError) or not config.skip_bad:
-                    raise unreadable(path, config.encoding, error) from error
-                faults.append(f"{place}: is not {config.encoding}")
+            except LookupError as error:
+                raise unreadable(path, config.encoding, error) from error
+            except UnicodeDecodeError as error:
+                faults.append(f"{place}: {undecodable(config.encoding, error)}")
             except OSError as error:
                 faults.append(f"{place}: cannot be read ({error.strerror})")
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from cnnsweep.data import audio_decoding, image_decoding, text_decoding
+from cnnsweep.data import audio_decoding, image_decoding, text_decoding, video_decoding
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.data.image_decoding import Decoding
 
@@ -44,9 +44,10 @@ prints {prints}.
 
 
 class Example(NamedTuple):
-    """A program that classifies inputs of one kind, and the module that decodes them."""
+    """A program that classifies inputs of one kind, and the modules that decode them."""
 
-    module: Path
+    modules: tuple[Path, ...]
+    """The first is imported; the others it imports."""
     argument: str
     """Of the program, as it is typed."""
     needs: str
@@ -63,27 +64,39 @@ class Example(NamedTuple):
     @property
     def code(self) -> str:
         """The program."""
-        return START.format(module=self.module.stem, **{k: v for k, v in self._asdict().items() if k != "module"})
+        return START.format(module=self.modules[0].stem, **self._asdict())
+
+    def write(self, folder: Path) -> None:
+        """Write the program, and its modules so that they import each other from beside it."""
+        (folder / "example.py").write_text(self.code, encoding="utf-8")
+        for module in self.modules:
+            text = module.read_text(encoding="utf-8").replace("from cnnsweep.data.", "from ")
+            (folder / module.name).write_text(text, encoding="utf-8")
 
     def use(self, prints: str) -> str:
         """A paragraph for the model card; `prints` says what the program prints."""
-        fields = self._asdict() | {"module": self.module.stem, "prints": prints}
+        fields = self._asdict() | {"module": self.modules[0].stem, "prints": prints}
         return USE.format(**fields)
 
 
 EXAMPLES = {
     "image": Example(
-        Path(image_decoding.__file__), "IMAGE.png", "numpy, pillow and simplejpeg", "Image files become pixels",
+        (Path(image_decoding.__file__),), "IMAGE.png", "numpy, pillow and simplejpeg", "Image files become pixels",
         "Decoding", "Decoding, read",
         'found = read(argument, decoding).astype("float32") / (255 * labels["scale"])',
     ),
     "signal": Example(
-        Path(audio_decoding.__file__), "SOUND.wav", "numpy, scipy and soundfile", "Audio files become waveforms",
+        (Path(audio_decoding.__file__),), "SOUND.wav", "numpy, scipy and soundfile", "Audio files become waveforms",
         "AudioDecoding", "AudioDecoding", "found = decoding.read(argument)",
     ),
     "text": Example(
-        Path(text_decoding.__file__), '"A SENTENCE"', "numpy", "Texts become numbers of words", "TextDecoding",
+        (Path(text_decoding.__file__),), '"A SENTENCE"', "numpy", "Texts become numbers of words", "TextDecoding",
         "TextDecoding", "found = decoding.decode(argument)",
+    ),
+    "video": Example(
+        (Path(video_decoding.__file__), Path(image_decoding.__file__)), "VIDEO.mp4",
+        "numpy, av, pillow and simplejpeg", "Video files and folders of frames become pixels", "VideoDecoding",
+        "VideoDecoding", 'found = decoding.read(argument).astype("float32") / (255 * labels["scale"])',
     ),
 }  # fmt: skip
 

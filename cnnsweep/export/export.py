@@ -30,12 +30,13 @@ from cnnsweep.tracking.reader import open_reader
 from cnnsweep.tracking.run_writer import SingleRun
 from cnnsweep.tracking.store import connect
 from cnnsweep.tracking.stored_trials import StoredTrial, find_trial
+from cnnsweep.training.early_stopping import without_early_stopping
 from cnnsweep.training.evaluate import FinalSpec, Refit, evaluate_last, with_validation
 from cnnsweep.training.train import train
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
 
 ALIAS = "champion"
-WRITTEN = ("config.yaml", "README.md", "example.py", *(example.module.name for example in EXAMPLES.values()))
+WRITTEN = ("config.yaml", "README.md", "example.py", *sorted({m.name for e in EXAMPLES.values() for m in e.modules}))
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,8 @@ def export(
             "again on all data here; its checkpoints are in the folders of its trials"
         )
     data, seeds, epochs = stored.load_data(), config.export.seeds, int(row["best_epoch"])
-    say(
-        f"training {stored.name} of {stored.sweep} for {epochs} epochs on training and validation images, {seeds} seeds"
-    )
+    what = f"{epochs} epochs on training and validation {data.noun}, {seeds} seeds"
+    say(f"training {stored.name} of {stored.sweep} for {what}")
     root = Path(stored.config.tracking.dir).absolute()
     home = root / "exports" / new_id(stored.config.tracking, stored.config.name, "exports")
     folder = out.absolute() if out else home
@@ -143,7 +143,7 @@ def _train(
         say(f"seed {index + 1}  epoch {report.epoch:>3}/{epochs}  {shown}")
         return True
 
-    config = stored.config.replace(training=stored.config.training.replace(patience=None))
+    config = without_early_stopping(stored.config)
     log = home / "log.txt"
     with log_to(log), contextlib.closing(make_executor(stored.config, log)) as executor:
         executor.say = say
@@ -177,8 +177,7 @@ def _write(folder: Path, card: ModelCard) -> None:
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(card.text(), encoding="utf-8")
     if example := example_of(card.data):
-        (folder / "example.py").write_text(example.code, encoding="utf-8")
-        shutil.copyfile(example.module, folder / example.module.name)
+        example.write(folder)
 
 
 def _log(card: ModelCard, folder: Path) -> str:

@@ -31,13 +31,13 @@ A convolutional network that {does} {data.noun} of the shape {size} ({axes}).
 
 ## Data
 
-{data.name}, from {data.source}; digest `{data.digest}`. Trained on {trained:,} {data.noun}, the
-search's training and validation {data.noun} together; tested on {images:,} that took no part in the search.
+{data.name}, from {data.source}; digest `{data.digest}`. Trained on {trained:,} {data.noun}, {together};
+tested on {images:,} that took no part in the search.
 
 ## Selection
 
 The sweep `{stored.sweep}` tried {count:,} configurations{by} ({tried}) and
-compared them by {objective} on {validation:,} validation {data.noun}. This is trial {row[name]}
+compared them by {objectives} on {validation}. This is trial {row[name]}
 ({objective} {objective_value:.4f}, MLflow run `{stored.run}`), trained again for the {row[best_epoch]:.0f} epochs at
 which the trial was best. Its validation figure is the best of many and therefore optimistic; the test figure is not.
 
@@ -53,13 +53,14 @@ which the trial was best. Its validation figure is the best of many and therefor
 
 ## Use
 
-The input is {values}, {dtype} of the shape ({data.noun}, {inputs}); the output is {output}.
-
+The input is {values}{shape}; the output is {output}.
+{call}{files}
+{warning}
+"""
+CALL = """
     import mlflow.pyfunc, numpy as np
     network = mlflow.pyfunc.load_model("mlflow_model")  # or keras.models.load_model("model.keras")
-    network.predict(np.zeros((1, {inputs}), "{dtype}"))
-{files}
-{warning}
+    network.predict(np.zeros((1, {sizes}), "{dtype}"))
 """
 
 AXES = {
@@ -161,11 +162,13 @@ class ModelCard:
         """The card, in Markdown."""
         data, row, results, words = self.data, self.row, self.results, WORDS[self.data.task]
         statuses, search = results.trials["status"].value_counts(), results.parent("params", "search")
+        folds = max(data.folds) if data.folds else 0
         return TEXT.format(
             stored=self.stored,
             row=row,
             data=data,
             objective=results.objective.metric,
+            objectives=" and ".join(o.metric for o in results.objective.all),
             objective_value=float(row[results.best_column]),
             does=words.does.format(count=data.classes, names=", ".join(data.class_names[:NAMED])),
             metric=self.metric.replace("_", " "),
@@ -177,15 +180,15 @@ class ModelCard:
             spread=spread(self.values),
             images=self.images,
             parameters=self.measured[0]["parameters"],
-            trained=len(data.x_train) + len(data.x_val),
-            validation=len(data.x_val),
+            trained=len(data.x_train) + (0 if data.folds else len(data.x_val)),
+            together=f"those of all {folds} folds" if folds else f"the search's training and validation {data.noun}",
+            validation=f"each of {folds} folds in turn" if folds else f"{len(data.x_val):,} validation {data.noun}",
             count=len(results.trials),
             tried=", ".join(f"{count:,} {status}" for status, count in statuses.items()),
             adds="unknown" if pd.isna(row["mmacs"]) else f"{row['mmacs']:,.2f} million",
             by=f" by {search} search" if search else "",
             files=example.use(words.prints) if (example := example_of(data)) else "",
-            dtype="int32" if data.kind == "text" else "float32",
-            inputs=", ".join(map(str, data.x_train.shape[1:])),
+            **_input(data),
             values=VALUES[data.kind].format("0 to 1" if data.scale == 1 else f"0 to {1 / data.scale:g}"),
             settings="\n".join(f"| `{key}` | {value} |" for key, value in self.stored.values.items()),
             by_what=words.by_what,
@@ -193,6 +196,15 @@ class ModelCard:
             output=words.output,
             warning=words.warning,
         )
+
+
+def _input(data: Dataset) -> dict[str, str]:
+    """The shape of the model's input, and a call with it; those of several inputs are given by name."""
+    if data.kind == "multi_input":
+        return {"shape": "", "call": ""}
+    dtype, sizes = "int32" if data.kind == "text" else "float32", ", ".join(map(str, data.x_train.shape[1:]))
+    shape = f", {dtype} of the shape ({data.noun}, {sizes})"
+    return {"shape": shape, "call": CALL.format(sizes=sizes, dtype=dtype)}
 
 
 def _table(table: Breakdown) -> Iterator[str]:

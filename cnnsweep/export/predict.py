@@ -15,9 +15,10 @@ import numpy as np
 from cnnsweep.config.tasks import Task
 from cnnsweep.data.audio_decoding import AudioDecoding, BadAudioError
 from cnnsweep.data.decoding import decoding_of
-from cnnsweep.data.folder_tree import IMAGES, SOUNDS, TEXTS, FileKind, read_folder
+from cnnsweep.data.folder_tree import IMAGES, SOUNDS, TEXTS, VIDEOS, FileKind, read_folder
 from cnnsweep.data.image_decoding import BadImageError, Decoding, read
 from cnnsweep.data.text_decoding import TextDecoding
+from cnnsweep.data.video_decoding import BadVideoError, VideoDecoding
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.sweep.session import framework_noise_to
 from cnnsweep.training import keras_settings
@@ -166,14 +167,16 @@ def read_labels(where: Path) -> Labels | None:
 def inputs_in(where: Path, inputs: Sequence[str]) -> list[str]:
     """The inputs with the files that a network takes in place of folders. Raises UserError for a folder without."""
     labels = read_labels(where)
-    kinds = {TextDecoding: TEXTS, AudioDecoding: SOUNDS, ArrayFile: FileKind("array", (".npy",))}
+    arrays = FileKind("array", (".npy",))
+    kinds = {TextDecoding: TEXTS, AudioDecoding: SOUNDS, VideoDecoding: VIDEOS, ArrayFile: arrays}
     kind = kinds.get(type(labels.decoding) if labels else Decoding, IMAGES)
     found: list[str] = []
     for given in inputs:
         if not Path(given).is_dir():
             found.append(given)
             continue
-        files = [str(path) for path in read_folder(Path(given)).walk() if path.suffix.lower() in kind.suffixes]
+        folder = read_folder(Path(given), kind)
+        files = [given] if folder.is_input else [str(path) for path in folder.walk() if kind.fits(path)]
         if not files:
             raise UserError(f"'{given}' holds no {kind.noun}s ({', '.join(kind.suffixes)})")
         found += files
@@ -185,20 +188,21 @@ def read_inputs(inputs: Sequence[str | Path], labels: Labels) -> np.ndarray:
     if isinstance(labels.decoding, TextDecoding):
         return np.stack([labels.decoding.decode(_text(each)) for each in inputs])
     if isinstance(labels.decoding, AudioDecoding):
-        return np.stack([_sound(Path(each), labels.decoding) for each in inputs])
+        return np.stack([_media(Path(each), labels.decoding, "audio file", "soundfile", "audio") for each in inputs])
+    if isinstance(labels.decoding, VideoDecoding):
+        return np.stack([_media(Path(each), labels.decoding, "video", "av", "video") for each in inputs])
     if isinstance(labels.decoding, ArrayFile):
         return np.stack([_array(Path(each), labels.decoding) for each in inputs])
     return read_images([Path(each) for each in inputs], labels)
 
 
-def _sound(path: Path, decoding: AudioDecoding) -> np.ndarray:
+def _media(path: Path, decoding: AudioDecoding | VideoDecoding, noun: str, package: str, extra: str) -> np.ndarray:
     try:
-        with _reading(path, "audio file"):
+        with _reading(path, noun):
             return decoding.read(path)
     except ImportError:
-        raise UserError(
-            "this network takes audio files, which needs soundfile: pip install 'cnnsweep[audio]'"
-        ) from None
+        needed = f"which needs {package}: pip install 'cnnsweep[{extra}]'"
+        raise UserError(f"this network takes {noun}s, {needed}") from None
 
 
 def _array(path: Path, decoding: ArrayFile) -> np.ndarray:
@@ -211,7 +215,7 @@ def _reading(path: Path, noun: str) -> Iterator[None]:
     """Raise UserError where a file is not there, cannot be read, or is not what its name says."""
     try:
         yield
-    except (BadAudioError, BadImageError) as error:
+    except (BadAudioError, BadImageError, BadVideoError) as error:
         raise UserError(f"'{path}' {error}") from error
     except FileNotFoundError:
         raise UserError(f"there is no {noun} '{path}'{_nearest_file(path)}") from None

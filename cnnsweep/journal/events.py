@@ -67,6 +67,8 @@ class TrialStarted(Event):
     """parameters and mmacs, where they are known beforehand."""
     retry: str | None = None
     """Why it is tried again with other values."""
+    rival: Plain | None = None
+    """Of data in folds: `values` and `margin` of the trial that it is compared with between its folds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +167,7 @@ class SweepResumed(Event):
 
 
 EVENTS: Mapping[str, type[Event]] = {kind.name: kind for kind in Event.__subclasses__()}
-_OPTIONAL = ("retry", "front", "earlier")
+_OPTIONAL = ("retry", "rival", "front", "earlier")
 """Fields that are not written where they are None or empty."""
 _KEYS = {"sweep": "name", "title": "name"}
 """Fields that have another key in the journal."""

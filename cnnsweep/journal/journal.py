@@ -1,6 +1,6 @@
 """The file that records a sweep: one JSON line an event, appended before anything else learns of it.
 
-Whatever process dies, the journal says what was proposed, reported and finished. The oracle is rebuilt from it, and
+If any process dies, the journal says what was proposed, reported and finished. The oracle is rebuilt from it, and
 MLflow is brought up to date from it. `events.py` lists the events.
 """
 

@@ -22,7 +22,7 @@ from cnnsweep.journal.events import (
     WinnerChosen,
 )
 from cnnsweep.statistics import Ranking
-from cnnsweep.trial import Status
+from cnnsweep.trial import Rival, Status
 
 RESUMED = 0
 """Stands among the numbers of ended trials where the sweep was resumed: failures before it no longer count."""
@@ -51,6 +51,8 @@ class TrialState:
     """Epochs that were done when it was promoted; 0 before."""
     replicates: dict[int, float | None] = field(default_factory=dict)
     """The objective's best value of each further training with another seed; None where it failed."""
+    rival: Rival | None = None
+    """The trial that it is compared with between folds."""
     retried: bool = False
     """It ran out of memory once and was started again with a smaller batch."""
 
@@ -135,6 +137,7 @@ class SweepState:
         if trial is None:
             trial = TrialState(event.trial, event.title, event.values, event.proposal, event.epochs)
             self.trials[trial.number] = trial
+            trial.rival = Rival(**event.rival) if event.rival else None
             self.counts[trial.status] += 1
         if trial.proposal != event.proposal:
             trial.since = len(trial.curve)

@@ -113,7 +113,7 @@ def _connect(
         case "merge_channels":
             return kl.Reshape(tuple(output), name=name)(x)
         case "lstm" | "gru":
-            return _recurrent(layer, seed)(x)
+            return recurrent_layer(layer, seed)(x)
         case _:
             return keras_layer(layer, seed)(x)
 
@@ -180,7 +180,8 @@ def _spectrogram(layer: Layer, output: Sequence[int], x: keras.KerasTensor) -> k
     return x if tuple(x.shape[1:]) == tuple(output) else kl.Reshape(tuple(output), name=f"{name}_shaped")(x)
 
 
-def _recurrent(layer: Layer, seed: int) -> keras.layers.Layer:
+def recurrent_layer(layer: Layer, seed: int) -> keras.layers.Layer:
+    """An LSTM or GRU, in one direction or both."""
     from keras import layers as kl
 
     s = layer.settings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -18,17 +18,11 @@ from cnnsweep.config.validation import Float, Int, words
 from cnnsweep.data.mnist import cache_folders, stall_limit
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.models.cnn import ACTIVATIONS, typed
-from cnnsweep.models.fine_tuning import chosen_layers, is_off
 from cnnsweep.models.keras_layers import layer_seed
-from cnnsweep.search_space.parsing import parse_space
-from cnnsweep.search_space.space import Space
-from cnnsweep.trial import Inspection
 
 if TYPE_CHECKING:
     import keras
 
-STRUCTURE = ("model.backbone", "model.weights", "model.cut", "model.input_size", "training.unfreeze")
-"""The keys that decide whether there is such a network at all; all others concern the head."""
 BACKBONES = (
     "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge", "DenseNet121", "DenseNet169",
     "DenseNet201", "EfficientNetB0", "EfficientNetB1", "EfficientNetB2", "EfficientNetB3", "EfficientNetB4",
@@ -47,6 +41,8 @@ class TransferConfig(ModelConfig):
     """A backbone and a head."""
 
     takes: ClassVar[tuple[str, ...]] = ("image",)
+    head_builder: ClassVar[str] = "cnnsweep.models.transfer.build_head"
+    """The function that builds the part after the pooling."""
     backbone: Annotated[str, words(*BACKBONES)]
     weights: str
     cut: str | None
@@ -90,15 +86,26 @@ def build(
     Images of `input_shape` go in, whose values times `scale` are 0..1; float32 class probabilities come out. The
     parts are the layers "backbone", "pooling" and "head". Raises UserError for settings that do not fit together.
     """
+    return connect(typed(TransferConfig, model), build_head, input_shape, classes, scale, augment, seed)
+
+
+def connect(
+    model: TransferConfig,
+    make_head: Callable[..., keras.Model],
+    input_shape: Sequence[int],
+    classes: int,
+    scale: float,
+    augment: Sequence[keras.layers.Layer],
+    seed: int,
+) -> keras.Model:
+    """Build the whole model with a head of `make_head`."""
     import keras
 
-    model = typed(TransferConfig, model)
     images = outputs = keras.Input(tuple(input_shape), name="image")
     for layer in augment:
         outputs = layer(outputs)
-    maps = backbone_maps(model, outputs, scale)
-    features = pooled(maps, model.pooling)
-    head = build_head(model, features.shape[1:], classes, seed=seed)
+    (features,) = all_features(model, outputs, scale, [model.pooling])
+    head = make_head(model, features.shape[1:], classes, seed=seed)
     keras.utils.set_random_seed(seed)  # a random backbone has set its own
     return keras.Model(images, head(features), name="transfer")
 
@@ -110,6 +117,16 @@ def build_head(
 
     Its weights derive from `seed` and are those of the head in `build`.
     """
+    from keras import layers
+
+    model = typed(TransferConfig, model)
+    return finish_head(model, input_shape, classes, seed, [layers.Flatten(name="flatten")])
+
+
+def finish_head(
+    model: TransferConfig, input_shape: Sequence[int], classes: int, seed: int, stack: list[keras.layers.Layer]
+) -> keras.Model:
+    """Build a head that begins with some layers, which make numbers of the features; dense layers follow."""
     import keras
     from keras import layers
 
@@ -117,8 +134,6 @@ def build_head(
         start = keras.initializers.GlorotUniform(layer_seed(seed, name))
         return layers.Dense(units, activation=activation, kernel_initializer=start, name=name, dtype=dtype)
 
-    model = typed(TransferConfig, model)
-    stack = [layers.Flatten(name="flatten")]
     for number in range(model.dense_layers + 1):
         if number:
             stack.append(dense(model.dense_units, f"dense{number}", model.activation))
@@ -130,6 +145,23 @@ def build_head(
     for layer in stack:
         outputs = layer(outputs)
     return keras.Model(features, outputs, name="head")
+
+
+def all_features(
+    model: TransferConfig, images: keras.KerasTensor, scale: float, kinds: Sequence[str]
+) -> list[keras.KerasTensor]:
+    """The head's inputs for images or videos, one for each pooling.
+
+    These are 1×1×channels of an image, or its maps as they are; of a video a row for each frame.
+    """
+    from keras import ops
+
+    *frames, height, width, channels = images.shape[1:]
+    if frames:  # the backbone sees them as so many images
+        images = ops.reshape(images, (-1, height, width, channels))
+    maps = backbone_maps(model, images, scale)
+    features = [pooled(maps, kind) for kind in kinds]
+    return [ops.reshape(found, (-1, *frames, prod(found.shape[1:]))) for found in features] if frames else features
 
 
 def backbone_maps(model: TransferConfig, images: keras.KerasTensor, scale: float) -> keras.KerasTensor:
@@ -260,36 +292,4 @@ def _load(built: keras.Model, name: str, weights: str) -> None:
 def input_size(model: TransferConfig, input_shape: Sequence[int]) -> tuple[int, int]:
     """(height, width) of the backbone's input."""
     side = model.input_size
-    return (side, side) if side else (int(input_shape[0]), int(input_shape[1]))
-
-
-def check(inspection: Inspection) -> Generator[None, bool, list[str]]:
-    """A job: build every backbone that the sweep may use and return its faults, a line each."""
-    faults: dict[str, None] = {}
-    for config in structures(inspection.config):
-        try:
-            inspect(config, inspection.input_shape)
-        except UserError as error:
-            faults[str(error)] = None
-    return list(faults)
-    yield
-
-
-def inspect(config: Config, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Build the backbone of one configuration and return (height, width, channels) of its output.
-
-    Raises UserError where that, or its unfreezing, is not possible.
-    """
-    model = settings(config)
-    backbone = build_backbone(model, input_size(model, input_shape))
-    if not is_off(config.training.unfreeze):
-        chosen_layers(backbone, config.training.unfreeze)
-    height, width, channels = backbone.output.shape[1:]
-    return height, width, channels
-
-
-def structures(config: Config) -> list[Config]:
-    """The configurations of a sweep that differ in more than their heads, one of each."""
-    chosen = [p for p in parse_space(config).parameters if p.name in STRUCTURE]
-    chosen = [replace(p, when=tuple(c for c in p.when if c[0] in STRUCTURE)) for p in chosen]
-    return [config.with_values(values) for values in Space(tuple(chosen)).enumerate()]
+    return (side, side) if side else (int(input_shape[-3]), int(input_shape[-2]))

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,20 @@ from cnnsweep.data import loading as datasets
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Executor, run_all
-from cnnsweep.models import transfer
+from cnnsweep.models import backbones, transfer
 from cnnsweep.models.fine_tuning import is_off
 from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.training.feature_cache import (
     FeatureSpec,
     make_network,
     missing_folders,
+    of_features,
     use_all_cores,
     uses_features,
 )
 
 IMAGES = 16
-"""Sent through a backbone to time it."""
+"""Sent through a backbone to time it; of videos as many frames."""
 RANDOM_BYTES = 32 * 2**20
 """Of random features, at most."""
 
@@ -83,19 +85,20 @@ def forecast(config: Config, data: Dataset) -> Forecast:
     augments = [p for p in parse_space(config).parameters if p.name.startswith("data.augment.")]
     always = any(not p.when and (p.grid is None or all(p.grid)) for p in augments)
     still = dict.fromkeys((p.name.rpartition(".")[2] for p in augments), 0) if not always else {}
-    kinds = [_kind(one, still, data, possible=not always) for one in transfer.structures(config)]
+    kinds = [_kind(one, still, data, possible=not always) for one in backbones.structures(config)]
     return Forecast(tuple(kinds), bool(augments))
 
 
 def _kind(config: Config, still: Mapping[str, float], data: Dataset, possible: bool) -> Kind:
     name, unfreeze = transfer.settings(config).backbone_name, config.training.unfreeze
-    height, width, channels = transfer.inspect(config, data.input_shape)
+    height, width, channels = backbones.inspect(config, data.input_shape)
     augment = config.data.augment.replace(**still)
     if not possible or not uses_features(config.replace(data=config.data.replace(augment=augment))):
         tuned = "" if is_off(unfreeze) else f", unfreezing {unfreeze}"
         return Kind(name + tuned, config, (), 0, cached=False)
     missing = tuple(missing_folders(config, data))
-    values = sum(channels * (height * width if kind == "flatten" else 1) for kind in missing)
+    frames = prod(data.input_shape[:-3])
+    values = sum(frames * channels * (height * width if kind == "flatten" else 1) for kind in missing)
     return Kind(name, config, missing, 4 * values * (len(data.x_train) + len(data.x_val)), cached=True)
 
 
@@ -123,7 +126,7 @@ def time_backbone(spec: FeatureSpec) -> Generator[object, bool, tuple[float, tup
     use_all_cores()
     data = datasets.open_saved(spec.data)
     network = make_network(spec.config, data, [transfer.settings(spec.config).pooling])
-    batch = np.asarray(data.x_train[:IMAGES])
+    batch = np.asarray(data.x_train[: max(1, IMAGES // prod(data.input_shape[:-3]))])
     network.predict_on_batch(batch)
     began = time.perf_counter()
     network.predict_on_batch(batch)
@@ -139,5 +142,7 @@ def _save_random_features(data: Dataset, shape: tuple[int, ...], folder: Path) -
         return rng.random((len(labels), *shape), np.float32)
 
     train, val, test = data.y_train[:count], data.y_val[:count], data.y_test[:count]
-    made = replace(data, x_train=features(train), y_train=train, x_val=features(val), y_val=val, x_test=features(test))
+    made = replace(
+        of_features(data), x_train=features(train), y_train=train, x_val=features(val), y_val=val, x_test=features(test)
+    )
     datasets.save(replace(made, y_test=test, digest="random features", scale=1.0), folder)

@@ -16,6 +16,7 @@ from cnnsweep.data import loading as datasets
 from cnnsweep.data.loading import Dataset
 from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Executor
+from cnnsweep.models import transfer
 from cnnsweep.plan import feature_forecast
 from cnnsweep.plan.calibration import Calibration, calibrate
 from cnnsweep.plan.description import SearchDescription, SpaceDescription, describe_search, describe_space
@@ -26,7 +27,7 @@ from cnnsweep.sweep import session
 from cnnsweep.sweep.discovery import discover
 from cnnsweep.sweep.precision import settle
 from cnnsweep.training.cost_model import FILE, amounts_of, machine
-from cnnsweep.training.feature_cache import HEAD, PREPARE
+from cnnsweep.training.feature_cache import PREPARE
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def _measure(
     seconds = final = 0.0
     if frozen and frozen.all_cached:
         seconds, final = feature_forecast.measure(frozen, data, executor, scratch)
-        measured = calibrate(problem, executor, scratch / "features", builder=HEAD)
+        head = transfer.settings(problem.config).head_builder
+        measured = calibrate(problem, executor, scratch / "features", builder=head)
     else:
         measured = calibrate(problem, executor, scratch / "data")
     if not frozen:

@@ -103,14 +103,14 @@ def learning_curves(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objec
     return _finish(figure, "epoch", objective.metric, height=420)
 
 
-def cost(trials: pd.DataFrame, by: str, title: str, objective: Objective) -> go.Figure:
-    """The objective against a cost, with the Pareto front of the two."""
+def cost(trials: pd.DataFrame, by: str, title: str, objective: Objective, sign: int = 0) -> go.Figure:
+    """The objective against a cost, or a metric of this sign (`Objective.sign`), with the Pareto front of the two."""
     column = f"best_{objective.metric}"
     shown = trials[trials[column].notna() & trials[by].notna() & (trials["status"] != "failed")]
-    front = pareto(shown, by, objective)
+    front = pareto(shown.assign(**{by: (sign or 1) * shown[by]}), by, objective)
     figure = _by_status(thin(shown, objective, MAX_POINTS), by, objective)
     figure.add_scatter(
-        x=front[by].astype(float),
+        x=(sign or 1) * front[by].astype(float),
         y=front[column],
         hovertext=front["name"],
         mode="lines+markers",
@@ -118,8 +118,9 @@ def cost(trials: pd.DataFrame, by: str, title: str, objective: Objective) -> go.
         line={"color": BEST, "width": 2, "shape": "hv"},
         marker={"size": 8, "symbol": "circle-open", "line": {"width": 2}},
     )
-    ticks = round_ticks(float(shown[by].min()), float(shown[by].max()), log=True)
-    figure.update_xaxes(type="log", tickvals=ticks, ticktext=[brief(tick) for tick in ticks])
+    if not sign:
+        ticks = round_ticks(float(shown[by].min()), float(shown[by].max()), log=True)
+        figure.update_xaxes(type="log", tickvals=ticks, ticktext=[brief(tick) for tick in ticks])
     return _finish(figure, title, objective.metric)
 
 
@@ -138,8 +139,7 @@ def race(by_sweep: Mapping[str, pd.DataFrame], objective: Objective, equal: int)
     last = steps.groupby("sweep")["epochs"].transform("max")
     kept = steps[steps["best"].ne(steps.groupby("sweep")["best"].shift()) | (steps["epochs"] == last)]
     figure = px.line(kept, x="epochs", y="best", color="sweep", line_shape="hv", color_discrete_sequence=SERIES)
-    figure.update_traces(line_width=2.5)
-    figure.add_vline(equal, line={"color": MUTED, "width": 1.5, "dash": "dash"})
+    figure.update_traces(line_width=2.5).add_vline(equal, line={"color": MUTED, "width": 1.5, "dash": "dash"})
     return _finish(figure, "epochs trained, all trials together", objective.metric, height=420)
 
 

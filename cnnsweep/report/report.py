@@ -130,6 +130,10 @@ def _section(results: Results) -> Section:
         known = (trials[cost] > 0).fillna(False)
         if known.any():
             drawn[cost] = draw.cost(trials[known], cost, title, objective)
+    for other in objective.also:
+        if (column := f"best_{other.metric}") in trials:
+            title = f"{other.metric}, of the epoch with the best {objective.metric}"
+            drawn[column] = draw.cost(trials, column, title, objective, int(other.sign))
     if time_used is not None:
         drawn["time"] = draw.worker_time(time_used)
     slices = [draw.slice_of(scored, axes[key], objective) for key in order]
@@ -277,11 +281,17 @@ def _cell(value: Cell, column: str) -> str:
 def _marks(results: Results) -> dict[str, Callable[[pd.Series], str]]:
     """Columns of the leaderboard that not every sweep has, by heading."""
     marks: dict[str, Callable[[pd.Series], str]] = {}
+    for metric in results.objective.metrics[1:]:
+        marks[metric] = functools.partial(_at_best, metric)
     if len(results.finalists()):
         marks["with other seeds"] = lambda trial: text.spread(trial, results.objective.metric)
     if len(front := set(results.front()["trial"])):
         marks["Pareto front"] = lambda trial: "yes" if trial["trial"] in front else ""
     return marks
+
+
+def _at_best(metric: str, trial: pd.Series) -> str:
+    return _cell(trial.get(f"best_{metric}"), metric)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnsweep.config.augment import COLOUR, MIXING, SPECTRAL, Augment, refuse_change
+from cnnsweep.config.augment import COLOUR, SPECTRAL, Augment, refuse_change
 from cnnsweep.config.components import locate
 from cnnsweep.config.schema import Config, ModelConfig
 from cnnsweep.errors import UserError
@@ -145,14 +145,12 @@ def _refuse_limits(problem: Problem) -> None:
 
 
 def _check_augment(problem: Problem) -> None:
-    """Raise for a change of images that is on, or searched, and cannot be made of these images or by this backend."""
+    """Raise for a change of images that is on, or searched, and cannot be made of these images."""
     searched = {p.name.rpartition(".")[2] for p in problem.space.parameters if p.name.startswith("data.augment.")}
-    channels, backend = problem.input_shape[-1], problem.config.backend
+    channels = problem.input_shape[-1]
     for name in sorted({*problem.config.data.augment.on, *searched}):
         if name in COLOUR and channels != 3:
             raise UserError(f"data.augment.{name}: changes colours, which images of {channels} channels do not have")
-        if name in MIXING and backend == "jax":
-            raise UserError(f"data.augment.{name}: needs backend=tensorflow or backend=torch, not {backend}")
         if name in SPECTRAL and not _has_spectrogram(problem):
             raise UserError(f"data.augment.{name}: masks frequencies of a spectrogram, which this network does not "
                             "compute: set model.representation=mel or spectrogram")  # fmt: skip

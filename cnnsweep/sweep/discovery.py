@@ -53,7 +53,7 @@ def _with_application(config: Config, found: Discovered) -> Config:
     return config.replace(job=check_section("job", job), space=space)
 
 
-def _conditional(entries: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], prefix: str = "") -> Plain:
+def _conditional(entries: Mapping[str, object], found: Mapping[str, Mapping[str, Any]], prefix: str = "") -> Plain:
     """Entries at any depth, each with the condition that was found for its key."""
     paths = {name: f"{prefix}{name}" for name in entries}
     return {

@@ -28,6 +28,7 @@ from cnnsweep.sweep import loop
 from cnnsweep.sweep.limits import ALL_TRIED, FULL_DISK, is_full_disk
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.training import checkpoint, own_checkpoints
+from cnnsweep.training.early_stopping import without_early_stopping
 from cnnsweep.training.evaluate import FinalSpec, evaluate_best
 from cnnsweep.training.gallery import draw_gallery, gallery_folder
 from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec, trial_seed
@@ -136,7 +137,7 @@ def test(sweep: Sweep, best: TrialState) -> None:
     """
     spec, epoch = _spec(sweep, best), best.best_epoch(sweep.state.objective)
     if sweep.config.data.folds:
-        spec = replace(spec, fold=0)
+        spec = replace(spec, fold=0, config=without_early_stopping(spec.config))
     try:
         checkpoint.read_state(spec.folder / checkpoint.BEST)
     except ValueError:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from cnnsweep.executors.base import Event as Message
 from cnnsweep.journal.events import EpochEnded, Event, TrialEnded, TrialStarted
 from cnnsweep.journal.state import TrialState
 from cnnsweep.models.fine_tuning import total_epochs
 from cnnsweep.search.oracle import Proposal
 from cnnsweep.sweep import limits
+from cnnsweep.sweep.folds import rival_of_next
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.training.early_stopping import stopped_after
-from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
+from cnnsweep.training.folds import FOLDS
+from cnnsweep.trial import EpochReport, Status, TrialResult, TrialSpec, trial_seed
 
 
 def search(sweep: Sweep) -> None:
@@ -74,11 +78,13 @@ def _submit(
     trials, config = sweep.state.trials, sweep.config.with_values(proposal.values)
     trial = same or (trials[sweep.state.by_proposal[proposal.continues]] if proposal.continues else None)
     number, done = (trial.number, trial.done) if trial else (len(trials) + 1, 0)
+    rival = trial.rival if trial else rival_of_next(config, sweep.search, sweep.state)
     spec = TrialSpec(
         number, dict(proposal.values), config, trial_seed(config.seed, number),
         folder=sweep.trial_folder(number), data=sweep.folder / "data",
         epochs=proposal.epochs or total_epochs(config.training),
         initial_epoch=done, since=same.since if same else done,
+        rival=rival, again=same is not None and same.status != "failed",
         seconds=sum(epoch.get("epoch_seconds", 0.0) for epoch in trial.curve[:done]) if trial else 0.0,
     )  # fmt: skip
     sweep.executor.submit(worker, sweep.job, spec)
@@ -88,7 +94,7 @@ def _submit(
     started = TrialStarted(
         trial=number, title=spec.title, values=spec.values, seed=spec.seed,
         epochs=spec.epochs, proposal=proposal.id, worker=worker, config=config.plain(),
-        network=sweep.costs(spec.values), retry=retry,
+        network=sweep.costs(spec.values), retry=retry, rival=asdict(rival) if rival else None,
     )  # fmt: skip
     sweep.record(started)
 
@@ -99,7 +105,7 @@ def _handle(sweep: Sweep, message: Message) -> None:
         keep_on, recorded = _report(sweep, trial, message.value)
         message.answer(keep_on)
         if recorded:  # after the answer, for which the worker waits
-            sweep.tell(recorded)
+            sweep.notify(recorded)
     elif message.kind == "result":
         end(sweep, worker, message.value)
     else:
@@ -137,8 +143,9 @@ def end(sweep: Sweep, worker: str, result: TrialResult) -> None:
     if status == "failed" and limits.is_full_disk(reason, sweep.folder):
         sweep.interrupt(f"{limits.FULL_DISK} ({reason})")
         status = "interrupted"
-    elif status == "pruned" and sweep.halt and trial.number not in sweep.pruned:
-        status, reason = ("interrupted" if sweep.interrupted else "completed"), sweep.stopping
+    elif status == "pruned" and sweep.halt and trial.number not in sweep.pruned and FOLDS not in result.summary:
+        ended: Status = "completed" if trial.curve else "pruned"
+        status, reason = ("interrupted" if sweep.interrupted else ended), sweep.stopping
     elif status == "completed" and len(trial.curve) == trial.target and (left := sweep.search.left_at(trial.target)):
         status, reason = "pruned", left
     if status != "interrupted":

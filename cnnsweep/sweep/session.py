@@ -47,7 +47,7 @@ HURRIED_SECONDS = 5
 PRELOAD = ("cnnsweep.training.train", "cnnsweep.models.cnn", "cnnsweep.training.feature_cache", "sklearn")
 """Modules that worker processes import before their first job."""
 
-CHECK_CALLBACKS = "cnnsweep.training.callbacks.check"
+CHECK_CALLBACKS, CHECK_METRICS = "cnnsweep.training.callbacks.check", "cnnsweep.training.user_metrics.check"
 
 
 @dataclass(frozen=True)
@@ -247,6 +247,7 @@ def check_code(config: Config, data: loading.Dataset, executor: Executor) -> Non
     """Have a worker try what can only be checked by building or importing it. Raises `UserError` with all faults."""
     callbacks = CHECK_CALLBACKS if config.training.callbacks else None
     checks = {"job.check": config.job.check, "model.check": config.model.check, "training.callbacks": callbacks}
+    checks["training.metrics"] = CHECK_METRICS if config.training.has_user_metrics else None
     for key, name in checks.items():
         if name:
             (end,) = run_all(executor, [(locate(key, name), Inspection(config, data.input_shape, data.classes))])

@@ -78,15 +78,15 @@ class Sweep:
 
     def record(self, event: Event) -> None:
         """Write an event to the journal, then apply it to the state and pass it to the listeners."""
-        self.tell(self.write(event))
+        self.notify(self.write(event))
 
     def write(self, event: Event) -> Event:
-        """Write an event to the journal and apply it to the state; the listeners are to be told of what it returns."""
+        """Write an event to the journal, apply it to the state, and return what is to be passed to the listeners."""
         recorded = self.journal.append(event)
         self.state.apply(recorded)
         return recorded
 
-    def tell(self, recorded: Event) -> None:
+    def notify(self, recorded: Event) -> None:
         """Pass an event that is in the journal to the listeners."""
         for listener in self.listeners:
             listener.log(recorded)

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnsweep.config.components import program
+from cnnsweep.config.objective import Objective
 from cnnsweep.config.trust import find_strange, trusted_by
 from cnnsweep.formatting import duration, plain
 from cnnsweep.journal.events import BestTested, Event, GalleryDrawn, TrialEnded, TrialStarted
@@ -109,7 +110,8 @@ def leaderboard(state: SweepState, count: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     table.add_column("trial", no_wrap=True)
-    for heading in (state.objective.metric, "epoch", "parameters", "mmacs", "time"):
+    more = state.objective.metrics[1:]
+    for heading in (state.objective.metric, *more, "epoch", "parameters", "mmacs", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     front = state.front()
@@ -123,6 +125,7 @@ def leaderboard(state: SweepState, count: int) -> Table:
             str(place),
             trial.name,
             f"{trial.best(state.objective):.4f}",
+            *(_at_best(trial, metric, state.objective) for metric in more),
             str(trial.best_epoch(state.objective)),
             f"{trial.summary['parameters']:,.0f}" if "parameters" in trial.summary else "",
             f"{trial.summary['mmacs']:,.2f}" if "mmacs" in trial.summary else "",
@@ -130,6 +133,12 @@ def leaderboard(state: SweepState, count: int) -> Table:
             ", ".join(marks) or MARKS[trial.status],
         )
     return table
+
+
+def _at_best(trial: TrialState, metric: str, objective: Objective) -> str:
+    """Another metric of the trial's best epoch."""
+    row = trial.curve[(trial.best_epoch(objective) or 1) - 1]
+    return f"{row[metric]:.4f}" if metric in row else ""
 
 
 def _head(sweep: Sweep) -> RenderableType:

@@ -246,7 +246,11 @@ class RunUpdates:
         epochs, metric = self._epochs.get(trial, {}), self._objective.metric
         values = [metrics.get(metric, math.nan) for metrics in epochs.values()]
         index = self._objective.best(values)
-        return {} if index is None else {f"best_{metric}": values[index], "best_epoch": list(epochs)[index]}
+        if index is None:
+            return {}
+        epoch = list(epochs)[index]
+        others = {f"best_{m}": epochs[epoch][m] for m in self._objective.metrics[1:] if m in epochs[epoch]}
+        return {f"best_{metric}": values[index], "best_epoch": epoch, **others}
 
     def _curves(self, trial: int) -> dict[str, list[float]] | None:
         epochs = self._epochs.get(trial, {})

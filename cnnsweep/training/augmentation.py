@@ -142,13 +142,6 @@ class Mixing:
 
     mixer: Mixer
 
-    def train_step(self, data: object) -> tf.Tensor:
-        from keras.utils import unpack_x_y_sample_weight
-
-        images, labels, weights = unpack_x_y_sample_weight(data)
-        mixed, labels = self.mixer.mix(images, labels)
-        return super().train_step((mixed, labels, weights))  # type: ignore[misc]
-
     def compute_loss(
         self,
         x: tf.Tensor = None,
@@ -178,14 +171,55 @@ class Mixing:
         return super().compute_metrics(x, y, y_pred, sample_weight)  # type: ignore[misc]
 
 
+class MixingStep(Mixing):
+    """One that makes the mixtures within a training step."""
+
+    def train_step(self, data: object) -> tf.Tensor:
+        from keras.utils import unpack_x_y_sample_weight
+
+        images, labels, weights = unpack_x_y_sample_weight(data)
+        mixed, labels = self.mixer.mix(images, labels)
+        return super().train_step((mixed, labels, weights))  # type: ignore[misc]
+
+
 def use_mixing(model: keras.Model, augment: Augment) -> None:
-    """Let a model train on mixtures of images, where a config has some."""
+    """Let a model train on mixtures of images, where a config has some.
+
+    They are made within a step; with JAX, whose steps have no state, by `mixed` before.
+    """
+    import keras
+
     if any(name in MIXING for name in augment.on):
-        kind = type(model)
-        model.__class__ = type(f"Mixing{kind.__name__}", (Mixing, kind), {})
+        kind, step = type(model), Mixing if keras.backend.backend() == "jax" else MixingStep
+        model.__class__ = type(f"Mixing{kind.__name__}", (step, kind), {})
         model.mixer = Mixer(augment)
         if model.compiled:
-            model.jit_compile = False  # XLA has no Beta distribution
+            model.jit_compile = jit_compile(model)
+
+
+def jit_compile(model: keras.Model) -> bool | str:
+    """The argument of `compile`: XLA has no Beta distribution in TensorFlow."""
+    return False if isinstance(model, MixingStep) else "auto"
+
+
+def mixes_before(model: keras.Model) -> bool:
+    """Whether a model takes the batches that `mixed` returns."""
+    return isinstance(model, Mixing) and not isinstance(model, MixingStep)
+
+
+def mixed(model: keras.Model, batches: keras.utils.PyDataset) -> keras.utils.PyDataset:
+    """The mixtures of batches of images, labels and, where there are any, weights."""
+    import keras
+
+    class Mixed(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return len(batches)
+
+        def __getitem__(self, index: int) -> tuple[object, ...]:
+            images, labels, *weights = batches[index]
+            return *model.mixer.mix(images, labels), *weights
+
+    return Mixed()
 
 
 def begin_epoch(model: keras.Model, seed: int, epoch: int) -> None:

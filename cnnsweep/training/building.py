@@ -10,7 +10,7 @@ from cnnsweep.config.schema import Config, Training
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.models.fine_tuning import unfreeze
 from cnnsweep.training import averaging
-from cnnsweep.training.augmentation import Mixing, augmentation, use_mixing
+from cnnsweep.training.augmentation import augmentation, jit_compile, use_mixing
 from cnnsweep.training.optimizers import make_optimizer
 from cnnsweep.training.outputs import with_output_of
 from cnnsweep.training.precision import computing_in
@@ -63,7 +63,7 @@ def compile_model(model: keras.Model, training: Training, data: Dataset, for_tra
         optimizer=make_optimizer(training, steps, for_training),
         loss=make_loss(training, data.task, one_hot),
         metrics=make_metrics(training, data.task, data.classes, one_hot),
-        jit_compile=False if isinstance(model, Mixing) else "auto",  # XLA has no Beta distribution
+        jit_compile=jit_compile(model),
         steps_per_execution=_steps_per_execution(training.steps_per_execution, steps),
     )
     if for_training and keras.backend.backend() == "tensorflow":
@@ -79,7 +79,8 @@ def compile_plain(model: keras.Model, training: Training, data: Dataset) -> None
     from cnnsweep.training.metrics import make_loss, make_metrics, needs_one_hot
 
     one_hot = needs_one_hot(training, data.task)
-    loss = make_loss(training, data.task, one_hot)
+    of_keras = training if isinstance(training.loss, str) else training.replace(loss="auto", loss_settings={})
+    loss = make_loss(of_keras, data.task, one_hot)
     metrics = make_metrics(training, data.task, data.classes, one_hot, own=False)
     model.compile(optimizer=model.optimizer, loss=loss, metrics=metrics)
 

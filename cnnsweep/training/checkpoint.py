@@ -12,11 +12,11 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def _seeds(model: keras.Model) -> list[keras.Variable]:
     return [variable for variable in model.variables if id(variable) not in weights]
 
 
-def _assign(file: Any, kind: str, variables: Sequence[keras.Variable]) -> None:
+def _assign(file: Mapping[str, np.ndarray], kind: str, variables: Sequence[keras.Variable]) -> None:
     """Set variables of a model or an optimizer. Raises ValueError where they are not those of the file."""
     stored = [file[f"{kind}/{i}"] for i in range(sum(name.startswith(f"{kind}/") for name in file))]
     ours, theirs = [tuple(v.shape) for v in variables], [value.shape for value in stored]
@@ -116,7 +116,7 @@ def _assign(file: Any, kind: str, variables: Sequence[keras.Variable]) -> None:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def _open(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
     try:
         with path.open("rb") as content, np.load(content) as file:  # NumPy leaves a damaged file open
             yield file

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from cnnsweep.config.objective import Objective
-from cnnsweep.config.schema import Training
+from cnnsweep.config.schema import Config, Training
 from cnnsweep.models.fine_tuning import out_of_patience
 
 
@@ -32,6 +32,11 @@ def reason_to_stop(rows: Sequence[Mapping[str, float]], objective: Objective, tr
 def stopped_after(epoch: int) -> str:
     """The reason of a trial that the search stopped."""
     return f"stopped by the search after epoch {epoch}"
+
+
+def without_early_stopping(config: Config) -> Config:
+    """The config of a training that its own validation does not end early."""
+    return config.replace(training=config.training.replace(patience=None, target=None))
 
 
 def _reached(value: float, objective: Objective, target: float | None) -> bool:

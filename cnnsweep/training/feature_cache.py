@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 BATCH = 64
+"""Images that go through a backbone at a time; of videos as many frames."""
 REPORT_SECONDS = 0.5
-HEAD, PREPARE = "cnnsweep.models.transfer.build_head", "cnnsweep.training.feature_cache.prepare"
-"""As the config names them."""
+PREPARE = "cnnsweep.training.feature_cache.prepare"
+"""As the config names it."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def prepare(spec: TrialSpec) -> Step | TrialSpec:
     folder = feature_folder(spec.config, data)
     if is_complete(folder):
         known = json.loads((folder / "features.json").read_text(encoding="utf-8"))
-        return dataclasses.replace(spec, data=folder, builder=HEAD, frozen_parameters=known["parameters"])
+        head = transfer.settings(spec.config).head_builder
+        return dataclasses.replace(spec, data=folder, builder=head, frozen_parameters=known["parameters"])
     missing = missing_folders(spec.config, data)
     return Step(folder.parent.name, compute, FeatureSpec(spec.config, spec.data, missing))
 
@@ -117,14 +120,15 @@ def compute(spec: FeatureSpec) -> Generator[str, bool, str]:
             done += count
             if time.monotonic() - reported > REPORT_SECONDS:
                 reported = time.monotonic()
-                yield f"{title}: {done:,}/{total:,} images"
+                yield f"{title}: {done:,}/{total:,} {data.noun}"
         parameters = network.get_layer("backbone").count_params()
         size = sum(_complete(new[kind], folder, data, parameters) for kind, folder in spec.folders.items())
-    return f"{title}: {total:,} images in {time.monotonic() - began:.0f} s, {size / 1e6:,.1f} MB"
+    return f"{title}: {total:,} {data.noun} in {time.monotonic() - began:.0f} s, {size / 1e6:,.1f} MB"
 
 
 def _write_features(network: keras.Model, data: Dataset, folders: Mapping[str, Path]) -> Iterator[int]:
     """Send all images through the network and write its outputs, one a folder; yields the images of each batch."""
+    size = max(1, BATCH // prod(data.input_shape[:-3]))
     for split in ("train", "val"):
         x = getattr(data, f"x_{split}")
         with contextlib.ExitStack() as files:
@@ -132,8 +136,8 @@ def _write_features(network: keras.Model, data: Dataset, folders: Mapping[str, P
                 files.enter_context(Writer(folder / f"x_{split}.npy", (len(x), *output.shape[1:]), np.float32))
                 for folder, output in zip(folders.values(), network.outputs, strict=True)
             ]
-            for start in range(0, len(x), BATCH):
-                batch = np.asarray(x[start : start + BATCH])
+            for start in range(0, len(x), size):
+                batch = np.asarray(x[start : start + size])
                 found = network.predict_on_batch(batch)
                 for writer, values in zip(writers, found if len(writers) > 1 else [found], strict=True):
                     writer.append(np.asarray(values, np.float32))
@@ -146,8 +150,13 @@ def make_network(config: Config, data: Dataset, kinds: list[str]) -> keras.Model
 
     with computing_in(config.training.policy):
         images = keras.Input(data.input_shape, name="image")
-        maps = transfer.backbone_maps(transfer.settings(config), images, data.scale)
-        return keras.Model(images, [transfer.pooled(maps, kind) for kind in kinds], name="features")
+        found = transfer.all_features(transfer.settings(config), images, data.scale, kinds)
+        return keras.Model(images, found, name="features")
+
+
+def of_features(data: Dataset) -> Dataset:
+    """The data of which features are computed; those of a video are a signal, with a step for each frame."""
+    return dataclasses.replace(data, kind="signal", decoding=None) if data.kind == "video" else data
 
 
 def _complete(new: Path, folder: Path, data: Dataset, parameters: int) -> int:
@@ -157,7 +166,7 @@ def _complete(new: Path, folder: Path, data: Dataset, parameters: int) -> int:
     shape = open_map(new / "x_train.npy").shape[1:]
     save_array(np.zeros((0, *shape), np.float32), new / "x_test.npy")
     save_array(np.zeros(0, np.int32), new / "y_test.npy")
-    write_description(dataclasses.replace(data, scale=1.0), new)
+    write_description(dataclasses.replace(of_features(data), scale=1.0), new)
     (new / "features.json").write_text(json.dumps({"parameters": parameters, "shape": shape}), encoding="utf-8")
     size = sum(file.stat().st_size for file in new.iterdir())
     with contextlib.suppress(OSError):  # another process was faster

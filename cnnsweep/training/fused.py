@@ -18,12 +18,14 @@ MONOTONE = (
     "sigmoid", "softplus", "softsign", "squareplus", "tanh",
 )  # fmt: skip
 """Activations that never fall: the largest of some values stays the largest."""
-ACTIVATED = (layers.Activation, layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
+ACTIVATED = (
+    layers.Activation, layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv2D, layers.SeparableConv2D,
+)  # fmt: skip
 """Layers that end with an activation."""
 
 
 class FusedBatchNormalization(layers.BatchNormalization):
-    """Batch normalisation of maps in one pass (oneDNN on the CPU, cuDNN on GPUs).
+    """Batch normalisation of sequences, maps or volumes in one pass (oneDNN on the CPU, cuDNN on GPUs).
 
     The statistics are float32, also for maps of 16 bits; the moving variance is that of the batch, as in Keras, without
     Bessel's correction.
@@ -32,7 +34,13 @@ class FusedBatchNormalization(layers.BatchNormalization):
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:  # noqa: ARG002
         gamma = self.gamma if self.scale else tf.ones_like(self.moving_mean)
         beta = self.beta if self.center else tf.zeros_like(self.moving_mean)
-        if not (training and self.trainable):
+        shape = tf.shape(inputs)
+        maps = inputs if len(inputs.shape) == 4 else tf.reshape(inputs, [shape[0], -1, 1, inputs.shape[-1]])
+        outputs = self._normalised(maps, gamma, beta, bool(training and self.trainable))
+        return outputs if maps is inputs else tf.reshape(outputs, shape)
+
+    def _normalised(self, inputs: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, is_training: bool) -> tf.Tensor:
+        if not is_training:
             found = self.moving_mean, self.moving_variance
             return _normalise(inputs, gamma, beta, *found, epsilon=self.epsilon, is_training=False)[0]
         outputs, mean, variance, *_ = _normalise(inputs, gamma, beta, [], [], epsilon=self.epsilon, is_training=True)
@@ -43,11 +51,23 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return outputs
 
 
-class PoolingThenActivation(layers.MaxPooling2D):
+class PoolingThenActivation(layers.Layer):
     """Max pooling, then the monotone activation before it: the same values, from a quarter of the elements."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return self.activation_before(super().call(inputs))
+
+
+class PoolingThenActivation1D(PoolingThenActivation, layers.MaxPooling1D):
+    """The same over time."""
+
+
+class PoolingThenActivation2D(PoolingThenActivation, layers.MaxPooling2D):
+    """The same over height and width."""
+
+
+class PoolingThenActivation3D(PoolingThenActivation, layers.MaxPooling3D):
+    """The same over time, height and width."""
 
 
 class FusedAdam(optimizers.Adam):
@@ -93,6 +113,11 @@ class FusedSGD(optimizers.SGD):
         )
 
 
+POOLINGS = {
+    layers.MaxPooling1D: PoolingThenActivation1D,
+    layers.MaxPooling2D: PoolingThenActivation2D,
+    layers.MaxPooling3D: PoolingThenActivation3D,
+}
 FUSED = {optimizers.Adam: FusedAdam, optimizers.AdamW: FusedAdamW, optimizers.SGD: FusedSGD}
 
 
@@ -108,7 +133,8 @@ def fuse(model: keras.Model) -> None:
 
 
 def _can_fuse(layer: layers.BatchNormalization) -> bool:
-    is_last = layer.axis in (-1, 3) and layer.input_spec is not None and layer.input_spec.ndim == 4
+    axes = 0 if layer.input_spec is None else layer.input_spec.ndim
+    is_last = layer.axis in (-1, axes - 1) and 3 <= axes <= 5
     return is_last and not layer.synchronized and not layer.renorm
 
 
@@ -116,11 +142,11 @@ def _pool_first(model: keras.Model) -> None:
     """Where a monotone activation's values go into a max pooling alone, pool before it."""
     operations = getattr(model, "operations", [])  # a subclassed model has no graph
     for layer, pooling in pairwise(operations):
-        if not isinstance(layer, ACTIVATED) or type(pooling) is not layers.MaxPooling2D or _is_shared(layer, pooling):
+        if not isinstance(layer, ACTIVATED) or type(pooling) not in POOLINGS or _is_shared(layer, pooling):
             continue
         name = getattr(layer.activation, "__name__", "")
         if name in MONOTONE and name != "linear" and pooling.input is layer.output and _consumers(model, layer) == 1:
-            pooling.__class__, pooling.activation_before = PoolingThenActivation, layer.activation
+            pooling.__class__, pooling.activation_before = POOLINGS[type(pooling)], layer.activation
             layer.activation = keras.activations.linear
 
 

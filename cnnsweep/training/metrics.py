@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
 
 from cnnsweep.config.schema import Training
-from cnnsweep.config.tasks import AUTO_METRICS, ONE_CLASS, REGION_LOSSES, Kind, Named, Task, kind_of, loss_of, named
+from cnnsweep.config.tasks import (
+    AUTO_METRICS,
+    OF_THE_USER,
+    ONE_CLASS,
+    REGION_LOSSES,
+    TARGET,
+    Kind,
+    Named,
+    Task,
+    kind_of,
+    loss_of,
+    named,
+)
 from cnnsweep.errors import UserError
+from cnnsweep.training import user_metrics
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -54,8 +67,9 @@ def needs_one_hot(training: Training, task: Task) -> bool:
     """
     if task not in ONE_CLASS:
         return False
-    metrics = [named(entry)[0] for entry in _entries(training.metrics, task)]
-    kinds = [(training.loss, loss_of(training.loss, task)), *((name, _kind(name)) for name in metrics)]
+    metrics = [named(entry) for entry in _entries(training.metrics, task)]
+    loss = named(training.loss)[0]
+    kinds = [(loss, loss_of(training.loss, task)), *((name, _kind(name, given)) for name, given in metrics)]
     vectors = [name for name, kind in kinds if kind.takes == "one_hot"]
     numbers = [name for name, kind in kinds if kind.takes == "numbers"]
     if training.loss_settings.get("label_smoothing"):
@@ -67,6 +81,8 @@ def needs_one_hot(training: Training, task: Task) -> bool:
 
 def make_loss(training: Training, task: Task, one_hot: bool) -> keras.losses.Loss:
     """The loss of a config, for class labels as vectors with a 1, or as numbers."""
+    if not isinstance(training.loss, str):
+        return user_metrics.make_loss(training.loss)
     kind = loss_of(training.loss, task)
     settings = {name: value for name, value in training.loss_settings.items() if name in kind.settings}
     name = _class_name(kind, task, one_hot)
@@ -80,12 +96,15 @@ def make_loss(training: Training, task: Task, one_hot: bool) -> keras.losses.Los
 def make_metrics(
     training: Training, task: Task, classes: int, one_hot: bool, own: bool = True
 ) -> list[keras.metrics.Metric]:
-    """The metrics of a config in its order; without its `own`, those of Keras alone."""
+    """The metrics of a config in its order; those of Keras alone where `own` is false."""
     made = []
     for entry in _entries(training.metrics, task):
         name, settings = named(entry)
-        kind = _kind(name)
-        if kind.keras in OWN and not own:
+        kind = _kind(name, settings)
+        if kind.keras in ("", *OWN) and not own:
+            continue
+        if not kind.keras:
+            made.append(user_metrics.make_metric(name, settings))
             continue
         arguments: dict[str, Any] = {**kind.defaults, **settings, "name": name}
         if kind.keras in COUNTED:
@@ -109,7 +128,7 @@ def _entries(metrics: str | Sequence[Named], task: Task) -> Sequence[Named]:
     return AUTO_METRICS[task] if isinstance(metrics, str) else metrics
 
 
-def _kind(name: str) -> Kind:
-    kind = kind_of(name)
+def _kind(name: str, settings: Mapping[str, Any]) -> Kind:
+    kind = OF_THE_USER if TARGET in settings else kind_of(name)
     assert kind is not None  # the config was checked
     return kind

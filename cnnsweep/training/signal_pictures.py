@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHOWN, CHANNELS, FILTERS, COLUMNS = 12, 6, 64, 32
-"""At most so many signals, channels of one and filters are drawn, and filters in a row."""
+SHOWN, CHANNELS, FILTERS, RESPONSES = 12, 6, 32, 256
+"""At most so many signals, channels of one, filters over a spectrogram and over a waveform are drawn."""
+SIGNALS, WINDOWS = 500, 20
+"""In so many signals the filters are looked for, and so many windows are averaged for each."""
 SHORTEST, RANGE = 128, 60
 """Steps from which on a signal has a spectrogram; decibels of its colours."""
 
@@ -67,10 +69,10 @@ def _spectrogram(axes: Axes, wave: Array, rate: int | None, labelled: bool) -> N
     from matplotlib.mlab import specgram
 
     window = 2 ** int(np.log2(min(256, len(wave) / 8)))
-    power, frequencies, _ = specgram(wave, window, rate or 1, noverlap=window * 3 // 4)
+    power, frequencies = map(np.asarray, specgram(wave, window, rate or 1, noverlap=window * 3 // 4)[:2])
     decibels = 10 * np.log10(np.maximum(power, 1e-20) / max(power.max(), 1e-20))
     unit = 1000 if rate else 1
-    extent = (0, len(wave) / (rate or 1), 0, frequencies[-1] / unit)
+    extent = (0.0, len(wave) / (rate or 1), 0.0, float(frequencies[-1]) / unit)
     axes.imshow(decibels, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-RANGE, vmax=0)
     _plain(axes)
     if labelled:
@@ -90,8 +92,8 @@ def figures(data: Dataset, model: keras.Model) -> Iterator[tuple[str, Callable[[
     if kernel.ndim == 4:
         yield "3_first_layer_filters", lambda: pictures.filters(kernel.transpose(1, 0, 2, 3)[::-1])
     elif before:
-        ends = _bands(before[0], _rate(data))
-        yield "3_first_layer_filters", lambda: over_frequencies(kernel, *ends)
+        ends, x = _bands(before[0], _rate(data)), np.asarray(data.x_val[:SIGNALS])
+        yield "3_first_layer_filters", lambda: over_frequencies(_heard(model, first, x), kernel, *ends)
     else:
         yield "3_first_layer_filters", lambda: responses(kernel, _rate(data))
 
@@ -103,34 +105,54 @@ def _bands(layer: keras.layers.Layer, rate: int | None) -> tuple[Array, str]:
     if not isinstance(layer, kl.MelSpectrogram):
         bands = layer.frame_length // 2 + 1
         return np.linspace(0, (rate or 1) / 2, bands), "Hz" if rate else "cycles a step"
-    ends = 2595 * np.log10(1 + np.array([layer.min_freq, layer.max_freq]) / 700)
-    return 700 * (10 ** (np.linspace(*ends, layer.num_mel_bins + 2)[1:-1] / 2595) - 1), "Hz"
+    low, high = 2595 * np.log10(1 + np.array([layer.min_freq, layer.max_freq]) / 700)
+    return 700 * (10 ** (np.linspace(low, high, layer.num_mel_bins + 2)[1:-1] / 2595) - 1), "Hz"
 
 
-def over_frequencies(kernel: Array, bands: Array, unit: str) -> Figure:
-    """Draw a convolution over a spectrogram, (steps, frequencies × channels, filters), by its strongest frequency.
+def _heard(model: keras.Model, layer: keras.layers.Layer, x: Array) -> Array:
+    """The mean of the windows of a spectrogram to which each filter responds most, less the mean of all windows.
 
-    `bands`: the frequencies. Red is positive, blue negative; a filter is as wide as it has steps.
+    As the kernel: (steps, frequencies × channels, filters).
+    """
+    import keras
+
+    spectrograms, maps = keras.Model(model.inputs, [layer.input, layer.output]).predict(x, verbose=0)
+    (size,), (dilation,), (stride,) = layer.kernel_size, layer.dilation_rate, layer.strides
+    span = (size - 1) * dilation
+    first = {"valid": 0, "causal": span}.get(layer.padding, span // 2)
+    padded = np.pad(spectrograms - spectrograms.mean(axis=(0, 1)), ((0, 0), (span, span), (0, 0)), mode="edge")
+    found = np.empty((size, *spectrograms.shape[2:], maps.shape[2]))
+    for f in range(maps.shape[2]):
+        top = np.argsort(-maps[..., f].max(axis=1), kind="stable")[:WINDOWS]
+        starts = maps[top, :, f].argmax(axis=1) * stride - first + span
+        windows = [padded[t, start : start + span + 1 : dilation] for t, start in zip(top, starts, strict=True)]
+        found[..., f] = np.mean(windows, axis=0)
+    return found
+
+
+def over_frequencies(heard: Array, kernel: Array, bands: Array, unit: str) -> Figure:
+    """Draw what filters over a spectrogram hear, by its strongest frequency, and their weights below.
+
+    Both: (steps, frequencies × channels, filters); `bands`: the frequencies. Red is positive, blue negative.
     """
     steps, _, filters = kernel.shape
-    tiles = kernel.reshape(steps, len(bands), -1, filters).mean(axis=2).transpose(2, 1, 0)
-    order = np.argsort((tiles**2).sum(axis=2).argmax(axis=1), kind="stable")
+    tiles = [a.reshape(steps, len(bands), -1, filters).mean(axis=2).transpose(2, 1, 0) for a in (heard, kernel)]
+    order = np.argsort(tiles[0].mean(axis=2).argmax(axis=1), kind="stable")
     order = order[np.linspace(0, filters - 1, min(filters, FILTERS)).round().astype(int)]
-    rows = -(-len(order) // COLUMNS)
-    columns = -(-len(order) // rows)
-    figure = pictures.new_figure(9.6, 2.9 * rows + 0.3)
-    most = float(np.abs(tiles).max()) or 1.0
+    figure = pictures.new_figure(9.6, 6)
     ticks = np.linspace(0, len(bands) - 1, 6).round().astype(int)
-    for row, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
-        shown = order[row * columns : (row + 1) * columns]
-        board = pictures.board(tiles[shown][None])
+    places = np.arange(len(order)) * (steps + pictures.GAP) + (steps - 1) / 2
+    titles = ("what each filter hears: the mean of the windows to which it responds most (red: louder than the mean)",
+              "its weights (red: positive)")  # fmt: skip
+    for axes, tile, title in zip(figure.subplots(2, 1), tiles, titles, strict=True):
+        board, most = pictures.board(tile[order][None]), float(np.abs(tile).max()) or 1.0
         axes.imshow(board, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest", aspect="auto", origin="lower")
         axes.set_yticks(ticks, [f"{bands[i]:,.0f}" if unit == "Hz" else f"{bands[i]:.2f}" for i in ticks])
-        places = np.arange(len(shown)) * (steps + pictures.GAP) + (steps - 1) / 2
-        axes.set_xticks(places, [str(f + 1) for f in shown], rotation=0 if columns <= 20 else 90)
-        _plain(axes)
+        axes.set_xticks(places, [str(f + 1) for f in order], rotation=0 if len(order) <= 20 else 90)
+        axes.set_title(title, fontsize=9, color=INK)
         axes.set_ylabel(unit, fontsize=9, color=INK)
-    axes.set_xlabel(f"filter, {steps} windows wide, by its strongest frequency", fontsize=9, color=INK)
+        _plain(axes)
+    axes.set_xlabel(f"filter, {steps} windows wide", fontsize=9, color=INK)
     return figure
 
 
@@ -140,7 +162,7 @@ def responses(kernel: Array, rate: int | None) -> Figure:
     `kernel`: (steps, channels, filters); beside it are some of the filters themselves.
     """
     found = np.sqrt((np.abs(np.fft.rfft(kernel, 512, axis=0)) ** 2).sum(axis=1))  # (frequencies, filters)
-    order = np.argsort(found.argmax(axis=0), kind="stable")[: COLUMNS * 8]
+    order = np.argsort(found.argmax(axis=0), kind="stable")[:RESPONSES]
     decibels = 20 * np.log10(np.maximum(found / np.maximum(found.max(axis=0), 1e-12), 1e-6))[:, order]
     figure = pictures.new_figure(9.6, 3.8)
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])

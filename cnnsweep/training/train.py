@@ -179,8 +179,11 @@ def fit_epoch(
     """Train one epoch; the order derives from (trial seed, epoch), also in a resumed trial."""
     training = spec.config.training
     order = order_of(len(data.x_train), training.examples(len(data.x_train)), spec.seed, epoch)
-    batches = batched(data.x_train, data.y_train, training.batch_size, order, targets_of(training, data))
+    arrays, targets = (data.x_train, data.y_train, training.batch_size, order), targets_of(training, data)
     augmentation.begin_epoch(model, spec.seed, epoch)
+    batches = batched(*arrays, targets)
+    if augmentation.mixes_before(model):
+        batches = {"x": augmentation.mixed(model, read_in_batches(*arrays, targets.encode))}
     with averaging.training_weights(model):
         trained = model.fit(**batches, epochs=1, shuffle=False, verbose=0, callbacks=[*callbacks]).history
     return {name: float(values[0]) for name, values in trained.items()}

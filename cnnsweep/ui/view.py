@@ -62,7 +62,8 @@ def save(client: MlflowClient, experiment: str, sweep: str, config: Plain) -> st
 def state(sweep: str, parameters: Sequence[Parameter], objective: Objective) -> Json:
     """The view: best first; the objective, the searched keys and the costs as columns; and charts of these."""
     best = f"best_{objective.metric}"
-    metrics = [f"metrics.`{name}`" for name in (best, "parameters", "mmacs")]
+    others = [f"best_{metric}" for metric in objective.metrics[1:]]
+    metrics = [f"metrics.`{name}`" for name in (best, *others, "parameters", "mmacs")]
     section = {"uuid": SECTION, "name": "The sweep", "columns": 2, "cardHeight": 380, "display": True}
     return {
         "searchFilter": filter_of(sweep),
@@ -73,17 +74,16 @@ def state(sweep: str, parameters: Sequence[Parameter], objective: Objective) -> 
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
         "compareRunSections": [{**section, "isReordered": True, "deleted": False, "isGenerated": False}],
         "isAccordionReordered": True,
-        "compareRunCharts": _charts(parameters, objective.metric, best),
+        "compareRunCharts": _charts(parameters, objective.metric, best, others),
     }
 
 
-def _charts(parameters: Sequence[Parameter], metric: str, best: str) -> list[Json]:
+def _charts(parameters: Sequence[Parameter], metric: str, best: str, others: Sequence[str]) -> list[Json]:
     value = _axis("METRIC", best)
     curves = {"metricKey": metric, "selectedMetricKeys": [metric], "lineSmoothness": 0, "useGlobalXaxisKey": True}
-    charts: list[Json] = [
-        {"type": "LINE", **curves, "useGlobalLineSmoothing": False, "xAxisKey": "step"},
-        {"type": "SCATTER", "xaxis": _axis("METRIC", "parameters"), "yaxis": value},
-    ]
+    charts: list[Json] = [{"type": "LINE", **curves, "useGlobalLineSmoothing": False, "xAxisKey": "step"}]
+    for key in (*others, "parameters"):
+        charts.append({"type": "SCATTER", "xaxis": _axis("METRIC", key), "yaxis": value})
     # The value of a network without the setting, `none`, would make its axis one of texts.
     always = sorted((p for p in parameters if not p.when), key=lambda p: p.grid is not None)
     if always:

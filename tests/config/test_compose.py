@@ -27,6 +27,8 @@ PAIRS = {
     ("space", "cnn_rnn"): ["model=cnn_rnn"],
     ("model", "transfer"): ["space=transfer"],
     ("space", "transfer"): ["model=transfer"],
+    ("model", "transfer_rnn"): ["space=transfer_rnn"],
+    ("space", "transfer_rnn"): ["model=transfer_rnn"],
     ("model", "unet"): ["space=unet", "task=segmentation"],
     ("space", "unet"): ["model=unet", "task=segmentation"],
 }
@@ -64,6 +66,11 @@ def test_overriding_a_searched_key_fixes_it():
     config = compose(["model.kernel_size=3"])
     assert set(searched) - set(config.space["model"]) == {"kernel_size"}
     assert config.model.kernel_size == 3
+
+
+def test_a_preset_s_only_searched_key_can_be_fixed():
+    config = compose(["+sweep=spoken_digits", "data.dir=x", "space=none", "model.representation=mel"])
+    assert parse_space(config).parameters == ()
 
 
 def test_a_key_is_still_searched_where_its_space_is_overridden_too():

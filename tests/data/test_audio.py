@@ -76,7 +76,7 @@ def test_bad_files_are_named_or_skipped_and_counted(tmp_path, content, message):
         AudioDecoding(8000, 800).read(bad)
     with pytest.raises(UserError, match=rf"low/bad.wav: {message}"):
         sounds(root)
-    assert "(1 unusable files skipped)" in sounds(root, skip_bad=True).source
+    assert "(1 unusable entry skipped)" in sounds(root, skip_bad=True).source
 
 
 def test_a_speaker_stays_in_one_split(tmp_path):

@@ -237,7 +237,7 @@ def test_an_interrupted_decoding_leaves_nothing_that_counts(tmp_path, monkeypatc
         patch.setattr(image_decoding, "decode", interrupted)
         with pytest.raises(KeyboardInterrupt):
             image_folder.load(config(root, tmp_path))
-    assert [p.name for p in (tmp_path / "cache" / "images").iterdir()] == ["index"]
+    assert [p.name for p in (tmp_path / "cache" / "decoded").iterdir()] == ["index"]
     assert len(image_folder.load(config(root, tmp_path)).x_train) == 10
 
 

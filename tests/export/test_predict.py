@@ -17,7 +17,6 @@ from PIL import Image
 
 from cnnsweep import cli
 from cnnsweep.config.compose import compose
-from cnnsweep.data import image_decoding
 from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.data.text_decoding import TextDecoding
 from cnnsweep.errors import UserError
@@ -178,8 +177,7 @@ def test_predict_and_the_example_give_the_answers_of_training(tmp_path: Path) ->
     layers = [kl.Input((56, 64, 3)), kl.Rescaling(1 / 255), kl.Conv2D(8, 9, 4), kl.Flatten(), kl.Dense(2, "softmax")]
     (model := keras.Sequential(layers)).compile()
     write_model(tmp_path / "model", model, data, compose().training)
-    (tmp_path / "model" / "example.py").write_text(EXAMPLES["image"].code)
-    shutil.copy(image_decoding.__file__, tmp_path / "model")
+    EXAMPLES["image"].write(tmp_path / "model")
     trained = model.predict(np.concatenate([data.x_train, data.x_val, data.x_test]), verbose=0)
 
     files = sorted((tmp_path / "photos").rglob("*.*"))

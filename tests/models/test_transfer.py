@@ -13,7 +13,7 @@ from trials import SMALL
 from cnnsweep.config.compose import compose
 from cnnsweep.config.schema import Config
 from cnnsweep.errors import UserError
-from cnnsweep.models import fine_tuning, transfer
+from cnnsweep.models import backbones, fine_tuning, transfer
 from cnnsweep.models.transfer import BACKBONES
 from cnnsweep.trial import Inspection
 
@@ -166,8 +166,8 @@ def test_what_a_sweep_may_build_is_tried_before_it_starts():
     settings = ["space=transfer", "space.model.backbone={values: [MobileNet, VGG16]}", "training.unfreeze=nothing"]
     settings += ["space.model.cut={values: [conv_pw_3_relu, conv_pw_33_relu], when: {model.backbone: [MobileNet]}}"]
     config = compose([*(s for s in SMALL if s != "space=none" and "cut" not in s), *settings])
-    assert len(transfer.structures(config)) == 3
-    job = transfer.check(Inspection(config, (8, 8, 1)))
+    assert len(backbones.structures(config)) == 3
+    job = backbones.check(Inspection(config, (8, 8, 1)))
     with pytest.raises(StopIteration) as ended:
         next(job)
     faults = ended.value.value

@@ -21,6 +21,7 @@ from tracked_sweeps import (
     results,
     settings,
     shared,
+    stop_event,
     sweep_event,
     trial_events,
     uri,
@@ -215,3 +216,21 @@ class TestAxis:
         assert found.at[1] < -4
         assert found.labels == ["–", "1e-4", "3e-4", "1e-3", "3e-3", "0.01"]
         assert found.continuous
+
+
+def test_a_second_metric_is_on_the_leaderboard_and_against_the_first(uri: str, tmp_path: Path) -> None:
+    events: list[Event] = [named(sweep_event("two"), "two", "objective=[val_accuracy,val_loss]")]
+    for number in (1, 2, 3):
+        events += trial_events(number)
+    follow(uri, tmp_path / "sweep", [*events, replace(stop_event(), front=[1, 3])])
+    page, folder = page_of(tmp_path)
+    found = results(tmp_path)
+    ranked = found.ranked()
+    np.testing.assert_allclose(ranked["best_val_loss"], 2.05 - ranked["best_val_accuracy"])
+    table = (folder / "report.md").read_text()
+    assert re.search(r"status \| val_loss \| Pareto front \|", table)
+    assert f"| completed | {ranked['best_val_loss'].iloc[0]:.4f} |" in table
+    assert "<h3>val_loss</h3>" in page
+    front = figures.cost(ranked, "best_val_loss", "", ACCURACY, 1).data[-1]
+    assert list(front.x) == [ranked["best_val_loss"].min()]
+    assert len(figures.cost(ranked, "best_val_loss", "", ACCURACY, -1).data[-1].x) == 3

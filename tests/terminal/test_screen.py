@@ -16,7 +16,7 @@ from cnnsweep.journal.events import BestTested, GalleryDrawn
 from cnnsweep.sweep import loop
 from cnnsweep.sweep.session import Outcome
 from cnnsweep.terminal.output import Output
-from cnnsweep.terminal.screen import Screen, print_outcome
+from cnnsweep.terminal.screen import Screen, leaderboard, print_outcome
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 
@@ -141,3 +141,13 @@ def test_the_summary(tmp_path: Path) -> None:
     text = shown(screen)[start:]
     assert f"best configuration: trial {best.name}" in text
     assert not re.search("test accuracy|model:", text), "those of another trial"
+
+
+def test_a_second_metric_has_a_column(tmp_path: Path) -> None:
+    sweep = fake_sweeps.make(tmp_path / "sweep", ("objective=[val_accuracy,loss]",))
+    loop.search(sweep)
+    sweep.journal.close()
+    columns = {str(column.header): [*column.cells] for column in leaderboard(sweep.state, 5).columns}
+    assert [*columns][2:5] == ["val_accuracy", "loss", "epoch"]
+    best = sweep.state.trials[int(columns["trial"][0][:3])]
+    assert columns["loss"][0] == f"{best.curve[-1]['loss']:.4f}"

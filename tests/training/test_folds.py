@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from cnnsweep.errors import UserError
 from cnnsweep.training.evaluate import FinalSpec, evaluate_best
 from cnnsweep.training.folds import train_folds
 from cnnsweep.training.train import train
-from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
+from cnnsweep.trial import EpochReport, Rival, TrialResult, TrialSpec
 
 SETTINGS = ["data=digits", "space=none", "model.blocks=1", "model.filters=4", "training.batch_size=32"]
 
@@ -131,3 +132,20 @@ def test_groups_are_in_one_fold():
     found = assign_folds(np.tile([0, 1], 24).astype(np.int32), ("a", "b"), 4, 0, groups)
     assert all(len({*found[groups == group]}) == 1 for group in range(12))
     assert {*found} == {1, 2, 3, 4}
+
+
+@pytest.mark.slow
+def test_folds_one_after_another_are_what_they_are_together_also_when_killed_between(folded, tmp_path):
+    drop = {"epoch_seconds"}
+    together, _ = run(train(spec(tmp_path / "together", folded, 2)))
+    alone = spec(tmp_path / "alone", folded, 2, rival=Rival())
+    killed = train(alone)
+    assert [next(killed).epoch, *(killed.send(True).epoch for _ in range(2))] == [0, 0, 0]
+    killed.close()
+    first = (alone.folder / "fold1" / "last.npz").stat().st_mtime_ns
+    reports, result = run(train(replace(alone, again=True)))
+    assert [{k: v for k, v in r.metrics.items() if k not in drop} for r in reports if r.epoch] == [
+        {k: v for k, v in r.metrics.items() if k not in drop} for r in together
+    ]
+    assert (result.status, result.epochs) == ("completed", 2)
+    assert (alone.folder / "fold1" / "last.npz").stat().st_mtime_ns == first

@@ -26,13 +26,14 @@ NORMALISATIONS = {
 }
 
 
-def network(activation="relu", **normalisation):
-    images = keras.Input((9, 9, 1))
-    x = layers.Conv2D(6, 3, activation="elu", kernel_initializer=keras.initializers.GlorotUniform(1))(images)
-    x = layers.MaxPooling2D(2, padding="same")(x)
-    x = layers.Conv2D(5, 2, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(2))(x)
+def network(activation="relu", axes=2, **normalisation):
+    convolution, pooling = (getattr(layers, f"{name}{axes}D") for name in ("Conv", "MaxPooling"))
+    images = keras.Input((*[9] * axes, 1))
+    x = convolution(6, 3, activation="elu", kernel_initializer=keras.initializers.GlorotUniform(1))(images)
+    x = pooling(2, padding="same")(x)
+    x = convolution(5, 2, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(2))(x)
     x = layers.BatchNormalization(**normalisation)(x)
-    x = layers.MaxPooling2D(2)(layers.Activation(activation)(x))
+    x = pooling(2)(layers.Activation(activation)(x))
     x = layers.Dense(3, activation="softmax", kernel_initializer=keras.initializers.GlorotUniform(3))(
         layers.Flatten()(x)
     )
@@ -44,7 +45,7 @@ def trained(model, optimizer, is_fused):
     if is_fused:
         fuse(model)
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(70, 9, 9, 1)).astype("float32"), rng.integers(0, 3, 70)
+    x, y = rng.normal(size=(70, *model.input_shape[1:])).astype("float32"), rng.integers(0, 3, 70)
     model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)  # the last batch is smaller
     return [np.asarray(v) for v in model.variables], model.predict(x, verbose=0)
 
@@ -64,6 +65,17 @@ def test_optimizers_update_as_those_of_keras(name):
 @pytest.mark.parametrize("name", NORMALISATIONS)
 def test_normalisation_gives_the_outputs_and_statistics_of_keras(name):
     assert_same(lambda: network(**NORMALISATIONS[name]), OPTIMIZERS["adam"])
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_sequences_and_volumes_give_the_numbers_of_keras_too(axes):
+    model = network(axes=axes)
+    model.compile("sgd", "mse")
+    fuse(model)
+    kinds = [type(layer) for layer in model.layers]
+    assert FusedBatchNormalization in kinds
+    assert sum(issubclass(kind, PoolingThenActivation) for kind in kinds) == 2
+    assert_same(lambda: network(axes=axes), OPTIMIZERS["adam"])
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])

@@ -46,6 +46,7 @@ CASES = {
     "video": ["data=moving_digits", "model=cnn_rnn", "model.each_frame=true", "data.augment.shift=0.2",
               "data.augment.rotation=0.1"],
 }  # fmt: skip
+KINDS = ["signal", "text", pytest.param("video", marks=pytest.mark.slow)]
 SMALL = ["space=none", "model.filters=2", "data.limit=60", "training.batch_size=20", "training.epochs=2"]
 
 
@@ -60,7 +61,7 @@ def trial(request, tmp_path_factory):
     return spec(folder / "data", folder, config=config, epochs=2)
 
 
-@pytest.mark.parametrize("trial", CASES, indirect=True)
+@pytest.mark.parametrize("trial", KINDS, indirect=True)
 def test_a_trial_goes_on_to_the_last_digit_and_is_saved_without_changes(trial):
     straight, resumed = straight_and_resumed(trial, train)
     assert straight == resumed
@@ -91,7 +92,7 @@ GALLERY = {
 }
 
 
-@pytest.mark.parametrize("trial", CASES, indirect=True)
+@pytest.mark.parametrize("trial", KINDS, indirect=True)
 def test_a_trial_has_pictures_of_its_kind_of_data(trial):
     if not (trial.folder / checkpoint.BEST).exists():
         run(train(trial))
@@ -131,10 +132,24 @@ def test_the_frequency_responses_of_waves_are_their_frequencies():
 def test_filters_over_a_spectrogram_stand_by_their_strongest_frequency():
     kernel = np.zeros((3, 4, 3))
     kernel[1, [3, 0, 2], [0, 1, 2]] = 1
-    figure = signal_pictures.over_frequencies(kernel, np.array([100.0, 200.0, 300.0, 4000.0]), "Hz")
-    (axes,) = figure.axes
+    figure = signal_pictures.over_frequencies(kernel, -kernel, np.array([100.0, 200.0, 300.0, 4000.0]), "Hz")
+    axes, _ = figure.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "3", "1"]
     assert axes.get_yticklabels()[-1].get_text() == "4,000"
+
+
+def test_what_a_filter_hears_is_the_window_that_it_was_made_for():
+    """Two signals have a loud window each, in another band; filter 1 responds to the second's."""
+    x = np.zeros((2, 9, 4), "float32")
+    x[0, 5, 1] = x[1, 3, 2] = 1
+    layer = keras.layers.Conv1D(1, 3, padding="same")
+    inputs = keras.Input((9, 4))
+    model = keras.Model(inputs, layer(inputs))
+    kernel = np.zeros((3, 4, 1))
+    kernel[0, 2] = 1  # the step before the middle
+    layer.set_weights([kernel, np.zeros(1)])
+    heard = signal_pictures._heard(model, layer, np.concatenate([x[:1], np.repeat(x[1:], 20, axis=0)]))
+    assert np.unravel_index(heard.argmax(), heard.shape) == (0, 2, 0)
 
 
 def test_the_bands_of_a_mel_spectrogram_are_where_its_weights_are():

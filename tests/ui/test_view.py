@@ -64,3 +64,11 @@ def test_it_is_stored_like_mlflows_saved_views(fashion: Config, tmp_path: Path) 
 def test_without_a_config_there_is_no_view(tmp_path: Path) -> None:
     client = connect(open_store(settings(tmp_path)))
     assert view.save(client, "1", "fashion-1", {"objective": "val_accuracy"}) is None
+
+
+def test_a_second_metric_is_a_column_and_an_axis() -> None:
+    shown = view.state("two", [], Objective.of(["val_recall", "val_loss", "parameters"]))
+    expected = ["metrics.`best_val_recall`", "metrics.`best_val_loss`", "metrics.`parameters`"]
+    assert shown["selectedColumns"][:3] == expected
+    axes = [chart["xaxis"]["key"] for chart in shown["compareRunCharts"] if "xaxis" in chart]
+    assert axes == ["best_val_loss", "parameters"]

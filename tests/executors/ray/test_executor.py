@@ -108,6 +108,7 @@ def test_a_seed_gives_the_same_trials_to_the_last_digit_wherever_they_run(tmp_pa
     found = json.loads(done.stdout.splitlines()[-1])
     assert [len(found[kind]["trials"]) for kind in found] == [3, 3, 3]
     assert found["inline"]["trials"] == found["process"]["trials"] == found["ray"]["trials"]
+    assert found["inline"]["recurrent"] == found["process"]["recurrent"] == found["ray"]["recurrent"] != {}
     assert found["inline"]["files"] == found["process"]["files"] == found["ray"]["files"]
     assert "001/artifacts/curves.png" in found["ray"]["files"]
     assert not found["ray"]["left"]
