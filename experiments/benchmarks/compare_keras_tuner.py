@@ -3,10 +3,10 @@
     pip install tensorboard      # which KerasTuner asks for where it is given a callback
     python experiments/benchmarks/compare_keras_tuner.py [--out FILE.md] [--only resnet,guide]
 
-HyperResNet and HyperXception, and three models of its guides (tuner_models.py), on scikit-learn's handwritten digits:
-the same data, random search, the same numbers of trials and epochs. Then the guide's model is killed in the middle
-(SIGKILL, with all its processes) and started again as each says: KerasTuner by the same script with overwrite=False,
-cnnsweep by `resume`. Six minutes on two idle cores.
+HyperResNet and HyperXception, and two models of its guides (tuner_models.py; a third, with a fit of its own, by
+--only fit), on scikit-learn's handwritten digits: the same data, random search, the same numbers of trials and epochs.
+Then the guide's model is killed in the middle (SIGKILL, with all its processes) and started again as each says:
+KerasTuner by the same script with overwrite=False, cnnsweep by `resume`. Six minutes on two idle cores.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Example(NamedTuple):
 
 
 EXAMPLES = {
-    "resnet": Example("HyperResNet", "keras_tuner.applications.HyperResNet", 2, 1, 200,
+    "resnet": Example("HyperResNet", "keras_tuner.applications.HyperResNet", 1, 1, 200,
                       {"version": "v2", "conv3_depth": 4, "conv4_depth": 6}),
     "xception": Example("HyperXception", "keras_tuner.applications.HyperXception", 2, 1, 200),
-    "guide": Example("build(hp) with a loop over layers", "tuner_models.guide", 6, 5),
-    "scopes": Example("build(hp) with conditional scopes", "tuner_models.scopes", 6, 5),
-    "fit": Example("HyperModel with a fit of its own", "tuner_models.Fit", 6, 5),
-    "killed": Example("build(hp), killed", "tuner_models.guide", 6, 20),
+    "guide": Example("build(hp) with a loop over layers", "tuner_models.guide", 4, 4),
+    "scopes": Example("build(hp) with conditional scopes", "tuner_models.scopes", 4, 4),
+    "fit": Example("HyperModel with a fit of its own", "tuner_models.Fit", 4, 4),
+    "killed": Example("build(hp), killed", "tuner_models.guide", 6, 10),
 }  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def report(found: dict[str, dict[str, Run]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", default=",".join(EXAMPLES), help="some of " + ", ".join(EXAMPLES))
+    parser.add_argument("--only", default="resnet,xception,guide,scopes,killed", help="some of " + ", ".join(EXAMPLES))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--case", choices=EXAMPLES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
