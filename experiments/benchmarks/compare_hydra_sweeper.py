@@ -1,8 +1,8 @@
 """One Hydra application through Hydra's Optuna sweeper and through cnnsweep: wall time, idle workers, a kill.
 
-    python -m venv /tmp/sweeper
-    /tmp/sweeper/bin/pip install hydra-optuna-sweeper hydra-joblib-launcher scikit-learn "sqlalchemy<2" "alembic<1.13"
-    python experiments/benchmarks/compare_hydra_sweeper.py --python /tmp/sweeper/bin/python [--out FILE.md]
+    python -m venv SWEEPER
+    SWEEPER/bin/pip install hydra-optuna-sweeper hydra-joblib-launcher scikit-learn "sqlalchemy<2" "alembic<1.13"
+    python experiments/benchmarks/compare_hydra_sweeper.py --python SWEEPER/bin/python [--out FILE.md]
 
 The application is that of examples/hydra_app; each trial waits for 2 to 6 s, by its values, as training would take
 unequal times. Two workers, TPE, the same seed. Each is run once to its end, and once killed (SIGKILL, with all its

@@ -133,7 +133,7 @@ def run(tool: str, key: str, folder: Path, killed: bool = False) -> Run:
     if killed:
         while _epochs(folder) < example.trials * example.epochs // 2 and process.poll() is None:
             time.sleep(0.01)
-        _kill(process.pid)
+        kill(process.pid)
         before = len(results(folder))
         process = _start(command(tool, key, folder, again=True), folder)
     if code := process.wait():
@@ -150,7 +150,7 @@ def _start(words: list[str], folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(words, cwd=folder, env=variables, stdout=output, stderr=output)
 
 
-def _kill(pid: int) -> None:
+def kill(pid: int) -> None:
     parent = psutil.Process(pid)
     for process in [parent, *parent.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -172,9 +172,17 @@ def test_a_budget_relative_to_what_is_done_is_refused(override):
         resume.resume([], [override], Watcher())
 
 
-@pytest.mark.parametrize(("budget", "expected"), [("budget.minutes=1", 10), ("budget.epochs=100", 0)])
-def test_where_everything_was_tried_the_time_that_is_left_goes_to_other_seeds(tmp_path, budget, expected):
-    few = ("space=none", "space.model.blocks.values=[1,2]", "budget.trials=null", "budget.finalists=1", budget)
+@pytest.mark.parametrize(
+    ("budget", "reason", "expected"),
+    [
+        (("budget.minutes=1",), "every valid configuration was tried", 10),
+        (("budget.epochs=100",), "every valid configuration was tried", 0),
+        (("budget.minutes=1", "budget.trials=1"), "budget.trials (1) is reached", 0),
+    ],
+    ids=["time-is-left", "no-limit-of-time", "few-trials-wanted"],
+)
+def test_where_everything_was_tried_the_time_that_is_left_goes_to_other_seeds(tmp_path, budget, reason, expected):
+    few = ("space=none", "space.model.blocks.values=[1,2]", "budget.trials=null", "budget.finalists=1", *budget)
     sweep = run(fake_sweeps.make(tmp_path, few, saving))
-    assert sweep.stopping == "every valid configuration was tried"
+    assert sweep.stopping == reason
     assert sum(len(trial.replicates) for trial in sweep.state.trials.values()) == expected
