@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
+from compare_keras_tuner import kill
 
 ROOT = Path(__file__).parents[2]
 WORKERS, SHORTEST = 2, 2.0
@@ -126,7 +126,7 @@ def run(tool: Tool, folder: Path, kill_after: int | None = None) -> Run:
     if kill_after is not None:
         while sum(e[0] == "end" for e in entries(log)) < kill_after and process.poll() is None:
             time.sleep(0.02)
-        _kill(process.pid)
+        kill(process.pid)
         first = _counts(entries(log))
         process = _start(tool.again, folder)
     if code := process.wait():
@@ -146,14 +146,6 @@ def _start(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     variables |= {"PYTHONPATH": str(ROOT)} if "cnnsweep" in command else {"PYTHONPATH": ""}
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=output)
-
-
-def _kill(pid: int) -> None:
-    parent = psutil.Process(pid)
-    for process in [parent, *parent.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    parent.wait()
 
 
 def _counts(found: Sequence[Sequence[Any]]) -> tuple[int, int]:

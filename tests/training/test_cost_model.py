@@ -42,6 +42,14 @@ def test_a_forecast_learns_a_machine_from_a_handful_of_epochs() -> None:
     assert np.median(after) < 0.1
 
 
+def test_an_epoch_costs_no_more_than_the_examples_that_it_has() -> None:
+    p = problem_of("space=none", "training.batch_size=50")
+    network = p.validate({}).network
+    small, few = p.config.with_values({"training.epoch_size": 500}), amounts_of(network, p.config, 500, 100)
+    assert amounts_of(network, small, 10_000, 100) == few
+    assert amounts_of(network, small, 400, 100) == amounts_of(network, p.config, 400, 100)
+
+
 def test_measurements_are_kept_for_the_same_machine_only(tmp_path: Path) -> None:
     forecaster = Forecaster()
     forecaster.learn({"epoch": 1.0, "step": 10.0}, 2.0)
