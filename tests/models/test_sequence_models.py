@@ -257,3 +257,13 @@ def test_the_families_say_what_they_are_in_a_few_characters():
     assert MODELS["cnn1d"].replace(representation="mel", axes=2).describe({}) == "mel 2d 32-32 k5 same max"
     assert MODELS["cnn3d"].describe({}) == "16-16 k3 same max"
     assert MODELS["cnn_rnn"].replace(each_frame=True, bidirectional=True).describe({}) == "32-32 k5 same max bigru64"
+
+
+@pytest.mark.parametrize("family", ["text_cnn", "cnn1d"])
+def test_the_embedding_is_left_out_in_part_where_that_is_wanted(family):
+    model = MODELS[family].replace(embedding=4, embedding_dropout=0.3)
+    kept = model.replace(embedding_dropout=0.0)
+    layers = locate("model.layers", model.layers)
+    names = [[layer.name for layer in layers(one.argument(), (9, 7), 2)] for one in (model, kept)]
+    assert [name for name in names[0] if name not in names[1]] == ["embedding_dropout"]
+    assert names[0][:2] == ["embedding", "embedding_dropout"]

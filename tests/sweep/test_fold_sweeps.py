@@ -160,3 +160,10 @@ def test_few_of_the_trials_that_would_have_won_are_stopped():
         lost = cannot_win([{"val_accuracy": float(same[:done].mean())}], done, rival, NUMBER)
         stopped += lost is not None and same.mean() >= best.mean()
     assert 0 < stopped < 2000 * 0.025
+
+
+def test_a_trial_that_is_better_than_the_best_one_s_mean_goes_on_after_a_worse_first_fold():
+    """The rival may have been lucky with that fold."""
+    rival = Rival([0.99, 0.5, 0.5, 0.5], margin=0.1)
+    assert cannot_win([{"val_accuracy": 0.8}], 1, rival, NUMBER) is None
+    assert cannot_win([{"val_accuracy": 0.6}], 1, rival, NUMBER) is not None
