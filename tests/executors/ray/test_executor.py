@@ -88,8 +88,9 @@ def test_nothing_is_lost_and_nothing_reported_twice_while_nodes_come_and_go(clus
     homes = {Path(place).parents[2] for places in visits.values() for *_, place in places}
     assert not any(home.exists() for home in homes)
     first, second = visits[trial_jobs.REAL]
-    assert (first[0], first[1], second[1]) == (trouble.killed, 0, 2)
+    assert first[:2] == (trouble.killed, 0)
     assert second[0] != trouble.killed
+    assert 2 <= second[1] < 4  # the third epoch may have arrived before the node was gone
     state = checkpoint.read_state(outcome.folder / "trials" / f"{trial_jobs.REAL:03d}" / checkpoint.BEST)
     seconds = [row["epoch_seconds"] for row in state.epochs]
     curve = [row["epoch_seconds"] for row in entries[trial_jobs.REAL].curve]
