@@ -87,7 +87,7 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
         if len(data.x_train):
             watcher.say(data.describe())
         with session.framework_noise_to(scratch / "log.txt"):
-            problem = make_problem(config, data.input_shape, data.classes, data.kind)
+            problem = make_problem(config, data.input_shape, data.classes, data.kind, data.images_an_epoch)
             space = vars(describe_space(problem))
             search = build(config, problem, Objective.of(config.objective))
             frozen = feature_forecast.forecast(config, data) if config.model.prepare == PREPARE else None

@@ -2,8 +2,9 @@
 
 Half of the cost goes into first epochs of new configurations, half into the continuation of those that are expected to
 end best (as in freeze-thaw optimisation, Swersky et al. 2014, with the rungs of successive halving, Jamieson and
-Talwalkar 2016). New configurations are drawn at random or proposed by an ensemble of Gaussian processes that learns
-from curves of any length. Costs are arithmetic and not measured, so that a seed gives the same sweep.
+Talwalkar 2016). New configurations are drawn, the first ones with a prior, or proposed by an ensemble of Gaussian
+processes that learns from curves of any length, by expected improvement in relation to cost (Snoek et al. 2012). Costs
+are arithmetic and not measured, so that a seed gives the same sweep.
 """
 
 from __future__ import annotations
@@ -21,10 +22,15 @@ from cnnsweep.search.asha import ladder
 from cnnsweep.search.curve_model import Ensemble, Forecast, encode, expected_improvement, forecasts
 from cnnsweep.search.observations import neighbour
 from cnnsweep.search.oracle import Oracle, Proposal, Task
+from cnnsweep.search.prior import expected_error
 from cnnsweep.search_space.space import Values
 from cnnsweep.training.cost_model import Forecaster, amounts_of
 
 FACTOR = 3
+TYPICAL = 8
+"""Configurations whose costs say how long a first look is."""
+OF = 8
+"""The first configurations are each the most likely, by rules of thumb, of so many drawn at random."""
 LOOKS = 8
 """Configurations that have an epoch before one is continued, and before the model proposes any."""
 LOOKING = 0.7
@@ -33,14 +39,14 @@ RESERVE = 60.0
 """Seconds before the end, a fifth of the time at most, in which nothing new is started: a start takes seconds too."""
 SHARE = 1.0
 """Cost of continued training in relation to that of first epochs."""
+THRIFT = 0.5
+"""Exponent of a first look's cost, by which expected improvement is divided: with 1 it is improvement a second."""
 AT_RANDOM = 0.15
 """The share of configurations that the model has no say in."""
 DRAWN, MUTATED, BEST = 16, 16, 5
 """Candidates drawn at random, and small changes of the best so many: few, so that the model cannot stay in one spot."""
 MOST = 150
 """Curves that the model learns from: the best, and the latest."""
-IMAGES = (10_000, 2_000)
-"""For training and validation, in the arithmetic of costs: only their relation counts."""
 
 
 @configured_by(SearchConfig)
@@ -55,8 +61,8 @@ class AutoOracle(Oracle):
 
         super().__init__(task)
         self._threads = ThreadpoolController()
-        self.rungs = ladder(1, FACTOR, self.full_epochs)
         self._units = Forecaster()
+        self.rungs = ladder(self._first_look(), FACTOR, self.full_epochs)
         self._costs: dict[str, tuple[float, float]] = {}
         """Of the first and of each further epoch of a configuration."""
         self._measured = [0.0, 0.0]
@@ -70,6 +76,18 @@ class AutoOracle(Oracle):
         """Configurations that ended by themselves before their goal, as patience ends them."""
         self._followed: str | None = None
         """While a journal is replayed: the proposal that was continued then."""
+
+    def _first_look(self) -> int:
+        """Epochs after which configurations are first compared: as many as take the time of a start, typically."""
+        if self.problem.layers is None or not self.problem.images[0]:
+            return 1
+        rng, starts = np.random.default_rng(self.seed), []
+        for _ in range(TYPICAL):
+            if (values := self.untried.draw(rng)) is not None:
+                first, other = self._cost_of(values)
+                starts.append((first - other) / max(other, 1e-9))
+        most = max(1, self.full_epochs // FACTOR)
+        return int(np.clip(np.median(starts or [1.0]), 1, most))
 
     def repeat(self, id_: str, values: Mapping[str, Any], continues: str | None = None) -> Proposal | None:
         """The journal says too which proposal was continued: near the end of the time that depended on the clock."""
@@ -127,10 +145,17 @@ class AutoOracle(Oracle):
 
     def draw(self) -> Values | None:
         rng, known = self.rng(), self._known()
-        if len(known) < LOOKS or rng.random() < AT_RANDOM:
+        if len(known) < LOOKS:
+            return self._likely(rng)
+        if rng.random() < AT_RANDOM:
             return self.untried.draw(rng)
         with self._threads.limit(limits=1):  # the cores are the workers'
             return self._proposed(known, rng) or self.untried.draw(rng)
+
+    def _likely(self, rng: np.random.Generator) -> Values | None:
+        """Of a few drawn at random the one that the rules of thumb expect most of."""
+        drawn = [v for _ in range(OF) if (v := self.untried.draw(rng)) is not None]
+        return min(drawn, key=lambda values: expected_error(self.problem, values), default=None)
 
     def _proposed(self, known: Mapping[str, Forecast], rng: np.random.Generator) -> Values | None:
         """The candidate whose expected improvement is largest."""
@@ -157,7 +182,8 @@ class AutoOracle(Oracle):
             model = Ensemble(x, y, np.append(noise, np.zeros(len(pending))), rng)
         mean, deviation = model.predict(np.array([encode(self.problem, values) for values in candidates]))
         least = min(float(y.min()), float(model.predict(x)[0].min()))
-        return candidates[int(expected_improvement(mean, deviation, least).argmax())]
+        cost = np.array([self._cost_of(values)[0] for values in candidates])
+        return candidates[int((expected_improvement(mean, deviation, least) / cost**THRIFT).argmax())]
 
     def _changed(self, values: Mapping[str, Any], rng: np.random.Generator) -> Values:
         known = self.problem.space.by_name
@@ -231,11 +257,13 @@ class AutoOracle(Oracle):
 
     def _cost(self, origin: str) -> tuple[float, float]:
         if origin not in self._costs:
-            values = self.values_of(origin)
-            network, config = self.problem.validate(values).network, self.problem.config.with_values(values)
-            first, other = self._units.parts(amounts_of(network, config, *IMAGES))
-            self._costs[origin] = first, other
+            self._costs[origin] = self._cost_of(self.values_of(origin))
         return self._costs[origin]
+
+    def _cost_of(self, values: Mapping[str, Any]) -> tuple[float, float]:
+        network, config = self.problem.validate(values).network, self.problem.config.with_values(values)
+        first, other = self._units.parts(amounts_of(network, config, *self.problem.images))
+        return first, other
 
     def _point(self, origin: str) -> list[float]:
         if origin not in self._points:

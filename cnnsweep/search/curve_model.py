@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from cnnsweep.search.observations import Curves
+from cnnsweep.search.prior import expected_error
 from cnnsweep.search_space.problem import Problem
 
 MEMBERS, ROUNDS = 16, 4
@@ -69,7 +70,7 @@ def forecasts(
 
 
 def encode(problem: Problem, values: Mapping[str, object]) -> list[float]:
-    """A configuration as numbers of about 0 to 1: its keys, whether they are there, and the costs of its network."""
+    """A configuration as numbers of about 0 to 1: its keys, whether they are there, costs, what the prior expects."""
     vector: list[float] = []
     for p in problem.space.parameters:
         there = p.name in values
@@ -83,7 +84,7 @@ def encode(problem: Problem, values: Mapping[str, object]) -> list[float]:
     network = problem.validate(values).network
     if network is not None:
         vector += [math.log10(1 + network.parameters) / 3, math.log10(1 + network.mult_adds) / 2]
-    return vector or [0.0]
+    return [*vector, expected_error(problem, values)]
 
 
 @dataclass(frozen=True)

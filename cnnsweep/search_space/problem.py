@@ -59,6 +59,8 @@ class Problem:
     layers: Layers | None = None
     sizes: Callable[[Any, Shape, int], Network] | None = None
     """Measures a network by building it, where the family has no `layers`: it takes as long as that."""
+    images: tuple[int, int] = (50_000, 10_000)
+    """For training and for validation in an epoch, from which searches reckon what a configuration costs."""
 
     @property
     def priced(self) -> bool:
@@ -105,8 +107,10 @@ class Problem:
         return self.sizes(argument, self.input_shape, self.classes)
 
 
-def make_problem(config: Config, input_shape: Shape, classes: int, kind: str = "image") -> Problem:
-    """Put a checked config and the shape and kind of its data together.
+def make_problem(
+    config: Config, input_shape: Shape, classes: int, kind: str = "image", images: tuple[int, int] = Problem.images
+) -> Problem:
+    """Put a checked config and the shape, kind and size of its data together.
 
     Raises `UserError` for a value that no network can have, and where no configuration meets the limits. Takes
     milliseconds where some do; a few seconds where that has to be found out by counting.
@@ -115,7 +119,7 @@ def make_problem(config: Config, input_shape: Shape, classes: int, kind: str = "
     _refuse_augmentation(config, kind)
     layers = locate("model.layers", config.model.layers) if config.model.layers else None
     sizes = locate("model.measure", config.model.measure) if config.model.measure else None
-    problem = Problem(config, parse_space(config), input_shape, classes, layers, sizes)
+    problem = Problem(config, parse_space(config), input_shape, classes, layers, sizes, images)
     if not problem.priced:
         _refuse_limits(problem)
     _check_augment(problem)

@@ -155,7 +155,7 @@ def assemble(
     tracking, config = config.tracking, redact(config)
     class_weights(config.training, data)
     with framework_noise_to(log):
-        problem = make_problem(config, data.input_shape, data.classes, data.kind)
+        problem = make_problem(config, data.input_shape, data.classes, data.kind, data.images_an_epoch)
     check_code(config, data, executor)
     stack.enter_context(log_to(log))
     shown = os.path.relpath(log) if log.is_relative_to(Path.cwd()) else log

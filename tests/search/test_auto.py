@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from searching import FLAT
+from dataclasses import replace
 
+import numpy as np
+import pytest
+from searching import ACCURACY, FLAT
+
+from cnnsweep.search import auto
 from cnnsweep.search.auto import LOOKS
+from cnnsweep.search.registry import build
 
 
 def test_configurations_have_an_epoch_each_before_the_best_goes_on_to_the_end(start):
@@ -31,3 +37,26 @@ def test_a_configuration_that_falls_behind_makes_way_at_its_rung(start):
     first = search.ask("a")
     assert search.report(first.id, 2, {"val_accuracy": 0.1})
     assert not search.report(first.id, 3, {"val_accuracy": 0.1})
+
+
+@pytest.mark.parametrize(("images", "first"), [(60_000, 1), (300, 3)])
+def test_a_first_look_takes_the_time_of_a_start(problem, images, first):
+    """300 images of 8×8 pass in a tenth of a second, a start takes one and more; no look takes over a third of all."""
+    posed = problem(FLAT, "auto", training={"epochs": 9})
+    posed = replace(posed, images=(images, images // 4))
+    search = build(posed.config, posed, ACCURACY)
+    assert search.rungs[0] == first
+
+
+def test_of_equal_promise_the_cheaper_is_proposed(start, monkeypatch):
+    """Where the model expects the same of all, costs decide."""
+    monkeypatch.setattr(auto, "expected_improvement", lambda mean, *_: np.ones(len(mean)))
+    monkeypatch.setattr(auto, "AT_RANDOM", 0.0)
+    widths = range(8, 104, 8)
+    _, search = start("auto", {"model": {"filters": {"values": [*widths]}}}, training={"epochs": 9})
+    for _ in range(LOOKS):
+        look = search.ask("a")
+        search.report(look.id, 1, {"val_accuracy": 0.5})
+        search.end(look.id, succeeded=True)
+    left = [width for width in widths if {"model.filters": width} in search.untried]
+    assert search.draw() == {"model.filters": min(left)}
