@@ -24,8 +24,8 @@ PIECE = 32 * 2**20
 Stamp = tuple[int, int, int]
 Piece = Any
 """Bytes, or a reference to them in Ray's object store."""
-Files = Mapping[str, list[Piece]]
-"""Relative names, and each file's pieces."""
+Files = Mapping[str, list[Piece] | None]
+"""Relative names, and each file's pieces; None for one that was removed."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,14 @@ class Receiver:
         return places
 
     def changed(self) -> dict[Path, Files]:
-        """The files that the job has written since the last call, by the driver's paths."""
-        found = {}
+        """The files that the job has written or removed since the last call, by the driver's paths."""
+        found: dict[Path, Files] = {}
         for path, (folder, before) in self._folders.items():
             now = _stamps(folder)
             self._folders[path] = folder, now
-            if names := [name for name, stamp in now.items() if before.get(name) != stamp]:
-                found[path] = _read(folder, names)
+            written = [name for name, stamp in now.items() if before.get(name) != stamp]
+            if files := {**_read(folder, written), **dict.fromkeys(before.keys() - now.keys())}:
+                found[path] = files
         return found
 
     def translate(self, value: Any) -> Any:
@@ -148,9 +149,26 @@ def replace_paths(value: Any, replace: Callable[[Path, bool], Path | None], name
 
 
 def write_changed(changed: Mapping[Path, Files]) -> None:
-    """Write what a job has changed to the driver's folders. A folder that is not there yet appears complete."""
+    """Write and remove in the driver's folders what a job has; a folder that is not there yet appears complete."""
     for path, files in changed.items():
-        (_write if path.exists() else _write_complete)(files, path)
+        _apply(files, path)
+
+
+def _apply(files: Files, folder: Path) -> None:
+    if not folder.exists():
+        if new := {name: pieces for name, pieces in files.items() if pieces is not None}:
+            _write_complete(new, folder)
+        return
+    below: dict[str, dict[str, list[Piece] | None]] = {}
+    for name, pieces in files.items():
+        if os.sep in name:
+            first, _, rest = name.partition(os.sep)
+            below.setdefault(first, {})[rest] = pieces
+    for first, part in below.items():
+        _apply(part, folder / first)
+        with contextlib.suppress(OSError):  # there are files left
+            (folder / first).rmdir()
+    _write({name: pieces for name, pieces in files.items() if os.sep not in name}, folder)
 
 
 def _fields(value: Any) -> Mapping[str, Any]:
@@ -182,7 +200,7 @@ def _stamp(file: Path) -> Stamp:
 
 def _read(folder: Path, names: Collection[str], put: Callable[[bytes], Piece] = bytes) -> Files:
     """Read files. Names of one file, such as the last epoch that is also the best, share its pieces."""
-    files: dict[str, list[Piece]] = {}
+    files: dict[str, list[Piece] | None] = {}
     seen: dict[int, list[Piece]] = {}
     for name in names:
         with (folder / name).open("rb") as file:
@@ -203,9 +221,12 @@ def _write_complete(files: Files, folder: Path, fetch: Callable[[Piece], bytes] 
 
 
 def _write(files: Files, folder: Path, fetch: Callable[[Piece], bytes] = bytes) -> None:
-    """Write files, each in one step."""
+    """Write files, each in one step, or remove them."""
     for name, pieces in files.items():
         path = folder / name
+        if pieces is None:
+            path.unlink(missing_ok=True)
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".{path.name}.{os.getpid()}")
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,30 @@ def test_a_folder_that_the_driver_does_not_have_appears_complete(tmp_path: Path)
     write_changed(receiver.changed())
     assert [file.name for file in target.iterdir()] == ["x.npy"]
     assert [file.name for file in target.parent.iterdir()] == ["features"]
+
+
+def test_what_a_job_removes_is_removed_and_a_new_folder_below_appears_complete(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As checkpoints of which the last and the best are kept: one that is there without all of its files is no such."""
+    receiver = Receiver(tmp_path / "node", bytes)
+    there = moved(Sender(bytes).pack(instant, spec), receiver).folder / "checkpoints"
+    made = spec.folder / "checkpoints"
+    for epoch in (1, 2, 3):
+        for name in ("state.json", "weights/a"):
+            (there / str(epoch) / name).parent.mkdir(parents=True, exist_ok=True)
+            (there / str(epoch) / name).write_text(f"epoch {epoch}")
+        if epoch > 1:
+            shutil.rmtree(there / str(epoch - 1))
+        write_changed(receiver.changed())
+        assert [path.name for path in made.iterdir()] == [str(epoch)]
+        assert (made / str(epoch) / "weights" / "a").read_text() == f"epoch {epoch}"
+
+    (there / "4").mkdir()
+    for name in "ab":
+        (there / "4" / name).touch()
+    shutil.rmtree(there / "3")
+    monkeypatch.setattr(os, "rename", lambda *_: pytest.fail("the driver dies"))
+    with pytest.raises(pytest.fail.Exception, match="the driver dies"):
+        write_changed(receiver.changed())
+    assert [path.name for path in made.iterdir() if path.name.isdigit()] == ["3"]
