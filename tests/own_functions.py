@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cnnsweep.training.own_trial import Trial
 
 value_of_a_constant = 0.5
@@ -90,6 +92,15 @@ def twice(config: Any, trial: Trial) -> None:
 
 def leaping(config: Any, trial: Trial) -> None:
     trial.report(5, val_accuracy=0.5)
+
+
+def in_text(config: Any, trial: Trial) -> None:
+    trial.report("1", val_accuracy=0.5)  # type: ignore[arg-type]
+
+
+def of_numpy(config: Any, trial: Trial) -> None:
+    for epoch in np.arange(1, 3):
+        trial.report(epoch, val_accuracy=np.float32(0.5))
 
 
 def infinite(config: Any, trial: Trial) -> None:

@@ -54,21 +54,31 @@ def build(
     seed: int = 0,  # noqa: ARG001
 ) -> keras.Model:
     """Build the model of the hyperparameters' values. Raises UserError for one that the space does not have."""
-    import keras_tuner
-
-    hp = keras_tuner.HyperParameters()
-    hp.values = {model.names.get(key, key): value for key, value in model.hp.items()}
-    known = set(hp.values)
-    made = builder(model.hypermodel, input_shape, classes)(hp)
-    new = sorted({p.name for p in hp.space if type(p).__name__ != "Fixed"} - known)
+    made, new = _ask(model, input_shape, classes)
     if new and model.discover is None:
         raise UserError(late(model.hypermodel, new))
     return own.finish(made, f"model.hypermodel: {model.hypermodel}", input_shape, classes, scale, augment)
 
 
 def measure(model: HyperModelConfig, input_shape: Sequence[int], classes: int) -> Network:
-    """The sizes of the network, which is built for that."""
-    return measure_model(lambda: build(model, input_shape, classes), input_shape)
+    """The sizes of the network, which is built for that; one that asks for more than the space has fails its trial."""
+
+    def finished() -> keras.Model:
+        made, _ = _ask(model, input_shape, classes)
+        return own.finish(made, f"model.hypermodel: {model.hypermodel}", input_shape, classes)
+
+    return measure_model(finished, input_shape)
+
+
+def _ask(model: HyperModelConfig, input_shape: Sequence[int], classes: int) -> tuple[object, list[str]]:
+    """The model of the values, and the hyperparameters that it asks for without one, which get their defaults."""
+    import keras_tuner
+
+    hp = keras_tuner.HyperParameters()
+    hp.values = {model.names.get(key, key): value for key, value in model.hp.items()}
+    known = set(hp.values)
+    made = builder(model.hypermodel, input_shape, classes)(hp)
+    return made, sorted({p.name for p in hp.space if type(p).__name__ != "Fixed"} - known)
 
 
 def builder(path: str, input_shape: Sequence[int], classes: int) -> Build:

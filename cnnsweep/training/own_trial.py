@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -88,7 +89,7 @@ class Trial:
         """
         if self._over:
             raise TrialStopped
-        row = self._checked(epoch, metrics)
+        row, epoch = self._checked(epoch, metrics), int(epoch)
         again = epoch == 1 and self._spec.initial_epoch > 0 and not self.done
         if epoch == 1:
             self._rows.clear()
@@ -126,6 +127,8 @@ class Trial:
         return self.folder / checkpoints.FOLDER / "partial"
 
     def _checked(self, epoch: int, metrics: dict[str, SupportsFloat]) -> dict[str, float]:
+        if not isinstance(epoch, numbers.Integral):
+            raise self._refused(f"epoch {short(repr(epoch))}, which is not a whole number")
         following = {self.done + 1} if self.done else {1, self.epoch + 1}
         if epoch not in following:
             twice = " twice" if 0 < epoch <= self.done else ""

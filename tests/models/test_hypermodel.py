@@ -94,12 +94,13 @@ def test_a_network_that_cannot_be_built_is_known_before_it_is_trained() -> None:
         hypermodel.measure(model("Convolutions", kernel=7), SHAPE, CLASSES)
 
 
-def test_what_is_asked_for_late_fails_by_name() -> None:
+def test_what_is_asked_for_late_fails_its_trial_by_name_and_is_not_left_out_in_silence() -> None:
     found = explore("changing")
     assert "late" not in found.space
     config = model("changing", **{**found.values, "a": 2, "b": 2})
     with pytest.raises(UserError, match=r"own_models.changing asks for late, which it did not ask for when"):
         hypermodel.build(config, SHAPE, CLASSES)
+    assert hypermodel.measure(config, SHAPE, CLASSES).parameters > 0, "it is proposed"
 
 
 @pytest.mark.parametrize(

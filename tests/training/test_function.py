@@ -142,6 +142,11 @@ def test_what_a_function_returns_counts_where_it_reports_nothing(call, tmp_path)
     assert result.status == "completed"
 
 
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    reports, _ = run(replace(spec("of_numpy", tmp_path), epochs=2))
+    assert [(type(r.epoch), r.metrics["val_accuracy"]) for r in reports] == [(int, 0.5), (int, 0.5)]
+
+
 def test_a_function_gets_the_dataclass_that_it_asks_for(tmp_path):
     reports, _ = run(spec("typed", tmp_path, "+job.depth=3"))
     assert reports[0].metrics["val_accuracy"] == pytest.approx(1.5)
@@ -152,6 +157,7 @@ def test_a_function_gets_the_dataclass_that_it_asks_for(tmp_path):
     {
         "twice": "reported epoch 1 twice; expected 2: each epoch once, counted from 1",
         "leaping": "reported epoch 5; expected 1: each epoch once, counted from 1",
+        "in_text": "reported epoch '1', which is not a whole number",
         "infinite": "reported loss=inf in epoch 1",
         "not_a_number": "reported val_accuracy=good in epoch 1, which is not a number",
         "without_objective": "reported val_acuracy in epoch 1, and not the objective val_accuracy (objective=METRIC)",
