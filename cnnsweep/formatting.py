@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+LISTED = 5
+"""Names in a sentence at most."""
 
 
 def duration(seconds: float) -> str:
@@ -66,3 +69,13 @@ def brief(value: float) -> str:
         if abs(value) >= factor:
             return f"{value / factor:.3g}{unit}"
     return f"{value:.3g}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    >>> listed(["radius"]), listed(["x", "y", "radius"]), listed([str(n) for n in range(9)])
+    ('radius', 'x, y and radius', '0, 1, 2, 3 and 5 others')
+    """
+    shown = list(names) if len(names) <= LISTED else [*names[: LISTED - 1], f"{len(names) - LISTED + 1} others"]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]

@@ -72,6 +72,11 @@ class ModelConfig(Component):
         """Raise UserError where the network takes no inputs of this kind."""
         refuse_input(kind, self.takes)
 
+    @property
+    def title(self) -> str:
+        """What kind of network it is, for a model card, as it begins a sentence: "a convolutional network"."""
+        return "a network"
+
     def describe(self, values: Mapping[str, object]) -> str:
         """The network in a few characters: its searched values, else those of its training, or the family's name."""
         found = [v for name, v in values.items() if name.startswith("model.")] or list(values.values())

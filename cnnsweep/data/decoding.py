@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from cnnsweep.config.components import locate
@@ -27,3 +28,11 @@ DECODINGS = {
 def decoding_of(kind: str, stored: Mapping[str, Any]) -> AnyDecoding:
     """The decoding that is stored as plain values. Raises KeyError, TypeError or ValueError for others."""
     return cast("AnyDecoding", locate("data", DECODINGS[kind]).of(stored))
+
+
+def copy_modules(modules: Iterable[Path], folder: Path) -> None:
+    """Copy modules so that they import each other from beside them, not from the package."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for module in modules:
+        text = module.read_text(encoding="utf-8").replace("from cnnsweep.data.", "from ")
+        (folder / module.name).write_text(text, encoding="utf-8")

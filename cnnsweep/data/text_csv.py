@@ -31,8 +31,14 @@ def load(config: TextCsvConfig) -> Arrays:
     missing column, empty texts and labels, lines of more fields than the header and bytes of another encoding, each
     with its file and line; `data.skip_bad` leaves out such texts, labels and lines and counts them.
     """
-    paths, faults = _paths(config.dir), list[str]()
-    splits = {split: list(_rows(path, config, faults)) for split, path in paths.items()}
+    paths, splits, faults, broken = _paths(config.dir), {}, list[str](), list[str]()
+    for split, path in paths.items():
+        try:
+            splits[split] = list(_rows(path, config, faults))
+        except UserError as error:  # of the whole file, which is not skipped
+            broken.append(str(error))
+    if broken:
+        raise UserError("\n".join([*dict.fromkeys(broken), *faults]))
     if faults and not config.skip_bad:
         refuse(faults, "data.skip_bad=true skips all of these")
     source = f"{Path(config.dir or '')}{skipped(faults, 'texts')}"

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from cnnsweep.data import audio_decoding, image_decoding, text_decoding, video_decoding
 from cnnsweep.data.arrays import Dataset
+from cnnsweep.data.decoding import copy_modules
 from cnnsweep.data.image_decoding import Decoding
 
 START = """# Needs keras and its backend, {needs}: python example.py {argument}
@@ -69,9 +70,7 @@ class Example(NamedTuple):
     def write(self, folder: Path) -> None:
         """Write the program, and its modules so that they import each other from beside it."""
         (folder / "example.py").write_text(self.code, encoding="utf-8")
-        for module in self.modules:
-            text = module.read_text(encoding="utf-8").replace("from cnnsweep.data.", "from ")
-            (folder / module.name).write_text(text, encoding="utf-8")
+        copy_modules(self.modules, folder)
 
     def use(self, prints: str) -> str:
         """A paragraph for the model card; `prints` says what the program prints."""

@@ -12,6 +12,7 @@ import pandas as pd
 from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.export.examples import example_of
+from cnnsweep.formatting import listed, shape
 from cnnsweep.statistics import wilson
 from cnnsweep.tracking.frames import Results
 from cnnsweep.tracking.stored_trials import StoredTrial
@@ -20,7 +21,7 @@ from cnnsweep.training.evaluate import Refit
 
 TEXT = """# {stored.config.name}
 
-A convolutional network that {does} {data.noun} of the shape {size} ({axes}).
+{title} that {does} {data.noun} {size}.
 
 | | |
 | --- | --- |
@@ -60,20 +61,23 @@ The input is {values}{shape}; the output is {output}.
 CALL = """
     import mlflow.pyfunc, numpy as np
     network = mlflow.pyfunc.load_model("mlflow_model")  # or keras.models.load_model("model.keras")
-    network.predict(np.zeros((1, {sizes}), "{dtype}"))
+    network.predict(np.zeros((1, {sizes}), "float32"))
+"""
+TEXT_CALL = """
+    import mlflow.pyfunc
+    network = mlflow.pyfunc.load_model("mlflow_model")
+    network.predict(["A text."])
 """
 
 AXES = {
     "image": "height×width×channels",
     "signal": "steps×channels",
-    "text": "words×vocabulary",
     "video": "frames×height×width×channels",
-    "multi_input": "by name",
 }
 VALUES = {
     "image": "pixels as they are in the data ({}; scaling is part of the model)",
     "signal": "values as they are in the data, a waveform -1 to 1",
-    "text": "numbers of words in the vocabulary of `labels.json`",
+    "text": "texts for MLflow, and for Keras the numbers of their words in the vocabulary of `labels.json`",
     "video": "pixels as they are in the data ({}; scaling is part of the model)",
     "multi_input": "a mapping of arrays by the names above, values as they are in the data",
 }
@@ -94,7 +98,7 @@ WORDS: Mapping[Task, Words] = {
         "distinguishes {count} classes in",
         "Accuracy by class",
         "probabilities of the classes in `labels.json`",
-        "The network knows no other classes: it assigns one of them to any other image too.",
+        "The network knows no other classes: it assigns one of them to any other input too.",
     ),
     "multi_label": Words(
         "finds which of {count} labels belong to",
@@ -118,7 +122,6 @@ WORDS: Mapping[Task, Words] = {
         "the share of each class in the image; `predict --masks FOLDER` writes the masks",
     ),
 }
-NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -170,12 +173,12 @@ class ModelCard:
             objective=results.objective.metric,
             objectives=" and ".join(o.metric for o in results.objective.all),
             objective_value=float(row[results.best_column]),
-            does=words.does.format(count=data.classes, names=_listed(data.class_names)),
+            title=(kind := self.stored.config.model.title)[0].upper() + kind[1:],
+            does=words.does.format(count=data.classes, names=listed(data.class_names)),
             metric=self.metric.replace("_", " "),
             value=self.values[0],
             interval=self.interval_text("95% interval {:.4f} to {:.4f}, "),
-            size=str(data.input_shape) if data.kind == "multi_input" else "×".join(map(str, data.input_shape)),
-            axes=AXES[data.kind],
+            size=_size(data),
             seeds=len(self.measured),
             spread=spread(self.values),
             images=self.images,
@@ -198,22 +201,23 @@ class ModelCard:
         )
 
 
-def _listed(names: Sequence[str]) -> str:
-    """
-    >>> _listed(["radius"]), _listed(["x", "y", "radius"]), _listed([str(n) for n in range(9)])
-    ('radius', 'x, y and radius', '0, 1, 2, 3 and 5 others')
-    """
-    shown = list(names) if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} others"]
-    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
+def _size(data: Dataset) -> str:
+    """The size of an input."""
+    if data.kind == "text":
+        length, words = data.input_shape
+        return f"of {length} words, of a vocabulary of {words:,}"
+    if data.kind == "multi_input":
+        return f"of the shapes {data.input_shape}"
+    return f"of the shape {shape(data.input_shape)} ({AXES[data.kind]})"
 
 
 def _input(data: Dataset) -> dict[str, str]:
     """The shape of the model's input, and a call with it; those of several inputs are given by name."""
     if data.kind == "multi_input":
         return {"shape": "", "call": ""}
-    dtype, sizes = "int32" if data.kind == "text" else "float32", ", ".join(map(str, data.x_train.shape[1:]))
-    shape = f", {dtype} of the shape ({data.noun}, {sizes})"
-    return {"shape": shape, "call": CALL.format(sizes=sizes, dtype=dtype)}
+    dtype, call = ("int32", TEXT_CALL) if data.kind == "text" else ("float32", CALL)
+    sizes = ", ".join(map(str, data.x_train.shape[1:]))
+    return {"shape": f", {dtype} of the shape ({data.noun}, {sizes})", "call": call.format(sizes=sizes)}
 
 
 def _table(table: Breakdown) -> Iterator[str]:

@@ -66,6 +66,11 @@ class CnnConfig(ModelConfig):
             )
         return value
 
+    @property
+    def title(self) -> str:
+        """What kind of network it is."""
+        return "a convolutional network"
+
     def describe(self, values: Mapping[str, object]) -> str:  # noqa: ARG002 - independent of what is searched
         """The network in a few characters: "32-64-96 k3 same max"."""
 

@@ -39,6 +39,12 @@ class Cnn1dConfig(CnnConfig):
         if kind != "text" and self.embedding:
             raise UserError(f"model.embedding: {self.embedding}, which is for texts, but the data are {kind}s: set 0")
 
+    @property
+    def title(self) -> str:
+        """What kind of network it is: "a convolutional network on mel spectrograms"."""
+        spectrogram = {"spectrogram": "spectrograms", "mel": "mel spectrograms"}.get(self.representation, "waveforms")
+        return f"a convolutional network on {'words' if self.embedding else spectrogram}"
+
     def describe(self, values: Mapping[str, object]) -> str:
         """The network in a few characters: "mel 32-64 k3 same max"."""
         before = f"e{self.embedding}" if self.embedding else self.representation

@@ -17,6 +17,11 @@ class Cnn3dConfig(CnnConfig):
 
     takes: ClassVar[tuple[str, ...]] = ("video",)
 
+    @property
+    def title(self) -> str:
+        """What kind of network it is."""
+        return "a convolutional network over time, height and width"
+
 
 def _layers(
     model: Cnn3dConfig | Mapping[str, object], input_shape: Sequence[int], classes: int, scale: float = 1 / 255

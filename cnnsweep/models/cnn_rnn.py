@@ -14,7 +14,7 @@ from cnnsweep.geometry.network import Layer, StagedLayers
 from cnnsweep.models import cnn
 from cnnsweep.models.cnn import typed
 from cnnsweep.models.cnn1d import Cnn1dConfig, stem
-from cnnsweep.models.sequence_layers import builder, plain
+from cnnsweep.models.sequence_layers import builder, over_time, plain
 
 _RECURRENT = {"units": "model.recurrent_units"}
 BY_FRAME = ("conv", "max_pool", "average_pool")
@@ -38,6 +38,12 @@ class CnnRnnConfig(Cnn1dConfig):
             value = str(self.each_frame).lower()
             needed = str(kind == "video").lower()
             raise UserError(f"model.each_frame: {value}, but the data are {kind}s: set {needed}")
+
+    @property
+    def title(self) -> str:
+        """What kind of network it is: "a convolutional network on each frame with a GRU over time"."""
+        blocks = "a convolutional network on each frame" if self.each_frame else super().title
+        return f"{blocks} with {over_time(self.recurrent, self.bidirectional)}"
 
     def describe(self, values: Mapping[str, object]) -> str:
         """The network in a few characters: "mel 32-64 k3 same max gru64"."""

@@ -36,6 +36,18 @@ def embedded(units: int, dropout: float) -> list[Layer]:
     return found
 
 
+def over_time(recurrent: str, bidirectional: bool) -> str:
+    """What follows the blocks, for people.
+
+    >>> over_time("lstm", False), over_time("gru", True), over_time("none", True)
+    ('an LSTM over time', 'a bidirectional GRU over time', 'pooling over time')
+    """
+    if recurrent == "none":
+        return "pooling over time"
+    article = "a bidirectional" if bidirectional else "an" if recurrent == "lstm" else "a"
+    return f"{article} {recurrent.upper()} over time"
+
+
 def connect(
     stack: Sequence[Layer], input_shape: Sequence[int], augment: Sequence[keras.layers.Layer], seed: int, name: str
 ) -> keras.Model:

@@ -13,6 +13,7 @@ from pydantic import Field
 from cnnsweep.config.schema import ModelConfig
 from cnnsweep.config.validation import Float, Int, words
 from cnnsweep.errors import UserError
+from cnnsweep.formatting import listed
 from cnnsweep.geometry.network import Layer, StagedLayers
 from cnnsweep.models.cnn import ACTIVATIONS, typed
 from cnnsweep.models.sequence_layers import builder, embedded
@@ -38,6 +39,11 @@ class TextCnnConfig(ModelConfig):
     def widths(self) -> tuple[int, ...]:
         """The kernel size of each branch, in words."""
         return tuple(range(self.kernel_size, self.kernel_size + self.branches))
+
+    @property
+    def title(self) -> str:
+        """What kind of network it is."""
+        return f"a convolutional network with kernels of {listed([*map(str, self.widths)])} words"
 
     def describe(self, values: Mapping[str, object]) -> str:  # noqa: ARG002 - independent of what is searched
         """The network in a few characters: "e128 k3-4-5 f100"."""

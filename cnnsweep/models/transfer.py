@@ -59,6 +59,11 @@ class TransferConfig(ModelConfig):
         """The backbone with its cut: "MobileNet at conv_pw_12_relu"."""
         return f"{self.backbone} at {self.cut}" if self.cut else self.backbone
 
+    @property
+    def title(self) -> str:
+        """What kind of network it is."""
+        return f"a {'' if self.weights == 'none' else 'pre-trained '}{self.backbone} with a new head"
+
     def describe(self, values: Mapping[str, object]) -> str:
         """The network in a few characters: "MobileNet average 128"; its cut too if that is searched."""
         cut = self.cut if "model.cut" in values else None

@@ -13,7 +13,7 @@ from cnnsweep.geometry.network import Layer
 from cnnsweep.models import transfer
 from cnnsweep.models.cnn import typed
 from cnnsweep.models.keras_layers import layer_seed
-from cnnsweep.models.sequence_layers import recurrent_layer
+from cnnsweep.models.sequence_layers import over_time, recurrent_layer
 from cnnsweep.models.transfer import TransferConfig
 
 if TYPE_CHECKING:
@@ -29,6 +29,12 @@ class TransferRnnConfig(TransferConfig):
     recurrent_units: Int = Field(ge=1)
     recurrent_layers: Int = Field(ge=1, le=20)
     bidirectional: bool
+
+    @property
+    def title(self) -> str:
+        """What kind of network it is: "a pre-trained MobileNet on each frame with a GRU over time"."""
+        backbone = super().title.removesuffix(" with a new head")
+        return f"{backbone} on each frame with {over_time(self.recurrent, self.bidirectional)}"
 
     def describe(self, values: Mapping[str, object]) -> str:
         """The network in a few characters: "MobileNet average gru64 128"."""

@@ -49,6 +49,11 @@ class UnetConfig(ModelConfig):
             )
         return int(value[number - 1])
 
+    @property
+    def title(self) -> str:
+        """What kind of network it is."""
+        return "a U-Net"
+
     def describe(self, values: Mapping[str, object]) -> str:  # noqa: ARG002 - independent of what is searched
         """The network in a few characters: "unet 16-32 bottleneck 64 k3"."""
         value = self.filters

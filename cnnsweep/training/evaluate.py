@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 
 from cnnsweep.config.schema import Training
+from cnnsweep.data import text_decoding
 from cnnsweep.data.arrays import Array, Dataset
+from cnnsweep.data.decoding import copy_modules
 from cnnsweep.data.image_decoding import Decoding
 from cnnsweep.data.inputs import Shapes, unpacked
 from cnnsweep.data.storage import concatenate, open_saved
-from cnnsweep.training import checkpoint
+from cnnsweep.data.text_decoding import TextDecoding
+from cnnsweep.training import checkpoint, text_model
 from cnnsweep.training.breakdown import Breakdown, break_down
 from cnnsweep.training.building import build_model, compile_plain
 from cnnsweep.training.targets import targets_of
@@ -153,19 +156,42 @@ def write_model(folder: Path, model: keras.Model, data: Dataset, training: Train
     (folder / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8")
     shutil.rmtree(folder / "mlflow_model", ignore_errors=True)
     (folder / "mlflow_model").mkdir()
-    single, example = np.dtype("float32"), unpacked(np.asarray(data.x_val[:2]))
-    taken = np.dtype("int32") if data.kind == "text" else single
-    if not isinstance(example, dict):
-        example = example.astype(taken)
+    example = mlflow_example(data)
     named = example if isinstance(example, dict) else {None: example}
     mlflow.keras.save_model(
         model,
         str(folder / "mlflow_model"),
         signature=ModelSignature(
             inputs=Schema([TensorSpec(x.dtype, (-1, *x.shape[1:]), name=name) for name, x in named.items()]),
-            outputs=Schema([TensorSpec(single, (-1, *model.output_shape[1:]), name=None)]),
+            outputs=Schema([TensorSpec(np.dtype("float32"), (-1, *model.output_shape[1:]), name=None)]),
         ),
         input_example=example,
         # Without the list MLflow starts a process that loads the model to guess it: 12 s instead of 0.3 s.
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("keras", "numpy", "tensorflow")],
     )
+    if data.kind == "text":
+        _take_texts(folder)
+
+
+def mlflow_example(data: Dataset) -> Array | dict[str, Array]:
+    """Two inputs as MLflow takes them: of texts the words, joined; of several inputs each by its name."""
+    found = unpacked(np.asarray(data.x_train[:2]))
+    if isinstance(data.decoding, TextDecoding):
+        return np.array([" ".join(data.decoding.read(row)) for row in found], object)
+    return found if isinstance(found, dict) else found.astype("float32")
+
+
+def _take_texts(folder: Path) -> None:
+    """Let MLflow give the texts themselves to the network's function, which makes numbers of their words."""
+    from mlflow.models import Model
+
+    made = folder / "mlflow_model"
+    shutil.copy(folder / LABELS, made / "data")
+    copy_modules([Path(module.__file__) for module in (text_model, text_decoding)], made / "code")
+    stored = Model.load(str(made))
+    stored.flavors["python_function"] |= {
+        "loader_module": text_model.__name__.rpartition(".")[2],
+        "data": "data",
+        "code": "code",
+    }
+    stored.save(str(made / "MLmodel"))

@@ -97,6 +97,7 @@ def data_files(folder: Path) -> Iterator[Case]:
     yield from _texts(folder)
     if importlib.util.find_spec("soundfile"):
         yield from _sounds(folder)
+    yield from _videos(folder)
 
 
 TEXTS: dict[str, tuple[str, str]] = {
@@ -156,6 +157,35 @@ def _sounds(folder: Path) -> Iterator[Case]:
     yield Case((*one, "model.representation=mel", "data.seconds=0.02"), "window of 256 samples")
     yield Case((*one, "model.representation=waveform", "model.kernel_size=9000"), "model.kernel_size")
     yield Case((*preset, good, "model=cnn"), "model.representation")
+
+
+def _videos(folder: Path) -> Iterator[Case]:
+    """Folders of frames, which need no PyAV; files where it is installed."""
+    from PIL import Image
+
+    home = folder / "videos"
+    for kind in ("short", "torn", "file", "good"):
+        for label in ("left", "right"):
+            for number in range(10):
+                place = home / kind / label / str(number)
+                place.mkdir(parents=True)
+                for frame in range(4):
+                    Image.new("L", (8, 8), 10 * frame + number).save(place / f"{frame}.png")
+    (home / "short" / "left" / "3" / "2.png").unlink()
+    (home / "torn" / "left" / "3" / "2.png").write_text("no image")
+    (home / "file" / "left" / "notes.mp4").write_text("no video")
+    chosen = ("data=video_folder", "model=cnn3d", "space=none", "model.blocks=1", "data.frames=4", "data.image_size=8")
+    preset = (*chosen, f"data.cache={folder / 'cache'}")
+    faults = {"short": "left/3: has 3 frames", "torn": "its frame 2.png"}
+    if importlib.util.find_spec("av"):
+        faults["file"] = "notes.mp4: is no video"
+    for name, word in faults.items():
+        yield Case((*preset, f"data.dir={home / name}"), word)
+    good = (*preset, f"data.dir={home / 'good'}")
+    yield Case((*good, "model.padding=valid", "model.kernel_size=5"), "model.kernel_size")
+    yield Case((*good, "data.fps=0"), "data.fps")
+    yield Case((*good, "model=cnn", "space=none"), "cnn3d")
+    yield Case((*good, "model=cnn_rnn", "space=none"), "model.each_frame")
 
 
 IMAGE_FOLDERS = {

@@ -122,6 +122,11 @@ def test_other_bad_files(tmp_path):
         load(config("text_csv", dir=str(tmp_path)), 0)
     path = tmp_path / "train.csv"
     path.write_bytes("text,label\nschön,pos\n".encode("latin-1"))
+    write_csv(tmp_path / "test.csv", [("good", "pos"), (" ", "neg")])
+    (tmp_path / "val.csv").write_text("words,label\ngood,pos\n")
+    with pytest.raises(UserError, match=r"(?s)train.csv: is not utf-8.*no column 'text'.*line 3: 'text' is empty"):
+        load(config("text_csv", dir=str(tmp_path)), 0)
+    (tmp_path / "val.csv").unlink()
     with pytest.raises(UserError, match=r"is not utf-8 \(byte 0xf6\); try data.encoding"):
         load(config("text_csv", dir=str(tmp_path)), 0)
     write_csv(path, rows())

@@ -89,29 +89,36 @@ def valid(family: str, seed: int, count: int) -> Iterator[tuple[Any, tuple[int, 
         count -= 1
 
 
+def counted(built: Any, steps: int) -> int:
+    """Multiply-adds, from the weights that Keras made: each is used once for each position of the output.
+
+    Those of recurrent layers once for each of `steps`. Spectrograms, whose weights are fixed, are left out.
+    """
+    found = 0
+    for layer in built.layers:
+        if "forward_layer" in dir(layer):
+            found += 2 * steps * sum(prod(w.shape) for w in layer.forward_layer.weights if w.name.endswith("kernel"))
+        elif "cell" in dir(layer):
+            found += steps * sum(prod(w.shape) for w in layer.weights if w.name.endswith("kernel"))
+        elif "kernel" in dir(layer):
+            found += prod(layer.output.shape[1:-1]) * prod(layer.kernel.shape)
+    return found
+
+
 @pytest.mark.parametrize("count", [25, pytest.param(250, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_each_layer_has_the_shape_and_the_parameters_that_keras_gives_it(family, count):
-    known: dict[Any, tuple[Any, int]] = {}
+def test_each_layer_has_the_shape_and_the_costs_that_keras_gives_it(family, count):
+    known: dict[Any, tuple[Any, int, int]] = {}
     for _, shape, network in valid(family, 1, count):
         before = shape
         for row in network.layers:
             key = (row.layer.kind, tuple(row.layer.settings.items()), before)
             if key not in known:
                 built = sequence_layers.connect([row.layer], before, (), 0, "single")
-                known[key] = built.output.shape[1:], built.count_params()
-            assert known[key] == (row.output_shape, row.parameters), key
+                known[key] = built.output.shape[1:], built.count_params(), counted(built, before[0])
+            adds = known[key][2] if row.layer.kind == "spectrogram" else row.mult_adds
+            assert known[key] == (row.output_shape, row.parameters, adds), key
             before = row.output_shape
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_whole_network_computes_probabilities_for_real_inputs(family):
-    model, shape, network = next(valid(family, 4, 1))
-    built = locate("build", model.target)(model, shape, 3, seed=0)
-    assert built.count_params() == network.parameters
-    is_text = any(row.layer.kind == "embedding" for row in network.layers)
-    x = np.ones((2, shape[0]), "int32") if is_text else np.random.default_rng(0).random((2, *shape), "float32")
-    np.testing.assert_allclose(np.asarray(built(x)).sum(axis=1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("reset_after", [True, False])
@@ -257,6 +264,17 @@ def test_the_families_say_what_they_are_in_a_few_characters():
     assert MODELS["cnn1d"].replace(representation="mel", axes=2).describe({}) == "mel 2d 32-32 k5 same max"
     assert MODELS["cnn3d"].describe({}) == "16-16 k3 same max"
     assert MODELS["cnn_rnn"].replace(each_frame=True, bidirectional=True).describe({}) == "32-32 k5 same max bigru64"
+
+
+def test_a_model_card_says_what_kind_of_network_it_is():
+    assert MODELS["text_cnn"].title == "a convolutional network with kernels of 3, 4 and 5 words"
+    assert MODELS["cnn1d"].replace(representation="mel").title == "a convolutional network on mel spectrograms"
+    assert MODELS["cnn1d"].replace(embedding=8).title == "a convolutional network on words"
+    assert MODELS["cnn3d"].title == "a convolutional network over time, height and width"
+    frames = MODELS["cnn_rnn"].replace(each_frame=True, recurrent="lstm")
+    assert frames.title == "a convolutional network on each frame with an LSTM over time"
+    backbone = compose(["model=transfer_rnn", "model.backbone=MobileNet", "space=none"]).model
+    assert backbone.title == "a pre-trained MobileNet on each frame with a GRU over time"
 
 
 @pytest.mark.parametrize("family", ["text_cnn", "cnn1d"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import runpy
 import sys
 from dataclasses import dataclass
@@ -52,6 +53,13 @@ def test_every_family_has_a_case():
     assert {*CASES} == {path.stem for path in (shipped() / "model").glob("[!_]*.yaml")} - ELSEWHERE
 
 
+def served(model, request):
+    """The answer of MLflow's server to a request in JSON."""
+    from mlflow.models import validate_serving_input
+
+    return np.asarray(validate_serving_input(str(model / "mlflow_model"), json.dumps(request)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", CASES)
 def test_a_trial_is_resumed_to_the_last_digit_and_its_export_takes_raw_inputs(family, tmp_path, monkeypatch):
@@ -74,6 +82,8 @@ def test_a_trial_is_resumed_to_the_last_digit_and_its_export_takes_raw_inputs(fa
     file = tmp_path / "files" / case.argument
     argument = str(file) if file.exists() else case.argument
     ((name, probability), *_), *_ = predict(model, [argument])
+    if data.kind == "text":
+        assert served(model, {"inputs": [argument, "a dull plot"]})[0].max() == pytest.approx(probability, abs=1e-5)
     example = example_of(data)
     example.write(model)
     assert not any(
