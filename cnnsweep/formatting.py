@@ -38,6 +38,14 @@ def age(seconds: float) -> str:
     return f"{days} day{'s' if days > 1 else ''}"
 
 
+def counted(number: int, noun: str) -> str:
+    """
+    >>> counted(1, "seed"), counted(2000, "epoch")
+    ('1 seed', '2,000 epochs')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def shape(sizes: Iterable[int]) -> str:
     """The shape of an array.
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from cnnsweep.data import video_decoding
 from cnnsweep.data.image_decoding import SUFFIXES
+from cnnsweep.formatting import counted
 
 CLUTTER = (
     "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "@eadir", "@recycle", "#recycle",
@@ -42,7 +43,7 @@ class FileKind(NamedTuple):
         >>> TEXTS.counted(1), TEXTS.counted(2000)
         ('1 text', '2,000 texts')
         """
-        return f"{number:,} {self.noun}{'' if number == 1 else 's'}"
+        return counted(number, self.noun)
 
 
 IMAGES, TEXTS = FileKind("image", SUFFIXES), FileKind("text", (".txt",))

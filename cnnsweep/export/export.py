@@ -22,6 +22,7 @@ from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Event, run_all
 from cnnsweep.export.examples import EXAMPLES, example_of
 from cnnsweep.export.model_card import ModelCard, spread
+from cnnsweep.formatting import counted
 from cnnsweep.sweep.catalog import new_id
 from cnnsweep.sweep.session import log_to, make_executor
 from cnnsweep.tracking.credentials import redact, shown
@@ -68,7 +69,7 @@ class Exported:
         interval = card.interval_text("95% interval {:.4f} to {:.4f}; ")
         return (
             f"test {card.metric} {card.values[0]:.4f} ({interval}{card.images:,} {card.data.noun})\n"
-            f"over {len(card.values)} seeds: {spread(card.values)}\n"
+            f"over {counted(len(card.values), 'seed')}: {spread(card.values)}\n"
             f"model: {self.folder / 'model.keras'}\n"
             f"card:  {self.folder / 'README.md'}\n"
             f"MLflow registry: {name}, version {self.version}, alias {ALIAS}; run {self.run}\n"

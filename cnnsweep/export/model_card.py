@@ -11,8 +11,9 @@ import pandas as pd
 
 from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Dataset
+from cnnsweep.data.audio_decoding import AudioDecoding
 from cnnsweep.export.examples import example_of
-from cnnsweep.formatting import listed, shape
+from cnnsweep.formatting import counted, listed, shape
 from cnnsweep.statistics import wilson
 from cnnsweep.tracking.frames import Results
 from cnnsweep.tracking.stored_trials import StoredTrial
@@ -26,7 +27,7 @@ TEXT = """# {stored.config.name}
 | | |
 | --- | --- |
 | test {metric} | **{value:.4f}** ({interval}{images:,} {data.noun}) |
-| over {seeds} seeds | {spread}; the model is the first seed's, not the best |
+| over {seeds} | {spread}; the model is the first seed's, not the best |
 | parameters | {parameters:,} |
 | multiply-adds of one input | {adds} |
 
@@ -39,7 +40,7 @@ tested on {images:,} that took no part in the search.
 
 The sweep `{stored.sweep}` tried {count:,} configurations{by} ({tried}) and
 compared them by {objectives} on {validation}. This is trial {row[name]}
-({objective} {objective_value:.4f}, MLflow run `{stored.run}`), trained again for the {row[best_epoch]:.0f} epochs at
+({objective} {objective_value:.4f}, MLflow run `{stored.run}`), trained again for {epochs}, at
 which the trial was best. Its validation figure is the best of many and therefore optimistic; the test figure is not.
 
 | setting | value |
@@ -54,7 +55,8 @@ which the trial was best. Its validation figure is the best of many and therefor
 
 ## Use
 
-The input is {values}{shape}; the output is {output}.
+The input is {values}{shape};
+the output is {output}.
 {call}{files}
 {warning}
 """
@@ -76,7 +78,7 @@ AXES = {
 }
 VALUES = {
     "image": "pixels as they are in the data ({}; scaling is part of the model)",
-    "signal": "values as they are in the data, a waveform -1 to 1",
+    "signal": "values as they are in the data",
     "text": "texts for MLflow, and for Keras the numbers of their words in the vocabulary of `labels.json`",
     "video": "pixels as they are in the data ({}; scaling is part of the model)",
     "multi_input": "a mapping of arrays by the names above, values as they are in the data",
@@ -179,7 +181,8 @@ class ModelCard:
             value=self.values[0],
             interval=self.interval_text("95% interval {:.4f} to {:.4f}, "),
             size=_size(data),
-            seeds=len(self.measured),
+            seeds=counted(len(self.measured), "seed"),
+            epochs=counted(int(row["best_epoch"]), "epoch"),
             spread=spread(self.values),
             images=self.images,
             parameters=self.measured[0]["parameters"],
@@ -192,7 +195,6 @@ class ModelCard:
             by=f" by {search} search" if search else "",
             files=example.use(words.prints) if (example := example_of(data)) else "",
             **_input(data),
-            values=VALUES[data.kind].format("0 to 1" if data.scale == 1 else f"0 to {1 / data.scale:g}"),
             settings="\n".join(f"| `{key}` | {value} |" for key, value in self.stored.values.items()),
             by_what=words.by_what,
             breakdown="\n".join(_table(self.measured[0]["breakdown"])),
@@ -212,12 +214,19 @@ def _size(data: Dataset) -> str:
 
 
 def _input(data: Dataset) -> dict[str, str]:
-    """The shape of the model's input, and a call with it; those of several inputs are given by name."""
+    """The model's input, its shape, and a call with it; those of several inputs are given by name."""
+    values = VALUES[data.kind].format("0 to 1" if data.scale == 1 else f"0 to {1 / data.scale:g}")
     if data.kind == "multi_input":
-        return {"shape": "", "call": ""}
+        return {"values": values, "shape": "", "call": ""}
+    if isinstance(data.decoding, AudioDecoding):
+        values = "waveforms, -1 to 1"
     dtype, call = ("int32", TEXT_CALL) if data.kind == "text" else ("float32", CALL)
     sizes = ", ".join(map(str, data.x_train.shape[1:]))
-    return {"shape": f", {dtype} of the shape ({data.noun}, {sizes})", "call": call.format(sizes=sizes)}
+    return {
+        "values": values,
+        "shape": f", {dtype} of the shape ({data.noun}, {sizes})",
+        "call": call.format(sizes=sizes),
+    }
 
 
 def _table(table: Breakdown) -> Iterator[str]:

@@ -50,7 +50,7 @@ def _classes(matrix: Array, names: Sequence[str]) -> Breakdown:
             continue
         low, high = wilson(right / images, images)
         rows.append([name, f"{right / images:.3f}", f"{low:.3f} to {high:.3f}", f"{images:,}"])
-    return {"header": ["class", "accuracy", "95% interval", "test images"], "rows": rows}
+    return {"header": ["class", "accuracy", "95% interval", "test examples"], "rows": rows}
 
 
 def _regions(matrix: Array, names: Sequence[str]) -> Breakdown:
@@ -71,7 +71,7 @@ def _labels(pairs: Pairs, names: Sequence[str]) -> Breakdown:
         right, there, said = (a + b.sum(axis=0) for a, b in ((right, true & taken), (there, true), (said, taken)))
     ratios = (_shares(right, said), _shares(right, there), _shares(2 * right, said + there))
     rows = [[name, *(column[i] for column in ratios), f"{there[i]:,}"] for i, name in enumerate(names)]
-    return {"header": ["label", "precision", "recall", "F1", "test images with it"], "rows": rows}
+    return {"header": ["label", "precision", "recall", "F1", "test examples with it"], "rows": rows}
 
 
 def _shares(above: Array, below: Array) -> list[str]:

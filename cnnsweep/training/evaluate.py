@@ -156,7 +156,9 @@ def write_model(folder: Path, model: keras.Model, data: Dataset, training: Train
     (folder / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8")
     shutil.rmtree(folder / "mlflow_model", ignore_errors=True)
     (folder / "mlflow_model").mkdir()
-    example = mlflow_example(data)
+    example = unpacked(np.asarray(data.x_train[:2]))
+    if not isinstance(example, dict):
+        example = example.astype("int32" if data.kind == "text" else "float32")
     named = example if isinstance(example, dict) else {None: example}
     mlflow.keras.save_model(
         model,
@@ -165,7 +167,7 @@ def write_model(folder: Path, model: keras.Model, data: Dataset, training: Train
             inputs=Schema([TensorSpec(x.dtype, (-1, *x.shape[1:]), name=name) for name, x in named.items()]),
             outputs=Schema([TensorSpec(np.dtype("float32"), (-1, *model.output_shape[1:]), name=None)]),
         ),
-        input_example=example,
+        input_example=_sentences(data.decoding, example) if isinstance(data.decoding, TextDecoding) else example,
         # Without the list MLflow starts a process that loads the model to guess it: 12 s instead of 0.3 s.
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("keras", "numpy", "tensorflow")],
     )
@@ -173,25 +175,20 @@ def write_model(folder: Path, model: keras.Model, data: Dataset, training: Train
         _take_texts(folder)
 
 
-def mlflow_example(data: Dataset) -> Array | dict[str, Array]:
-    """Two inputs as MLflow takes them: of texts the words, joined; of several inputs each by its name."""
-    found = unpacked(np.asarray(data.x_train[:2]))
-    if isinstance(data.decoding, TextDecoding):
-        return np.array([" ".join(data.decoding.read(row)) for row in found], object)
-    return found if isinstance(found, dict) else found.astype("float32")
+def _sentences(decoding: TextDecoding, numbers: Array) -> list[str]:
+    """The words of texts, joined."""
+    return [" ".join(decoding.read(row)) for row in numbers]
 
 
 def _take_texts(folder: Path) -> None:
     """Let MLflow give the texts themselves to the network's function, which makes numbers of their words."""
-    from mlflow.models import Model
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
 
     made = folder / "mlflow_model"
     shutil.copy(folder / LABELS, made / "data")
     copy_modules([Path(module.__file__) for module in (text_model, text_decoding)], made / "code")
     stored = Model.load(str(made))
-    stored.flavors["python_function"] |= {
-        "loader_module": text_model.__name__.rpartition(".")[2],
-        "data": "data",
-        "code": "code",
-    }
+    stored.signature = ModelSignature(Schema([ColSpec(DataType.string)]), stored.signature.outputs)
+    stored.flavors["python_function"] |= {"loader_module": "text_model", "data": "data", "code": "code"}
     stored.save(str(made / "MLmodel"))
