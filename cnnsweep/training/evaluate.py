@@ -144,16 +144,7 @@ def write_model(folder: Path, model: keras.Model, data: Dataset, training: Train
     folder.mkdir(parents=True, exist_ok=True)
     compile_plain(model, training, data)
     model.save(folder / "model.keras")
-    decoding = data.decoding or (Decoding.plain(data.input_shape) if data.kind == "image" else None)
-    labels = {
-        "kind": data.kind,
-        "task": data.task,
-        "classes": list(data.class_names),
-        "input_shape": dict(shape.by_name) if isinstance(shape := data.input_shape, Shapes) else list(shape),
-        "scale": data.scale,
-        "decoding": decoding and dataclasses.asdict(decoding),
-    }
-    (folder / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8")
+    _write_labels(folder, data)
     shutil.rmtree(folder / "mlflow_model", ignore_errors=True)
     (folder / "mlflow_model").mkdir()
     example = unpacked(np.asarray(data.x_train[:2]))
@@ -173,6 +164,19 @@ def write_model(folder: Path, model: keras.Model, data: Dataset, training: Train
     )
     if data.kind == "text":
         _take_texts(folder)
+
+
+def _write_labels(folder: Path, data: Dataset) -> None:
+    decoding = data.decoding or (Decoding.plain(data.input_shape) if data.kind == "image" else None)
+    labels = {
+        "kind": data.kind,
+        "task": data.task,
+        "classes": list(data.class_names),
+        "input_shape": dict(shape.by_name) if isinstance(shape := data.input_shape, Shapes) else list(shape),
+        "scale": data.scale,
+        "decoding": decoding and dataclasses.asdict(decoding),
+    }
+    (folder / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def _sentences(decoding: TextDecoding, numbers: Array) -> list[str]:
