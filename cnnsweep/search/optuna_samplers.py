@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +16,7 @@ from cnnsweep.config.components import configured_by
 from cnnsweep.config.schema import SearchConfig
 from cnnsweep.config.section import Plain
 from cnnsweep.config.validation import Int
-from cnnsweep.search.observations import History, Sampler
+from cnnsweep.search.observations import History, Sampler, neighbour
 from cnnsweep.search.oracle import Oracle, Task
 from cnnsweep.search_space.space import Parameter, Space, Values
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
-ASKS = 30
+ASKS = 4
+"""After so many refused configurations their neighbours are tried: to ask again takes as long as the first time."""
+NEIGHBOURS = 60
 LONG_AGO = datetime.datetime(2000, 1, 1)
 GENERATION = "NSGAIISampler:generation"
 
@@ -50,7 +53,7 @@ class Tpe(Sampler):
             seed = int(rng.integers(2**31))
             return TPESampler(n_startup_trials=1, multivariate=True, group=True, constant_liar=True, seed=seed)
 
-        return _ask(history, make)
+        return _ask(history, rng, make)
 
 
 class Nsga2(Sampler):
@@ -64,7 +67,7 @@ class Nsga2(Sampler):
 
         # Optuna's 50 would leave a sweep of 60 trials at random search.
         size = self._population or min(50, max(6, (history.max_trials or 60) // 7))
-        return _ask(history, lambda: NSGAIISampler(population_size=size, seed=int(rng.integers(2**31))), size)
+        return _ask(history, rng, lambda: NSGAIISampler(population_size=size, seed=int(rng.integers(2**31))), size)
 
 
 @configured_by(TpeConfig)
@@ -90,9 +93,15 @@ class Nsga2Oracle(Oracle):
 
 
 def _ask(
-    history: History, make: Callable[[], optuna.samplers.BaseSampler], generation: int | None = None
+    history: History,
+    rng: np.random.Generator,
+    make: Callable[[], optuna.samplers.BaseSampler],
+    generation: int | None = None,
 ) -> Iterator[Values]:
-    """Ask a sampler repeatedly; a configuration that was refused stays in the study as one that is still running."""
+    """Ask a sampler a few times, then yield neighbours of its answers.
+
+    A configuration that was refused stays in the study as one that is still running.
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would report every study
@@ -105,8 +114,12 @@ def _ask(
         attributes = {GENERATION: index // generation} if generation else {}
         study.add_trial(_trial(codes, seen.values, seen.scores, attributes))
     study.add_trials([_trial(codes, values, None, {}) for values in history.pending])
+    answers: list[Values] = []
     for _ in range(ASKS):
-        yield _suggest(study.ask(), history.space, codes)
+        answers.append(_suggest(study.ask(), history.space, codes))
+        yield answers[-1]
+    for values in itertools.islice(itertools.cycle(answers), NEIGHBOURS):
+        yield neighbour(history.space, values, rng)
 
 
 def _suggest(trial: optuna.Trial, space: Space, codes: Mapping[str, _Code]) -> Values:

@@ -27,9 +27,9 @@ every_search = pytest.mark.parametrize("name", SEARCHES)
 @every_search
 @pytest.mark.parametrize("workers", [1, 4])
 def test_no_proposal_is_invalid_or_a_duplicate(start, name, workers):
-    problem, search = start(name, DISCRETE, budget={"trials": 60})
-    proposals = drive(search, workers, most=60)
-    assert len(proposals) == 60
+    problem, search = start(name, DISCRETE, budget={"trials": 35})
+    proposals = drive(search, workers, most=35)
+    assert len(proposals) == 35
     assert all(problem.validate(p.values).fault is None for p in proposals)
     assert max(Counter(signature(problem, p) for p in new(proposals)).values()) == 1
 
