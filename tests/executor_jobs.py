@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -100,6 +101,18 @@ def surroundings(_: Any) -> Generator[None, bool, Mapping[str, Any]]:
         "ignores": [signal.getsignal(s) == signal.SIG_IGN for s in (signal.SIGINT, signal.SIGTERM)],
         "main": threading.current_thread() is threading.main_thread(),
     }
+    yield
+
+
+def use_keras_extras(_: Any) -> Generator[None, bool, tuple[list[str], bool, bool]]:
+    """The libraries that are loaded before they are used, and that both uses work."""
+    import keras
+    import numpy as np
+
+    loaded = [name for name in ("scipy.stats", "sklearn") if name in sys.modules]
+    images = np.zeros((1, 8, 8, 1), "float32")
+    keras.visualization.plot_image_gallery(images, value_range=(0, 255), path=(drawn := io.BytesIO()))
+    return loaded, hasattr(keras.wrappers.SKLearnClassifier, "get_params"), len(drawn.getvalue()) > 0
     yield
 
 

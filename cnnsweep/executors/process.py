@@ -20,7 +20,7 @@ from cnnsweep.config.validation import Int
 from cnnsweep.executors.base import Event, Executor, Job, answer_once
 from cnnsweep.executors.devices import chosen_gpus, cores
 from cnnsweep.executors.launcher import Launcher, WorkerProcess
-from cnnsweep.executors.worker import Setup
+from cnnsweep.executors.worker import LEAN_KERAS, Setup
 
 _STARTING = 0.2  # seconds between looks at workers that have no process to wait for yet
 
@@ -60,7 +60,7 @@ class ProcessExecutor(Executor):
         visible = [gpu.visible for gpu in chosen_gpus(device, gpus, backend)]
         places = _gpu_workers(visible, workers_per_gpu) or {f"cpu{n}": "" for n in range(workers or cores())}
         # JAX and PyTorch look for devices while they are imported, so each worker must do that for itself.
-        self._launcher = Launcher(backend, output, ["keras", *preload] if backend == "tensorflow" else [])
+        self._launcher = Launcher(backend, output, [LEAN_KERAS, *preload] if backend == "tensorflow" else [])
         if not visible:
             threads = threads or max(1, cores() // len(places))
         # Fresh processes are cheap only where they are forked with Keras loaded and have no device to open.

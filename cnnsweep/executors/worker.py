@@ -30,6 +30,7 @@ from cnnsweep.executors.base import Job
 from cnnsweep.executors.sockets import make_socket_folder
 from cnnsweep.training import keras_settings
 
+LEAN_KERAS = "cnnsweep.training.lean_keras"
 _SET_PARENT_DEATH_SIGNAL = 1
 _OUT_OF_MEMORY = ("OOM", "out of memory", "RESOURCE_EXHAUSTED")
 _HINTS = {
@@ -200,6 +201,7 @@ def _configure(setup: Setup) -> str | None:
     if setup.backend == "none":  # what a job needs, it imports itself
         return None
     try:
+        importlib.import_module(LEAN_KERAS)
         keras = importlib.import_module("keras")
         if keras.backend.backend() != setup.backend:
             raise RuntimeError(f"Keras was loaded with {keras.backend.backend()}, not {setup.backend}")

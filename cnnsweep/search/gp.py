@@ -70,6 +70,7 @@ class GaussianProcess(Sampler):
     slow = True
 
     def __init__(self, acquisition: Acquisition = expected_improvement, alpha: float = 1e-6) -> None:
+        import scipy.linalg  # noqa: F401  before the controller is made, which finds the libraries that are loaded
         from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
         self._acquisition, self._alpha, self._threads = acquisition, alpha, ThreadpoolController()

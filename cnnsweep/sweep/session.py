@@ -44,7 +44,10 @@ from cnnsweep.trial import Inspection, Status
 FLUSH_SECONDS = 60
 HURRIED_SECONDS = 5
 """For MLflow, where someone waits for the end; events that are not sent wait in the journal."""
-PRELOAD = ("cnnsweep.training.train", "cnnsweep.models.cnn", "cnnsweep.training.feature_cache", "sklearn")
+PRELOAD = (
+    "cnnsweep.training.train", "cnnsweep.models.cnn", "cnnsweep.training.feature_cache",
+    "matplotlib.figure", "matplotlib.backends.backend_agg",
+)  # fmt: skip
 """Modules that worker processes import before their first job."""
 
 CHECK_CALLBACKS, CHECK_METRICS = "cnnsweep.training.callbacks.check", "cnnsweep.training.user_metrics.check"

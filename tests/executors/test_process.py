@@ -141,6 +141,10 @@ def test_the_surroundings_of_a_job() -> None:
     assert seen["main"]
 
 
+def test_what_keras_seldom_needs_is_loaded_at_its_first_use(workers: ProcessExecutor) -> None:
+    assert values(run(workers, jobs.use_keras_extras, None)) == [([], True, True)]
+
+
 def test_every_core_gets_a_worker() -> None:
     with closing(ProcessExecutor(device="cpu")) as executor:
         assert executor.workers == tuple(f"cpu{number}" for number in range(cores()))
