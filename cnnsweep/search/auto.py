@@ -260,7 +260,7 @@ class AutoOracle(Oracle):
             self._costs[origin] = self._cost_of(self.values_of(origin))
         return self._costs[origin]
 
-    def _cost_of(self, values: Mapping[str, Any]) -> tuple[float, float]:
+    def _cost_of(self, values: Mapping[str, object]) -> tuple[float, float]:
         network, config = self.problem.validate(values).network, self.problem.config.with_values(values)
         first, other = self._units.parts(amounts_of(network, config, *self.problem.images))
         return first, other

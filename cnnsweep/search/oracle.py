@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from cnnsweep.search.keras_tuner_engine import Engine
 
 AGAIN = 30  # further choices of a sampler, where its first takes longer than the time left
-AHEAD_FROM = 30
-"""Trials from which on a slow search makes its proposals ahead."""
+AHEAD_FROM = 30  # trials from which on a slow search makes its proposals ahead
 
 
 @dataclass(frozen=True)

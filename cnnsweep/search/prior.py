@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from cnnsweep.search_space.problem import Problem
 
@@ -22,14 +21,11 @@ NORMALISED, CAPACITY = 0.15, 0.1
 """How much it falls with batch normalisation, and while multiply-adds grow e-fold."""
 
 
-def expected_error(problem: Problem, values: Mapping[str, Any]) -> float:
+def expected_error(problem: Problem, values: Mapping[str, object]) -> float:
     """The logarithm of a configuration's error or loss, up to a constant."""
-    training, found = problem.config.training, 0.0
-    rate = values.get("training.learning_rate", training.learning_rate)
-    batch = values.get("training.batch_size", training.batch_size)
-    best = LEARNING_RATES.get(values.get("training.optimizer", training.optimizer), OTHERWISE)
-    if rate > 0:
-        found += DECADE * math.log10(rate / (best * math.sqrt(batch / BATCH))) ** 2
+    training = problem.config.with_values({k: v for k, v in values.items() if k.startswith("training.")}).training
+    best = LEARNING_RATES.get(training.optimizer, OTHERWISE) * math.sqrt(training.batch_size / BATCH)
+    found = DECADE * math.log10(max(training.learning_rate, 1e-12) / best) ** 2
     found -= NORMALISED * bool(values.get("model.batch_norm"))
     network = problem.validate(values).network
     return found - CAPACITY * math.log(network.mmacs) if network and network.mmacs > 0 else found
