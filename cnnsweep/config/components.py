@@ -82,3 +82,15 @@ def program() -> str:
     )
     path = os.path.relpath(sys.executable)
     return f"{'python' if known else shlex.quote(sys.executable if path.startswith('..') else path)} -m cnnsweep"
+
+
+def short_name(target: str) -> str:
+    """A component of ours as `conf/` names it, another by its whole path.
+
+    >>> [short_name(f"cnnsweep.{name}") for name in ("search.gp.BayesianOracle", "data.npz.load", "data.mnist.mnist")]
+    ['bayesian', 'npz', 'mnist']
+    """
+    if not target.startswith("cnnsweep."):
+        return target
+    module, name = target.split(".")[-2:]
+    return module if name in ("load", "run") else name.removesuffix("Oracle").lower()

@@ -48,11 +48,16 @@ def expect_apart(groups: Groups) -> None:
 
 
 def choose_groups(
-    labels: NDArray[np.int32], groups: NDArray[np.generic], share: float, seed: int, purpose: str
+    labels: NDArray[np.int32],
+    names: Sequence[str],
+    groups: NDArray[np.generic],
+    share: float,
+    seed: int,
+    purpose: str,
 ) -> NDArray[np.bool_]:
     """A mask over images, true for whole groups with about this share of the images, the classes in proportion.
 
-    Raises `UserError` where a split would be empty, or a class would not be in the rest.
+    Raises `UserError` where a split would be empty, or a class, which has its name in `names`, not in the rest.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -61,16 +66,19 @@ def choose_groups(
     if count < 2:
         raise UserError(f"data.group: all images are of one group ({groups[0]}): none remains for {purpose}")
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed % 2**32)
-    mask = np.zeros(len(labels), bool)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a class has few images
-        mask[next(splitter.split(labels, labels, groups))[1]] = True
-    if mask.all() or not mask.any():
+        divided = [held_out for _, held_out in splitter.split(labels, labels, groups)]
+    possible = [held_out for held_out in divided if 0 < len(held_out) < len(labels)]
+    if not possible:
         raise UserError(f"data.group: {count} groups cannot be divided, one of them holds nearly all images")
-    lost = np.setdiff1d(labels, labels[~mask])
-    if len(lost):
-        raise UserError(f"data.group: all images of class {lost[0]} are of groups that are held out for {purpose}")
-    return mask
+    for held_out in possible:
+        mask = np.zeros(len(labels), bool)
+        mask[held_out] = True
+        lost = np.setdiff1d(labels, labels[~mask])
+        if not len(lost):
+            return mask
+    raise UserError(f"data.group: all images of class {names[lost[0]]} are of groups that are held out for {purpose}")
 
 
 def assign_folds(
@@ -83,6 +91,8 @@ def assign_folds(
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     key = f"data.folds={folds}"
+    if len(labels) < folds:
+        raise UserError(f"{key}: {len(labels)} images for training are not enough: a fold would have none")
     for label, count in enumerate(np.bincount(labels)):
         if 0 < count < folds:
             images = f"{count} image{'s' if count > 1 else ''}"
@@ -97,6 +107,8 @@ def assign_folds(
         for number, (_, held_out) in enumerate(splitter.split(labels, labels, groups), start=1):
             found[held_out] = number
     for number in range(1, folds + 1):
+        if not np.any(found == number):
+            raise UserError(f"{key}: fold {number} has no image: groups are of too different sizes; take fewer folds")
         lost = np.setdiff1d(labels, labels[found == number])
         if len(lost):
             raise UserError(f"{key}: fold {number} has no image of class {names[lost[0]]}; take fewer folds")

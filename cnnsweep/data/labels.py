@@ -12,6 +12,8 @@ from cnnsweep.config.tasks import Task
 if TYPE_CHECKING:
     from cnnsweep.data.arrays import Array, Arrays
 
+LARGEST = 1e18
+"""Of a number to be predicted: its square is finite in float32."""
 OTHER_TASKS = "one-hot labels become numbers with argmax(axis=1); several classes an image are task=multi_label"
 
 
@@ -57,6 +59,8 @@ def _numbers(y: Array) -> Iterator[str]:
     elif y.dtype.kind == "f" and not np.isfinite(y).all():
         bad = np.flatnonzero(~np.isfinite(y).reshape(len(y), -1).all(axis=1))
         yield f"NaN or infinite in {len(bad):,} of {len(y):,} labels, first in label {bad[0]}"
+    elif y.size and (most := float(np.abs(y.astype(np.float64)).max())) > LARGEST:
+        yield f"value {most:g}: networks compute with numbers up to {LARGEST:.0e}; give the labels another unit"
 
 
 def _masks(y: Array) -> Iterator[str]:

@@ -126,7 +126,7 @@ def _choose_rows(arrays: Arrays, config: DataConfig, seed: int, y: Array, names:
             if groups is None:
                 chosen = _split_off(arrays, y[rows], names, share, seed, stream)
             else:
-                chosen = choose_groups(y[rows], groups[rows], share, seed + stream, key)
+                chosen = choose_groups(y[rows], names, groups[rows], share, seed + stream, key)
             found[split], rows = rows[chosen], rows[~chosen]
     return {**found, "train": rows}
 

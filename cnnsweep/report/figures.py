@@ -216,16 +216,12 @@ def contour(trials: pd.DataFrame, across: Axis, up: Axis, objective: Objective) 
     column = f"best_{objective.metric}"
     placed = trials.assign(x=across.at, y=up.at)[trials[column].notna()]
     cells = 12 if len(placed) > 200 else 8
-    ground = go.Histogram2d(
-        x=placed["x"],
-        y=placed["y"],
-        z=placed[column].astype(float),
-        histfunc="avg",
-        xbins=_bins(across, cells),
-        ybins=_bins(up, cells),
-        coloraxis="coloraxis",
-        hovertemplate=f"mean {objective.metric} %{{z:.4f}}<extra></extra>",
-    )
+    edges = [_edges(across, cells), _edges(up, cells)]
+    counts, *_ = np.histogram2d(placed["x"], placed["y"], edges)
+    sums, *_ = np.histogram2d(placed["x"], placed["y"], edges, weights=placed[column].astype(float))
+    means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0).T
+    label = f"mean {objective.metric} %{{z:.4f}}<extra></extra>"
+    ground = go.Heatmap(x=edges[0], y=edges[1], z=means, coloraxis="coloraxis", hovertemplate=label, hoverongaps=False)
     drawn = thin(placed, objective, MAX_SLICE_POINTS)
     drawn = _spread_out(_spread_out(drawn, "x", across, seed=0), "y", up, seed=1)
     points = px.scatter(drawn, x="x", y="y", hover_name="name", hover_data={column: ":.4f", "x": False, "y": False})
@@ -283,10 +279,8 @@ def _set_ticks(figure: go.Figure, axis: Axis, letter: str) -> None:
     figure.update_layout({f"{letter}axis": ticks})
 
 
-def _bins(axis: Axis, cells: int) -> dict[str, float]:
-    if not axis.continuous:
-        return {"start": -1.5, "end": axis.high + 0.1, "size": 1}
-    return {"start": axis.low, "end": axis.high, "size": (axis.high - axis.low) / cells}
+def _edges(axis: Axis, cells: int) -> np.ndarray:
+    return np.linspace(axis.low, axis.high, cells + 1) if axis.continuous else np.arange(-1.5, axis.high + 1)
 
 
 def _spread_out(trials: pd.DataFrame, column: str, axis: Axis, seed: int) -> pd.DataFrame:

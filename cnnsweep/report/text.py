@@ -146,10 +146,12 @@ def _front(results: Results) -> str | None:
     shown = [c for c in columns if c in trials and trials[c].notna().all()]
     ends = trials.iloc[[0, -1]] if len(trials) > 1 else trials
     named = [f"{row['trial']:03d} ({', '.join(_number(row[c]) for c in shown)})" for _, row in ends.iterrows()]
-    subject = f"{len(trials)} trials form" if len(trials) > 1 else "One trial forms"
+    front = f"the Pareto front of {' and '.join(names)}"
+    if len(trials) == 1:
+        return f"Trial {named[0]} alone forms {front}: no trial is better than it in one of these."
     return (
-        f"{subject} the Pareto front of {' and '.join(names)}, from {' to '.join(named)}: no trial is better "
-        "than these in one without being worse in another."
+        f"{len(trials)} trials form {front}, from {' to '.join(named)}: no trial is better than these in one without "
+        "being worse in another."
     )
 
 

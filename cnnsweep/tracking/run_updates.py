@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from cnnsweep.config.components import short_name
 from cnnsweep.config.compose import flat
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.own_code import NETWORKS
@@ -281,14 +282,13 @@ def _yaml(tree: Mapping[str, object]) -> str:
 
 
 def _essentials(config: Mapping[str, object]) -> dict[str, object]:
-    """The part of a config by which sweeps differ. A component of ours goes by its module's name."""
+    """The part of a config by which sweeps differ. A component of ours goes by its short name."""
     found: dict[str, object] = {}
     own = [] if config["job"]["_target_"] == NETWORKS else ["job"]  # type: ignore[index]
     keys = ("name", "task", "objective", "seed", "backend", *own, "data", "search", "budget", "limits")
     for name, value in flat({key: config[key] for key in keys if key in config}):
         if name.endswith("._target_"):
-            target = str(value)
-            found[name.removesuffix("._target_")] = target.split(".")[-2] if target.startswith("cnnsweep.") else target
+            found[name.removesuffix("._target_")] = short_name(str(value))
         else:
             found[re.sub(r"[^/\w.\- :]|//+", "_", name)[:250]] = value  # as MLflow takes them: a component may have any
     return found

@@ -7,6 +7,7 @@ import pytest
 from data_sets import config, made
 
 from cnnsweep.data.arrays import Arrays, Dataset
+from cnnsweep.data.groups import choose_groups
 from cnnsweep.data.loading import load
 from cnnsweep.data.storage import open_saved, save
 from cnnsweep.errors import UserError
@@ -64,6 +65,7 @@ def test_masks(tmp_path):
         ("multi_label", {"y_train": LISTS, "y_test": LISTS[:6, :2]}, r"2 labels an image, the training images have 3"),
         ("multi_label", {"y_train": LISTS, "y_test": LISTS[:6], "class_names": ("a", "b")}, r"for 2 names of labels"),
         ("regression", {"y_train": np.full(12, np.nan)}, r"NaN or infinite in 12 of 12 labels"),
+        ("regression", {"y_train": np.arange(12) * 1e30}, r"y_train: value 1.1e\+31: networks compute with numbers up"),
         ("regression", {"y_train": np.ones(12)}, r"y_train: value is 1 in all images"),
         (
             "regression",
@@ -111,6 +113,16 @@ def test_a_group_stays_in_one_split():
 def test_groups_that_cannot_be_divided(groups, error):
     with pytest.raises(UserError, match=error):
         loaded("classification", groups=groups)
+
+
+def test_a_class_of_one_group_stays_in_the_training_data():
+    labels, groups = np.repeat([0, 1], [9, 3]), np.repeat([*"abcd"], 3)
+    for seed in range(8):
+        chosen = choose_groups(labels, ("cat", "dog"), groups, 0.25, seed, "validation")
+        assert chosen.sum() == 3
+        assert not chosen[9:].any()
+    with pytest.raises(UserError, match=r"all images of class (cat|dog) are of groups that are held out for test"):
+        choose_groups(np.repeat([0, 1], 3), ("cat", "dog"), np.repeat([*"ab"], 3), 0.5, 0, "test")
 
 
 def shared() -> dict[str, object]:

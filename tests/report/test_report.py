@@ -76,7 +76,7 @@ def test_the_figures_are_valid_to_plotly(written: Any) -> None:
     page, _, _ = written
     shown = figures_on(page)
     kinds = {trace["type"] for figure in shown for trace in figure["data"]}
-    assert kinds == {"scatter", "parcoords", "bar", "histogram2d"}
+    assert kinds == {"scatter", "parcoords", "bar", "heatmap"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # plotly's own
         for figure in shown:
@@ -234,3 +234,15 @@ def test_a_second_metric_is_on_the_leaderboard_and_against_the_first(uri: str, t
     front = figures.cost(ranked, "best_val_loss", "", ACCURACY, 1).data[-1]
     assert list(front.x) == [ranked["best_val_loss"].min()]
     assert len(figures.cost(ranked, "best_val_loss", "", ACCURACY, -1).data[-1].x) == 3
+
+
+@pytest.mark.parametrize("metric", ["val_accuracy", "val_loss"])
+def test_cells_without_a_trial_have_no_colour_and_those_of_the_best_are_dark(metric):
+    column = f"best_{metric}"
+    trials = pd.DataFrame({"name": ["1", "2", "3"], column: [0.5, 0.7, 0.9], "a": [1, 1, 2], "b": [1, 2, 2]})
+    drawn = figures.contour(trials, axis("a", trials["a"]), axis("b", trials["b"]), Objective.of(metric))
+    cells = np.asarray(drawn.data[0].z)
+    assert np.isnan(cells[0]).all()
+    assert np.isnan(cells[:, 0]).all()
+    np.testing.assert_allclose(cells[1:, 1:], [[0.5, np.nan], [0.7, 0.9]])
+    assert drawn.layout.coloraxis.reversescale == (metric == "val_loss")

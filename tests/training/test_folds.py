@@ -118,6 +118,7 @@ def test_a_trial_that_is_resumed_gives_the_same_numbers_and_a_network_of_all_ima
     ("labels", "groups", "error"),
     [
         ([0] * 9 + [1] * 2, None, r"data.folds=3: class b has 2 images for training, so that a fold would have none"),
+        ([0] * 2, None, r"data.folds=3: 2 images for training are not enough: a fold would have none"),
         ([0, 1] * 6, np.repeat([0, 1], 6), r"data.folds=3: 2 groups are not enough"),
         ([0] * 8 + [1] * 4, np.repeat([0, 1, 2], 4), r"fold \d has no image of class [ab]; take fewer folds"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import zipfile
 
 import keras
 import numpy as np
@@ -111,6 +112,19 @@ def test_what_is_saved_with_a_model_needs_keras_alone():
     levers = ["training.schedule=cosine", "training.warmup_epochs=1", "training.ema_momentum=0.9"]
     optimizer = optimizer_of(*levers, for_training=False)
     assert (optimizer.use_ema, float(np.asarray(optimizer.learning_rate))) == (False, pytest.approx(1e-3))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_model_that_was_trained_by_any_optimizer_loads_with_keras_alone(name, tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    levers = [f"training.optimizer={name}", "training.schedule=cosine", "training.ema_momentum=0.9"]
+    model.compile(optimizer_of(*levers, for_training=False), "mse")
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as file:
+        assert b"cnnsweep" not in file.read("config.json")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert type(loaded.optimizer) is type(model.optimizer)
 
 
 # Bad input
