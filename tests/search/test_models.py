@@ -10,12 +10,13 @@ from cnnsweep.config.objective import Objective
 
 
 @pytest.mark.parametrize(
-    ("name", "gain"), [("bayesian", 0.05), ("tpe", 0.03), ("gp", 0.05), ("cmaes", 0.0), ("nsga2", 0.0)]
+    ("name", "gain", "trials"),
+    [("bayesian", 0.05, 20), ("tpe", 0.03, 30), ("gp", 0.05, 20), ("cmaes", 0.0, 25), ("nsga2", 0.0, 25)],
 )
-def test_a_model_finds_more_than_random_search(start, name, gain):
+def test_a_model_finds_more_than_random_search(start, name, gain, trials):
     def best(name, seed):
-        _, search = start(name, MIXED, seed=seed, budget={"trials": 40})
-        return max(score(p.values) for p in drive(search, workers=2, most=40))
+        _, search = start(name, MIXED, seed=seed, budget={"trials": trials})
+        return max(score(p.values) for p in drive(search, workers=2, most=trials))
 
     assert np.mean([best(name, seed) - best("random", seed) for seed in range(3)]) > gain
 
@@ -26,7 +27,7 @@ def test_a_loss_is_minimised(start):
         seen = [score(p.values) for p in drive(search, most=24)]
         return np.mean(seen[-8:]) - np.mean(seen[:8])
 
-    assert np.mean([gain(seed) for seed in range(3)]) > 0.1
+    assert np.mean([gain(seed) for seed in range(2)]) > 0.1
 
 
 def test_bayesian_searchs_random_phase_fits_the_budget(start):
