@@ -31,7 +31,7 @@ def main(config, trial):
     total = json.loads((restored / "sum.json").read_text()) if restored else 0.0
     for epoch in range(trial.epoch + 1, trial.epochs + 1):
         if epoch == 3 and first:  # what runs it is lost, as with its node
-            next(p for p in psutil.Process().parents() if p.name().startswith("ray::")).kill()
+            next(p for p in psutil.Process().parents() if "ray::" in p.cmdline()[0]).kill()
         total += epoch
         if config.keeps:
             with trial.checkpoint() as folder:
