@@ -61,6 +61,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> tuple
     """A sweep as `python -m cnnsweep` runs it in a folder: its modules are found there."""
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "my_model", raising=False)  # another example's
     lines = Lines()
     outcome = session.start(compose([*overrides, "executor=ray", *real_sweeps.FAST]), lines)
     return outcome, lines.said
