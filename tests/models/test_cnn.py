@@ -141,7 +141,7 @@ def test_the_activations_are_those_of_keras():
     assert set(cnn.ACTIVATIONS) <= known
 
 
-@pytest.mark.parametrize(("seed", "count"), [(0, 60), pytest.param(1, 250, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("seed", "count"), [(0, 30), pytest.param(1, 150, marks=pytest.mark.slow)])
 def test_shapes_and_parameters_are_those_of_keras(seed, count):
     import keras
 
