@@ -64,7 +64,8 @@ def choose_groups(
     count = len(np.unique(groups))
     parts = min(max(2, round(1 / share)), count)
     if count < 2:
-        raise UserError(f"data.group: all images are of one group ({groups[0]}): none remains for {purpose}")
+        images = f"all {len(labels):,} images that could be held out"
+        raise UserError(f"data.group: {images} are of one group ({groups[0]}): none remains for {purpose}")
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a class has few images

@@ -105,7 +105,10 @@ def test_a_group_stays_in_one_split():
 @pytest.mark.parametrize(
     ("groups", "error"),
     [
-        ({"train": np.repeat("p", 12)}, r"all images are of one group \(p\): none remains for validation"),
+        (
+            {"train": np.repeat("p", 12)},
+            r"all 12 images that could be held out are of one group \(p\): none remains",
+        ),
         ({"train": PATIENTS, "test": PATIENTS[:6]}, r"3 groups are in train and in test: p0, p1, p2"),
         ({"train": np.arange(12) % 2}, r"all images of class \d are of groups that are held out for validation"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import zipfile
 
 import keras
 import numpy as np
@@ -51,6 +52,25 @@ def test_every_loss_is_a_number_on_the_labels_of_its_tasks(loss, task):
     one_hot = needs_one_hot(chosen, task)
     value = make_loss(chosen, task, one_hot)(np.eye(3, dtype="float32")[y] if one_hot else y, scores)
     assert np.isfinite(float(value))
+
+
+@pytest.mark.parametrize(("loss", "task"), FIT)
+def test_a_model_with_any_loss_and_all_metrics_of_its_task_loads_with_keras_alone(loss, task, tmp_path):
+    names = [name for name, kind in METRICS.items() if task in kind.tasks]
+    metrics = [{"name": name, **dict.fromkeys(METRICS[name].needed, 0.5)} for name in names]
+    metrics = [each for each in metrics if LOSSES[loss].takes == "either" or METRICS[each["name"]].takes == "either"]
+    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Dense(3, "softmax")])
+    chosen = training(loss=loss, metrics=metrics)
+    one_hot = needs_one_hot(chosen, task)
+    kept = make_metrics(chosen, task, 3, one_hot, own=False)
+    model.compile("sgd", make_loss(chosen, task, one_hot), kept)
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as file:
+        assert b"cnnsweep" not in file.read("config.json")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert type(loaded.loss) is type(model.loss)
+    assert len(kept) > 0
 
 
 @pytest.mark.parametrize("task", LABELS)
