@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import keras
@@ -71,6 +72,22 @@ def changing(hp: Any) -> keras.Model:
     if a == b == 2:
         hp.Int("late", 1, 5)
     return build(hp)
+
+
+builds = itertools.count(1)
+
+
+def growing(hp: Any) -> keras.Model:
+    """It asks for another one in each build."""
+    hp.Int(f"extra_{next(builds)}", 1, 5)
+    return build(hp)
+
+
+def fixed(hp: Any) -> keras.Model:
+    """It asks for nothing."""
+    model = keras.Sequential([layers.Flatten(), layers.Dense(10, activation="softmax")])
+    model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+    return model
 
 
 def unbuildable(hp: Any) -> keras.Model:

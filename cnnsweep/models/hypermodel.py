@@ -163,12 +163,15 @@ class Explorer:
         self._deadline = time.monotonic() + SECONDS
 
     def explore(self) -> Discovered:
-        """Raises UserError where the model cannot be built with its default values."""
-        base = self._asked({})
+        """Raises UserError where the model cannot be built with its default values, or not twice alike."""
+        base, which = self._asked({}), "given" if self._given else "default"
         if self._error is not None:
             kind, text = type(self._error).__name__, str(self._error).strip().partition("\n")[0]
-            which = "given" if self._given else "default"
             raise UserError(f"model.hypermodel: with the {which} values: {kind}: {text[:300]}") from self._error
+        self._answers.clear()
+        if other := (base or set()) ^ (self._asked({}) or set()):
+            raise UserError(f"model.hypermodel: of two builds with the {which} values one alone asks for "
+                            f"{', '.join(sorted(other))}: what it asks for may depend on hp alone")  # fmt: skip
         waiting: deque[tuple[Values, str]] = deque(({}, name) for name in base or ())
         while waiting and time.monotonic() < self._deadline:
             context, name = waiting.popleft()

@@ -78,7 +78,9 @@ def _with_hyperparameters(config: Config, found: Discovered) -> Config:
     searched = {name: entry for name, entry in found.space.items() if name not in given}
     searched |= {name: _merged(found.space.get(name, {}), entry) for name, entry in asked.items()}
     space = {**config.space, "model": {**(config.space.get("model") or {}), "hp": searched}}
-    return config.replace(model=check_section("model", model), space=space)
+    if not searched:  # all are given, or there are none
+        del space["model"]["hp"]
+    return config.replace(model=check_section("model", model), space={n: part for n, part in space.items() if part})
 
 
 def _merged(found: Mapping[str, Any], given: Any) -> Any:

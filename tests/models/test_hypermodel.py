@@ -55,7 +55,7 @@ def test_hyperparameters_that_are_given_are_not_tried() -> None:
     assert "when" not in space["units_1"]
     assert "units_2" not in space
     assert "when" not in space["rate"]
-    assert counted.call_count == 1 + 4  # another value of units_0, units_1, activation and optimizer
+    assert counted.call_count == 2 + 4  # twice the same; others of units_0, units_1, activation, optimizer
 
 
 def test_the_values_are_the_defaults(found: Discovered) -> None:
@@ -107,6 +107,7 @@ def test_what_is_asked_for_late_fails_its_trial_by_name_and_is_not_left_out_in_s
     ("name", "fault"),
     {
         "unbuildable": "with the default values: ValueError: Computed output size would be negative",
+        "growing": "of two builds with the default values one alone asks for extra_1, extra_2: what it asks for may",
         "without_arguments": "own_models.without_arguments() -> 'keras.Model' cannot be called with (hp)",
         "FitsOwnEpochs": "own_models.FitsOwnEpochs.fit got multiple values for keyword argument 'epochs'; x, y",
         "SHAPE": "'own_models' has no class or function 'SHAPE'",

@@ -44,6 +44,15 @@ def test_a_value_that_is_given_is_fixed_and_a_range_is_narrowed_under_its_condit
     assert config.model.plain()["hp"]["activation"] == "tanh"
 
 
+@pytest.mark.parametrize(("name", "given"), {"Convolutions": ["model.hp.kernel=3"], "fixed": []}.items())
+def test_a_model_of_which_nothing_is_searched_is_one_configuration(
+    digits: Dataset, name: str, given: list[str]
+) -> None:
+    config = found(digits, name, *given)
+    assert parse_space(config).parameters == ()
+    assert make_problem(config, digits.input_shape, digits.classes).validate({}).fault is None
+
+
 @pytest.mark.parametrize("override", ["model.hp.unit_0=8", "space.model.hp.unit_0={values: [8]}"])
 def test_a_hyperparameter_that_is_not_asked_for_is_named(digits: Dataset, override: str) -> None:
     with pytest.raises(UserError, match=r"hp.unit_0: own_models.build does not ask for it, did you mean 'units_0'"):
