@@ -1,4 +1,4 @@
-"""Small problems to search, without data and without training."""
+"""Small problems to search, without data and without training; stores whose tables are copied."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ import copy
 import functools
 
 import pytest
+import store_template
 
 from cnnsweep.config.compose import compose
 from cnnsweep.config.schema import Config
 from cnnsweep.search_space.problem import make_problem
+from cnnsweep.tracking import store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tables_made_once():
+    """Sweeps in this process find the tables of their store there; tests/tracking has them made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "create_tables", store_template.create_tables)
+        yield
 
 
 @functools.cache

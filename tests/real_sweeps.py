@@ -6,17 +6,19 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
+import store_template
 
 from cnnsweep.config.objective import Objective
 from cnnsweep.journal import journal
@@ -31,10 +33,29 @@ TINY = ("+sweep=smoke", "data.limit=200", "executor=cpu", "executor.workers=1", 
 PATIENCE = 240
 
 
-def start(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """Run `python -m cnnsweep` in `folder`; its output goes to output.txt there, one run after another."""
+def own_job(folder: Path, call: str) -> Path:
+    """Make `folder` a user's: one of own_functions.py, job=mine, and its space, space=mine."""
+    for group, content in {
+        "job": f"defaults: [function, _self_]\ncall: own_functions.{call}\nrate: 0.5\n",
+        "space": "job:\n  rate: {min: 0.1, max: 1.0}\n",
+    }.items():
+        (folder / "conf" / group).mkdir(parents=True)
+        (folder / "conf" / group / "mine.yaml").write_text(content)
+    shutil.copy(Path(__file__).parent / "own_functions.py", folder)
+    return folder
+
+
+def start(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, new_store: bool = False
+) -> subprocess.Popen[str]:
+    """Run `python -m cnnsweep` in `folder`; its output goes to output.txt there, one run after another.
+
+    A sweep finds the tables of its store there, unless it is to make a `new_store`.
+    """
     root = Path(__file__).parents[1]
     folder.mkdir(parents=True, exist_ok=True)
+    if "=" in arguments[0] and "tracking=server" not in arguments and not new_store:
+        store_template.put(folder / "mlruns" / "mlflow.db")
     variables = {**os.environ, "PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1", **(environment or {})}
     with (folder / "output.txt").open("a") as output:
         return subprocess.Popen(
@@ -114,6 +135,19 @@ def workers(driver: int) -> list[psutil.Process]:
     return found
 
 
+@contextlib.contextmanager
+def paused(driver: int) -> Iterator[None]:
+    """The workers of a driver stand still, so that training does not end before what is waited for has come."""
+    found = workers(driver)
+    for worker in found:
+        worker.suspend()
+    try:
+        yield
+    finally:
+        for worker in found:
+            worker.resume()
+
+
 def disagreements(folder: Path, uri: str | None = None) -> list[str]:
     """Where MLflow says otherwise than the journal: one run a trial, each epoch once, the right status and params."""
     from mlflow.tracking import MlflowClient
@@ -191,6 +225,8 @@ class Server:
 
     def start(self, wait: bool = True) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.variables["MLFLOW_BACKEND_STORE_URI"].startswith("sqlite"):
+            store_template.put(self.folder / "server.db")
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *self._options],

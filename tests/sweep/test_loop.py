@@ -116,18 +116,12 @@ print(json.dumps(table(outcome)[0][3]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("search", ["grid", "bayesian", "hyperband"])
-def test_each_search_runs_for_real(tmp_path, search):
-    more = ["training.epochs=3"] if search == "hyperband" else []
-    choices = ["space.training.learning_rate=null"] if search == "grid" else []
-    outcome = sweep(tmp_path, f"search={search}", "budget.trials=4", *more, *choices)
+def test_a_search_that_learns_runs_for_real(tmp_path):
+    outcome = sweep(tmp_path, "search=bayesian", "budget.trials=4", "training.epochs=1")
     assert outcome.status == "completed"
     assert len(outcome.state.trials) == 4
     signatures = {json.dumps(dict(e.values), sort_keys=True) for e in outcome.state.trials.values()}
     assert len(signatures) == 4
-    if search == "hyperband":
-        assert max(len(e.curve) for e in outcome.state.trials.values()) == 3
-        assert min(len(e.curve) for e in outcome.state.trials.values()) == 1
 
 
 @pytest.mark.slow
@@ -135,6 +129,8 @@ def test_a_promoted_trial_goes_on_as_if_it_had_never_stopped(tmp_path):
     """Hyperband's three epochs in two runs are, to the last digit, three epochs in one."""
     halved = sweep(tmp_path / "a", "search=hyperband", "training.epochs=3", "budget.trials=3")
     straight = sweep(tmp_path / "b", "training.epochs=3", "budget.trials=3")
+    assert halved.status == "completed"
+    assert min(len(e.curve) for e in halved.state.trials.values()) == 1
     longest = max(halved.state.trials.values(), key=lambda e: len(e.curve))
     same = straight.state.trials[longest.number]
     assert len(longest.curve) == 3

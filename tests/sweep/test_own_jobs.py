@@ -9,28 +9,15 @@ from pathlib import Path
 
 import pytest
 import real_sweeps
-from real_sweeps import disagreements, run, start, state, sweep_folder, table, wait_for
+from real_sweeps import disagreements, own_job, run, start, state, sweep_folder, table, wait_for
 
-OWN = Path(__file__).parents[1] / "own_functions.py"
 SWEEP = ("job=mine", "space=mine", "search=asha", "training.epochs=9", "budget.trials=5", "executor=cpu",
          "executor.workers=1", *real_sweeps.FAST)  # fmt: skip
 
 
-def prepare(folder: Path, call: str) -> Path:
-    """A user's folder: the function, its config and its space."""
-    for group, text in {
-        "job": f"defaults: [function, _self_]\ncall: own_functions.{call}\nrate: 0.5\n",
-        "space": "job:\n  rate: {min: 0.1, max: 1.0}\n",
-    }.items():
-        (folder / "conf" / group).mkdir(parents=True)
-        (folder / "conf" / group / "mine.yaml").write_text(text)
-    shutil.copy(OWN, folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = prepare(tmp_path_factory.mktemp("whole"), "slowly")
+    folder = own_job(tmp_path_factory.mktemp("whole"), "slowly")
     assert run(folder, *SWEEP)[0] == 0
     return folder
 
@@ -48,7 +35,7 @@ def test_a_function_is_pruned_tracked_and_its_best_checkpoint_kept(whole: Path) 
 def test_a_function_that_checkpoints_is_killed_and_goes_on_as_if_nothing_had_happened(
     whole: Path, tmp_path: Path
 ) -> None:
-    folder = prepare(tmp_path, "slowly")
+    folder = own_job(tmp_path, "slowly")
     process = start(folder, *SWEEP)
     wait_for(lambda: len(real_sweeps.events(folder)) > 12, "an event", process)
     os.kill(process.pid, signal.SIGKILL)

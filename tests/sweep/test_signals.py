@@ -29,7 +29,8 @@ def output(folder: Path) -> str:
 
 @pytest.mark.slow
 def test_ctrl_c_once_and_twice_and_sigterm_leave_a_sweep_that_goes_on(tmp_path: Path) -> None:
-    many = ("+sweep=smoke", "data.limit=200", "training.epochs=400", "budget.trials=2", "executor=cpu", *real.FAST)
+    real.own_job(tmp_path, "slowly")  # it has checkpoints, and its processes start at once
+    many = ("job=mine", "space=mine", "training.epochs=400", "budget.trials=2", "executor=cpu", *real.FAST)
     driver = real.start(tmp_path, *many, "executor.workers=2")
     in_training(tmp_path, driver)
     driver.send_signal(signal.SIGINT)

@@ -45,19 +45,19 @@ def server(tmp_path: Path) -> Iterator[real.Server]:
 def test_a_tracker_that_goes_away_and_comes_back(tmp_path: Path, server: real.Server) -> None:
     uri = server.uri.replace("://", "://ann:s3cr3t@")
     folder = tmp_path / "work"
-    overrides = (*real.TINY, "training.epochs=60", "budget.trials=3", "tracking=server", f"tracking.uri={uri}")
+    overrides = (*real.TINY, "training.epochs=20", "budget.trials=2", "tracking=server", f"tracking.uri={uri}")
     driver = real.start(folder, *overrides, environment={"MY_TOKEN": "s3cr3t"})
     real.wait_for(lambda: len(real.events(folder)) > 4, "an epoch", driver)
     server.kill()
-    text = folder / "output.txt"
+    known, text = len(real.events(folder)), folder / "output.txt"
+    real.wait_for(lambda: len(real.events(folder)) > known, "something to send", driver)
+    with real.paused(driver.pid):
+        log = real.sweep_folder(folder) / "log.txt"
+        real.wait_for(lambda: "cnnsweep.tracking: attempt 1:" in log.read_text(), "a failure to send", driver)
     real.wait_for(lambda: "MLflow does not answer" in text.read_text(), "a message about the outage", driver)
-    workers = real.workers(driver.pid)
-    for worker in workers:  # training waits here only so that it does not end before the server is back
-        worker.suspend()
-    server.start()
-    real.wait_for(lambda: not real.unsent(folder), "the events that had waited", driver)
-    for worker in workers:
-        worker.resume()
+    with real.paused(driver.pid):
+        server.start()
+        real.wait_for(lambda: not real.unsent(folder), "the events that had waited", driver)
     real.wait_for(lambda: "MLflow answers again" in text.read_text(), "a message about its end", driver)
     server.kill()
     assert driver.wait(real.PATIENCE) == 0
@@ -71,14 +71,15 @@ def test_a_tracker_that_goes_away_and_comes_back(tmp_path: Path, server: real.Se
     code, output = real.run(folder, "resume")
     assert code == 0
     assert "sent to MLflow:" in output
-    assert "is finished (completed: budget.trials (3) is reached)" in output
+    assert "is finished (completed: budget.trials (2) is reached)" in output
     assert real.disagreements(folder, server.uri) == []
     found = subprocess.run(["grep", "-rlaF", "s3cr3t", str(tmp_path)], capture_output=True, text=True, check=False)
     assert found.stdout == "", "a credential is in a file"
 
 
 def test_two_sweeps_that_start_in_the_same_second_on_a_store_that_does_not_exist(tmp_path: Path) -> None:
-    both = [real.start(tmp_path, *real.TINY, "training.epochs=1", "budget.trials=1") for _ in "ab"]
+    one = ("+sweep=smoke", "data.limit=200", "training.epochs=1", "budget.trials=1", "executor=inline", *real.FAST)
+    both = [real.start(tmp_path, *one, new_store=True) for _ in "ab"]
     assert [process.wait(real.PATIENCE) for process in both] == [0, 0], (tmp_path / "output.txt").read_text()
     code, output = real.run(tmp_path, "list")
     assert code == 0
@@ -162,7 +163,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_ends_the_sweep_and_leaves_the_journal_intact(tmp_path: Path, tiny_disk: Path) -> None:
-    overrides = (*real.TINY, "training.epochs=30", "budget.trials=3")
+    overrides = (*real.TINY, "training.epochs=12", "budget.trials=3")
     driver = real.start(tmp_path, *overrides)
     real.wait_for(lambda: any(e["event"] == "end" for e in real.events(tmp_path)), "the end of a trial", driver)
     before = [e for e in real.events(tmp_path) if e["event"] == "end"]
@@ -180,5 +181,5 @@ def test_a_full_disk_ends_the_sweep_and_leaves_the_journal_intact(tmp_path: Path
     code, output = real.run(tmp_path, "resume")
     assert code == 0, output
     assert [e.status for e in real.state(tmp_path).trials.values()] == ["completed"] * 3
-    assert {len(e.curve) for e in real.state(tmp_path).trials.values()} == {30}
+    assert {len(e.curve) for e in real.state(tmp_path).trials.values()} == {12}
     assert real.disagreements(tmp_path) == []
