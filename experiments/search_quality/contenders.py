@@ -7,6 +7,7 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import keras_tuner
@@ -65,6 +66,9 @@ class Contender:
 
     objective = OBJECTIVE
     promotes = False
+    rungs = ()
+    untried = SimpleNamespace()
+    """Where the loop says what fits in the time left, of which other searches know nothing."""
 
     def prepare(self) -> None:
         """Nothing is made ahead."""

@@ -46,11 +46,6 @@ SMALL = (
     "training.batch_size={values: [64, 128]}",
 )
 TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    # 2,500 images for training, 20 to 79 steps an epoch; 2,500 for validation. The table in curves.csv.gz.
-    "first": (
-        (BLOCKS, FILTERS.format("16, 32, 64, 96"), *CNN),
-        ("limits.mmacs=2", "limits.parameters=300k", "data.limit=5000", "data.validation=0.5"),
-    ),
     # 6,000 images for training, 47 to 188 steps an epoch; 2,000 for validation.
     "short": (
         (BLOCKS, FILTERS.format("8, 16, 32, 64"), *CNN),
@@ -60,8 +55,9 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "long": (SMALL, ("limits.mmacs=1", "limits.parameters=500k", "data.limit=34000", "data.validation=0.1177")),
 }
 """The keys that are searched, and the other settings. They are written out, so that they stay as they are."""
-TABLE = os.environ.get("CNNSWEEP_TABLE", "first")
-"""The table that is in use: one for each run of a script."""
+IMAGES = {"short": (6_000, 2_000), "long": (29_998, 4_002)}
+TABLE = os.environ.get("CNNSWEEP_TABLE", "short")
+"""The table that is in use: one for each process, and for those that it starts."""
 
 
 @cache
@@ -75,7 +71,7 @@ def settings(table: str = TABLE) -> tuple[str, ...]:
 @cache
 def problem(table: str = TABLE) -> Problem:
     """A table's space with its limits, for 28×28 grey images of 10 classes."""
-    return make_problem(compose([*settings(table), "search=random"]), (28, 28, 1), 10)
+    return make_problem(compose([*settings(table), "search=random"]), (28, 28, 1), 10, images=IMAGES[table])
 
 
 @cache

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from contenders import Contender
-from problem import EPOCHS, OBJECTIVE, problem
+from problem import OBJECTIVE, problem
 from surrogate import Surrogate
 
 from cnnsweep.journal.events import EpochEnded, Event, TrialEnded, TrialStarted
@@ -28,10 +29,10 @@ class History:
     idle: float = 0.0
     """Seconds for which workers had nothing to do, summed."""
 
-    def after(self, trainings: float) -> float:
-        """What was found when so many full trainings' worth of epochs had been trained."""
-        spent = min(round(trainings * EPOCHS), len(self.found))
-        return self.found[spent - 1]
+    def after(self, seconds: float) -> float:
+        """What was found by then; nothing, an accuracy of 0, before the first epoch has ended."""
+        known = bisect.bisect_right(self.seconds, seconds)
+        return self.found[known - 1] if known else 0.0
 
 
 class Simulator:
@@ -45,12 +46,10 @@ class Simulator:
         self._best = -np.inf
         self._history = History()
 
-    def run(self, search: Oracle | Contender, trainings: float) -> History:
-        """Search until so many full trainings' worth of epochs are trained, or nothing is left to train."""
-        config = problem().config
-        self._most = int(np.ceil(trainings * EPOCHS))
-        limited = replace(problem(), config=config.replace(budget=config.budget.replace(epochs=self._most)))
-        self._sweep = virtual_sweep(limited, search, self._executor)
+    def run(self, search: Oracle | Contender, seconds: float) -> History:
+        """Search for so many seconds of the clock, or until nothing is left to train."""
+        self._end = seconds
+        self._sweep = virtual_sweep(problem(), search, self._executor)
         self._sweep.job = self._train
         self._sweep.listeners.append(self)
         loop.search(self._sweep)
@@ -63,8 +62,10 @@ class Simulator:
                 self._history.idle += event.time - self._free[event.worker]
             case TrialEnded():
                 self._free[self._sweep.state.trials[event.trial].worker] = event.time
-            case EpochEnded() if len(self._history.found) < self._most:
+            case EpochEnded() if event.time <= self._end:
                 self._observe(event)
+            case EpochEnded():
+                self._sweep.stopping = "the time is over"
 
     def _observe(self, event: EpochEnded) -> None:
         found = self._history.found[-1] if self._history.found else 0.0
@@ -80,8 +81,10 @@ class Simulator:
         if spec.number not in self._observed:  # the curve that training with another seed might have given
             rng = np.random.default_rng([self._seed, spec.number])
             self._observed[spec.number] = curve + self._surrogate.noise(spec.values, rng)
+        start = self._surrogate.start_seconds if spec.initial_epoch else 0.0  # that of a first epoch is in the curve
         for epoch in range(spec.initial_epoch + 1, spec.epochs + 1):
             value = float(self._observed[spec.number][epoch - 1])
-            if not (yield After(seconds[epoch - 1], EpochReport(spec.number, epoch, {OBJECTIVE.metric: value}))):
+            spent, start = start + float(seconds[epoch - 1]), 0.0
+            if not (yield After(spent, EpochReport(spec.number, epoch, {OBJECTIVE.metric: value}))):
                 return TrialResult(spec.number, "pruned", None, epoch)
         return TrialResult(spec.number, "completed", None, spec.epochs)
