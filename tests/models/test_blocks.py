@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from math import prod
 from typing import Any
@@ -17,6 +18,9 @@ from cnnsweep.geometry.network import GeometryError, Network, measure
 from cnnsweep.models import cnn
 from cnnsweep.models.blocks import KINDS
 from cnnsweep.models.cnn import CnnConfig
+
+MANY = int(os.environ.get("CNNSWEEP_TEST_NETWORKS", "160"))
+"""Networks that are compared with Keras in the slow test; 1,000 before a release."""
 
 SHAPE = (28, 28, 1)
 MODEL = compose(["model.filters=8", "model.dense_units=0", "model.head=average"]).model.plain()
@@ -98,7 +102,7 @@ def assert_same(network: Network, built: keras.Model, model: CnnConfig) -> None:
     assert sum(4 * prod(layer.output.shape[1:]) for layer in outputs) / 1e6 == pytest.approx(network.activation_mb)
 
 
-@pytest.mark.parametrize(("seed", "count"), [(0, 15), pytest.param(1, 160, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("seed", "count"), [(0, 15), pytest.param(1, MANY, marks=pytest.mark.slow)])
 def test_sizes_parameters_and_multiply_adds_are_those_of_keras(seed, count):
     for number, (model, shape, network) in enumerate(valid_models(seed, count)):
         assert_same(network, cnn.build(model, shape, 10, seed=0), model)

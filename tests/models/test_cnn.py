@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from collections import defaultdict
 from typing import Any
@@ -19,6 +20,9 @@ from cnnsweep.geometry.network import GeometryError, Layer, measure
 from cnnsweep.models import cnn
 from cnnsweep.models.cnn import CnnConfig
 from cnnsweep.models.keras_layers import keras_layer
+
+MANY = int(os.environ.get("CNNSWEEP_TEST_NETWORKS", "150"))
+"""Networks that are compared with Keras in the slow test; 1,000 before a release."""
 
 SHAPE = (28, 28, 1)
 MODEL = compose(["model.filters=8", "model.dense_units=16"]).model.plain()
@@ -141,7 +145,7 @@ def test_the_activations_are_those_of_keras():
     assert set(cnn.ACTIVATIONS) <= known
 
 
-@pytest.mark.parametrize(("seed", "count"), [(0, 30), pytest.param(1, 150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("seed", "count"), [(0, 30), pytest.param(1, MANY, marks=pytest.mark.slow)])
 def test_shapes_and_parameters_are_those_of_keras(seed, count):
     import keras
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from math import prod
@@ -18,6 +19,9 @@ from cnnsweep.geometry.network import GeometryError, Layer, Network, measure
 from cnnsweep.models import cnn_rnn, sequence_layers
 from cnnsweep.search_space.counting import ValidConfigurations, list_valid
 from cnnsweep.search_space.problem import make_problem
+
+MANY = int(os.environ.get("CNNSWEEP_TEST_NETWORKS", "100"))
+"""Networks that are compared with Keras in the slow test; 1,000 before a release."""
 
 FAMILIES = ("text_cnn", "cnn1d", "cnn3d", "cnn_rnn")
 MODELS = {name: compose([f"model={name}", "space=none"]).model for name in FAMILIES}
@@ -105,7 +109,7 @@ def counted(built: Any, steps: int) -> int:
     return found
 
 
-@pytest.mark.parametrize("count", [15, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [15, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_layer_has_the_shape_and_the_costs_that_keras_gives_it(family, count):
     known: dict[Any, tuple[Any, int, int]] = {}
