@@ -38,7 +38,7 @@ from cnnsweep.tracking.provenance import gather
 from cnnsweep.tracking.store import open_store
 from cnnsweep.tracking.tracker import Tracker
 from cnnsweep.training.cost_model import TrialForecaster
-from cnnsweep.training.targets import class_weights
+from cnnsweep.training.targets import check_labels
 from cnnsweep.trial import Inspection, Status
 
 FLUSH_SECONDS = 60
@@ -156,7 +156,7 @@ def assemble(
     config = settle(config, executor, watcher.say)
     uri = open_store(config.tracking)
     tracking, config = config.tracking, redact(config)
-    class_weights(config.training, data)
+    check_labels(config, data)
     with framework_noise_to(log):
         problem = make_problem(config, data.input_shape, data.classes, data.kind, data.images_an_epoch)
     check_code(config, data, executor)

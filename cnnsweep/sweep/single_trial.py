@@ -25,7 +25,7 @@ from cnnsweep.tracking.run_updates import MLFLOW_STATUS, text
 from cnnsweep.tracking.run_writer import SingleRun, now
 from cnnsweep.tracking.store import open_store
 from cnnsweep.tracking.stored_trials import DATA, find_trial
-from cnnsweep.training.targets import class_weights
+from cnnsweep.training.targets import check_labels
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
 
 LEFT_OUT = ("epoch_seconds", "learning_rate")
@@ -69,7 +69,7 @@ def _train(
 ) -> Trained:
     root = Path(config.tracking.dir).absolute()
     with contextlib.ExitStack() as stack:
-        class_weights(config.training, data)
+        check_labels(config, data)
         network = make_problem(config, data.input_shape, data.classes, data.kind).validate({}).network
         uri = open_store(config.tracking)
         folder = root / "trained" / new_id(config.tracking, config.name, "trained")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnsweep.config.schema import Training
+from cnnsweep.config.schema import Config, Training
+from cnnsweep.config.tasks import SHORT, Named, kind_of, named
 from cnnsweep.data.arrays import Array, Dataset
 from cnnsweep.errors import UserError, unknown
 
@@ -43,6 +44,37 @@ class Targets:
 
 
 AS_THEY_ARE = Targets()
+
+
+def check_labels(config: Config, data: Dataset) -> None:
+    """Raise `UserError` where labels do not fit the class weights, the losses or the metrics of a config.
+
+    What is refused would be a finite number that means nothing.
+    """
+    class_weights(config.training, data)
+    searched = (config.space.get("training") or {}).get("loss") or {}
+    losses: list[Named] = [*searched.get("values", []), config.training.loss]
+    metrics = [] if isinstance(config.training.metrics, str) else config.training.metrics
+    for key, entries in (("training.loss", losses), ("training.metrics", metrics)):
+        for entry in entries:
+            if isinstance(entry, str) or "name" in entry:
+                _check_label_values(key, entry, data)
+
+
+def _check_label_values(key: str, entry: Named, data: Dataset) -> None:
+    name, settings = named(entry)
+    kind = kind_of(name)
+    top = kind is not None and kind.keras == "TopKCategoricalAccuracy" and settings.get("k", kind.defaults.get("k", 5))
+    if top and top >= data.classes:
+        raise UserError(f"{key}: {name} is always 1: there are {data.classes} classes")
+    if data.task != "regression":
+        return
+    labels = np.concatenate([np.asarray(y, np.float32).reshape(-1) for y in (data.y_train, data.y_val, data.y_test)])
+    others = "; mean_squared_error, mean_absolute_error, huber and log_cosh take any numbers"
+    if SHORT.get(name, name) == "mean_squared_logarithmic_error" and (low := labels.min(initial=0.0)) < 0:
+        raise UserError(f"{key}: {name} needs labels from 0, and there are some down to {low:g}{others}")
+    if SHORT.get(name, name) == "mean_absolute_percentage_error" and (zeros := int((labels == 0).sum())):
+        raise UserError(f"{key}: {name} divides by the labels, of which {zeros:,} are 0{others}")
 
 
 def targets_of(training: Training, data: Dataset, weighted: bool = True) -> Targets:
