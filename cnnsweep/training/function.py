@@ -96,7 +96,9 @@ def _call(
             trial.report(1, **metrics)
     except TrialStopped:
         pass
-    except BaseException as error:  # SystemExit too: the trial must not end without a reason
+    except SystemExit as error:  # of the trial, not of the worker
+        trial.fault = f"SystemExit: {error.code}"
+    except BaseException as error:  # the trial must not end without a reason
         end = error
     own_trial._current.clear()
     reports.put(end)

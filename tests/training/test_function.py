@@ -170,10 +170,14 @@ def test_a_wrong_report_fails_the_trial_with_its_reason(call, reason, tmp_path):
     assert (result.status, result.reason) == ("failed", f"own_functions.{call} {reason}")
 
 
-@pytest.mark.parametrize(("call", "error"), {"raising": KeyError, "leaving": SystemExit}.items())
-def test_what_a_function_raises_is_raised_by_the_job(call, error, tmp_path):
-    with pytest.raises(error):
-        run(spec(call, tmp_path))
+def test_what_a_function_raises_is_raised_by_the_job(tmp_path):
+    with pytest.raises(KeyError):
+        run(spec("raising", tmp_path))
+
+
+def test_a_function_that_ends_its_process_ends_its_trial_alone(tmp_path):
+    _, result = run(spec("leaving", tmp_path))
+    assert (result.status, result.reason) == ("failed", "SystemExit: 3")
 
 
 def test_a_key_that_the_config_lacks_is_named(tmp_path):
