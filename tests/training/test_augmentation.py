@@ -121,7 +121,7 @@ def test_what_the_images_cannot_have_is_refused(how):
     assert make_problem(compose(["space=none", "data.augment.hue=0.3"]), (28, 28, 3), 10)
 
 
-MIXED_ON_JAX = """
+MIXED_ELSEWHERE = """
 import sys
 from pathlib import Path
 from trials import straight_and_resumed
@@ -129,22 +129,25 @@ from cnnsweep.config.compose import compose
 from cnnsweep.training.train import train
 from cnnsweep.trial import TrialSpec
 
-settings = ["data=digits", "space=none", "model.blocks=1", "model.filters=2", "training.batch_size=25", "backend=jax"]
-config = compose([*settings, "training.epochs=2", "training.class_weights=balanced", *sys.argv[3:]])
-straight, resumed = straight_and_resumed(TrialSpec(1, {}, config, 5, Path(sys.argv[2]), Path(sys.argv[1]), 2), train)
-assert straight == resumed
-print(straight[0]["loss"])
+backend, data, folder, *cases = sys.argv[1:]
+settings = ["data=digits", "space=none", "model.blocks=1", "model.filters=2", "training.batch_size=25"]
+settings += ["training.epochs=2", "training.class_weights=balanced", f"backend={backend}"]
+for number, case in enumerate(cases):
+    spec = TrialSpec(1, {}, compose([*settings, *case.split()]), 5, Path(folder, str(number)), Path(data), 2)
+    straight, resumed = straight_and_resumed(spec, train)
+    assert straight == resumed, case
+    print(straight[0]["loss"])
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX")
-def test_mixtures_on_jax_change_the_training_and_go_on_to_the_last_digit(colour_digits, tmp_path):
-    losses = []
-    for case in ("", "mix_up", "cut_mix", "mix_up+cut_mix"):
-        command = [sys.executable, "-c", MIXED_ON_JAX, str(colour_digits), str(tmp_path / (case or "none"))]
-        environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(sys.path)}
-        done = subprocess.run([*command, *(overrides_of(case) if case else ())], env=environment, capture_output=True)
-        assert done.returncode == 0, done.stderr.decode()[-3000:]
-        losses.append(float(done.stdout.split()[-1]))
-    assert len({*losses}) == 4
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_mixtures_on_other_backends_change_the_training_and_go_on_to_the_last_digit(colour_digits, tmp_path, backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"needs {backend}")
+    cases = ["", *(" ".join(overrides_of(names)) for names in ("mix_up", "cut_mix", "mix_up+cut_mix"))]
+    command = [sys.executable, "-c", MIXED_ELSEWHERE, backend, str(colour_digits), str(tmp_path), *cases]
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len({*done.stdout.split()}) == len(cases)
