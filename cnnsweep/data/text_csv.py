@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -111,8 +112,9 @@ def unreadable(path: Path, encoding: str, error: Exception) -> UserError:
 
 
 def undecodable(encoding: str, error: UnicodeDecodeError) -> str:
-    """What is wrong with a file of another encoding."""
-    return f"is not {encoding} (byte 0x{error.object[error.start]:02x}); try data.encoding=latin-1"
+    """What is wrong with a file of another encoding, and which it may be: a mark at the start says utf-16."""
+    likely = "utf-16" if error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "latin-1"
+    return f"is not {encoding} (byte 0x{error.object[error.start]:02x}); try data.encoding={likely}"
 
 
 def _check_columns(path: Path, config: TextCsvConfig, columns: Sequence[str]) -> None:

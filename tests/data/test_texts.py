@@ -127,8 +127,10 @@ def test_other_bad_files(tmp_path):
     with pytest.raises(UserError, match=r"(?s)train.csv: is not utf-8.*no column 'text'.*line 3: 'text' is empty"):
         load(config("text_csv", dir=str(tmp_path)), 0)
     (tmp_path / "val.csv").unlink()
-    with pytest.raises(UserError, match=r"is not utf-8 \(byte 0xf6\); try data.encoding"):
-        load(config("text_csv", dir=str(tmp_path)), 0)
+    for encoding in ("latin-1", "utf-16"):
+        path.write_bytes("text,label\nschön,pos\n".encode(encoding))
+        with pytest.raises(UserError, match=rf"is not utf-8 \(byte 0x\w\w\); try data.encoding={encoding}"):
+            load(config("text_csv", dir=str(tmp_path)), 0)
     write_csv(path, rows())
     write_csv(tmp_path / "test.csv", [("good", "poss"), ("bad", "neg")])
     with pytest.raises(UserError, match=r"test.csv, line 2: no training text is of class 'poss', did you mean 'pos'"):
