@@ -50,12 +50,12 @@ def prepare(name: str, folder: Path) -> tuple[Path, list[str]]:
     if name == "fit":
         shutil.copy(OWN_MODELS, folder)
         words = ["model=keras_tuner", "model.hypermodel=own_models.WithFit", "data=digits", "data.limit=200",
-                 "search=random", "budget.trials=3", "training.epochs=3"]  # fmt: skip
+                 "search=random", "training.epochs=3"]  # fmt: skip
     else:
         folder, words = shutil.copytree(EXAMPLES / name, folder / name), command(name)
     if (folder / "make_data.py").exists():
         subprocess.run([sys.executable, "make_data.py"], cwd=folder, check=True)
-    return folder, [*words, "executor=cpu", "executor.workers=1", *real_sweeps.FAST]
+    return folder, [*words, "budget.trials=3", "executor=cpu", "executor.workers=1", *real_sweeps.FAST]
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,7 @@ def test_an_example_runs(whole: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["hydra_app", "keras_tuner", "fit"], indirect=True)  # functions: test_own_jobs.py
 def test_an_example_that_is_killed_goes_on_to_the_same_numbers(kind: str, whole: Path, tmp_path: Path) -> None:
     """All of its processes are killed at once, in its second trial or soon after it."""
     folder, arguments = prepare(kind, tmp_path)
@@ -90,5 +91,7 @@ def test_an_example_that_is_killed_goes_on_to_the_same_numbers(kind: str, whole:
     assert code == 0, output
     assert known < len(events(whole)), "it had ended before it was killed"
     assert "begins again" not in output
-    assert table(state(folder)) == table(state(whole))
+    again, undisturbed = state(folder), state(whole)
+    assert table(again) == table(undisturbed)
+    assert (again.final and again.final.metrics) == (undisturbed.final and undisturbed.final.metrics)
     assert real_sweeps.disagreements(folder) == []

@@ -98,7 +98,7 @@ def test_a_driver_outside_a_cluster_that_asks_for_a_token_and_is_killed(
 ) -> None:
     *ports, cluster = guarded
     head, clients = (f"127.0.0.1:{port}" for port in ports)
-    small = ("+sweep=smoke", "data.limit=200", "budget.trials=1", *real_sweeps.FAST, "executor=ray")
+    small = ("+sweep=smoke", "data.limit=200", "training.epochs=25", *real_sweeps.FAST, "executor=ray")
     for address, token, message in (
         (f"ray://{clients}", "", "the cluster asks for a token, and this machine has none\nset RAY_AUTH_TOKEN"),
         (head, TOKEN[::-1], "the cluster does not accept this machine's token\nset RAY_AUTH_TOKEN"),
@@ -110,21 +110,18 @@ def test_a_driver_outside_a_cluster_that_asks_for_a_token_and_is_killed(
         assert found[0] == 2
         assert found[1].startswith(f"cnnsweep: executor.address={address}: {message}")
     sure = {"RAY_AUTH_TOKEN": TOKEN, "http_proxy": "http://127.0.0.1:9", "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "2"}
-    assert real_sweeps.run(tmp_path, *small, f"executor.address=ray://{clients}", environment=sure)[0] == 0
-    assert real_sweeps.run(tmp_path, "resume", "budget.trials=2", f"executor.address={head}", environment=sure)[0] == 0
-    assert [entry.status for entry in real_sweeps.state(tmp_path).trials.values()] == ["completed"] * 2
-    assert real_sweeps.disagreements(tmp_path) == []
-
-    gone = tmp_path / "gone"
-    driver = real_sweeps.start(
-        gone, *small, f"executor.address=ray://{clients}", "training.epochs=40", environment=sure
-    )
-    real_sweeps.wait_for(lambda: len(real_sweeps.events(gone)) > 3, "two epochs", driver)
+    first = ("budget.trials=1", f"executor.address={head}")
+    assert real_sweeps.run(tmp_path, *small, *first, environment=sure)[0] == 0
+    known = len(real_sweeps.events(tmp_path))
+    more = ("resume", "budget.trials=2", f"executor.address=ray://{clients}")
+    driver = real_sweeps.start(tmp_path, *more, environment=sure)
+    real_sweeps.wait_for(lambda: len(real_sweeps.events(tmp_path)) > known + 3, "two epochs", driver)
     for process in [*cluster.children(recursive=True), cluster]:
         process.kill()
     assert driver.wait(real_sweeps.PATIENCE) == 130
-    output = (gone / "output.txt").read_text()
+    output = (tmp_path / "output.txt").read_text()
     assert "the Ray cluster does not answer any more; go on once it is back, or on another executor" in output
     assert "Traceback" not in output
-    assert real_sweeps.run(gone, "resume", "executor=inline")[0] == 0
-    assert [entry.status for entry in real_sweeps.state(gone).trials.values()] == ["completed"]
+    assert real_sweeps.run(tmp_path, "resume", "executor=inline")[0] == 0
+    assert [entry.status for entry in real_sweeps.state(tmp_path).trials.values()] == ["completed"] * 2
+    assert real_sweeps.disagreements(tmp_path) == []
