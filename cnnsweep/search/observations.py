@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from cnnsweep.search_space.stages import Uncountable
 
 ENUMERABLE = 20_000
 """A space of at most so many configurations is listed once drawing at random finds nothing new."""
+AGAIN = 30
+"""Further candidates that are looked at, where the first takes longer than the time left."""
 TRIES, TRIES_IF_LISTABLE, TRIES_IN_TIME = 2_000, 100, 30
 
 
@@ -181,6 +184,17 @@ class Untried:
     def remove(self, values: Values) -> None:
         """Record a configuration as proposed."""
         self._proposed.add(self._problem.validate(values).signature)
+
+    def first_of(self, candidates: Iterator[Values], rng: np.random.Generator) -> Values | None:
+        """The first candidate that is valid and new.
+
+        Where it does not fit into the time left: a later one that does, or one drawn at random, or the first after all.
+        """
+        new = (values for values in candidates if values in self)
+        if (first := next(new, None)) is None or self.fits(first):
+            return first
+        found = next((values for values in itertools.islice(new, AGAIN) if self.fits(values)), None) or self.draw(rng)
+        return found if found is not None and self.fits(found) else first
 
     def draw(self, rng: np.random.Generator) -> Values | None:
         """Draw uniformly; None where no configuration is left.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,6 @@ from cnnsweep.search_space.space import Values
 if TYPE_CHECKING:
     from cnnsweep.search.keras_tuner_engine import Engine
 
-AGAIN = 30  # further choices of a sampler, where its first takes longer than the time left
 AHEAD_FROM = 30  # trials from which on a slow search makes its proposals ahead
 
 
@@ -107,9 +105,9 @@ class Oracle:
         if self._sampler is not None:
             history = self.history()
             if len(history.seen) >= self.startup:
-                new = (values for values in self._sampler.propose(history, rng) if values in self.untried)
-                if (first := next(new, None)) is not None:
-                    return next((v for v in (first, *itertools.islice(new, AGAIN)) if self.untried.fits(v)), first)
+                proposed = self._sampler.propose(history, rng)
+                if (values := self.untried.first_of(proposed, rng)) is not None:
+                    return values
         return self.untried.draw(rng)
 
     def next(self, id_: str) -> Proposal | Literal["wait", "done"]:
