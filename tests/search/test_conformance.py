@@ -166,9 +166,12 @@ def test_a_search_of_one_objective_says_so(start, name):
 def test_a_proposal_takes_less_than_3_ms(start, name):
     _, search = start(name, MIXED, budget={"trials": 200})
     drive(search, most=100)
-    began = time.process_time()  # others may use the machine
-    drive(search, most=20)
-    assert (time.process_time() - began) / 20 < 0.003
+    seconds = []
+    for _ in range(3):  # others may use the machine
+        began = time.process_time()
+        drive(search, most=20)
+        seconds.append((time.process_time() - began) / 20)
+    assert min(seconds) < 0.003
 
 
 def test_importing_the_searches_loads_nothing_heavy():
