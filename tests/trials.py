@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import zipfile
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from cnnsweep.config.compose import compose
@@ -65,3 +67,11 @@ def straight_and_resumed(trial: TrialSpec, job: Callable[[TrialSpec], Generator[
             kept = [file[name] for name in file if name.startswith(("model/", "seeds/", "optimizer/"))]
         found.append([{**last.metrics, "epoch_seconds": 0}, *(array.tobytes() for array in kept)])
     return found
+
+
+def reloaded(model: keras.Model, folder: Path) -> keras.Model:
+    """The model as anyone loads it from its file, which says nothing of this package."""
+    model.save(folder / "model.keras")
+    with zipfile.ZipFile(folder / "model.keras") as file:
+        assert b"cnnsweep" not in file.read("config.json")
+    return keras.models.load_model(folder / "model.keras", safe_mode=True)

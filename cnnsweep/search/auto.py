@@ -79,7 +79,7 @@ class AutoOracle(Oracle):
 
     def _first_look(self) -> int:
         """Epochs after which configurations are first compared: as many as take the time of a start, typically."""
-        if self.problem.layers is None or not self.problem.images[0]:
+        if self.problem.layers is None:
             return 1
         rng, starts = np.random.default_rng(self.seed), []
         for _ in range(TYPICAL):

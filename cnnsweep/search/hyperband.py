@@ -57,7 +57,6 @@ class HyperbandOracle(Oracle):
         self._over: list[_Bracket] = []
 
     def make_engine(self) -> HyperbandEngine:
-        import cnnsweep.training.lean_keras  # noqa: F401  before KerasTuner imports Keras in full
         from cnnsweep.search.keras_tuner_engine import HyperbandEngine
 
         schedule = {"factor": self.factor, "hyperband_iterations": self._iterations, "max_epochs": self.full_epochs}

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import cnnsweep.training.lean_keras  # noqa: F401  before KerasTuner imports Keras in full
+
+# isort: split
 import keras_tuner
 
 from cnnsweep.config.objective import Objective

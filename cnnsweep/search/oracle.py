@@ -89,7 +89,6 @@ class Oracle:
 
     def make_engine(self) -> Engine:
         """KerasTuner's record of the trials. Imports KerasTuner, and TensorFlow with it."""
-        import cnnsweep.training.lean_keras  # noqa: F401  before KerasTuner imports Keras in full
         from cnnsweep.search.keras_tuner_engine import Engine
 
         return Engine(self.objective, self._populate)

@@ -119,6 +119,8 @@ def make_problem(
     _refuse_augmentation(config, kind)
     layers = locate("model.layers", config.model.layers) if config.model.layers else None
     sizes = locate("model.measure", config.model.measure) if config.model.measure else None
+    if not images[0]:  # a training function has data of its own, of which nothing is known
+        images = Problem.images
     problem = Problem(config, parse_space(config), input_shape, classes, layers, sizes, images)
     if not problem.priced:
         _refuse_limits(problem)

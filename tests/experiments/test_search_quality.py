@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from simulator import History, Simulator  # noqa: E402
 from surrogate import Rows, Surrogate, read_table, surrogate  # noqa: E402
 
 from cnnsweep.search.gp import GaussianProcess  # noqa: E402
+from cnnsweep.trial import TrialSpec  # noqa: E402
 
 SEEDS = range(4)
 TRAININGS = 10
@@ -69,6 +71,15 @@ def test_the_same_seed_plays_the_same_search() -> None:
 
 def test_asynchronous_halving_keeps_all_workers_busy() -> None:
     assert play("asha", 0, workers=8).idle == 0
+
+
+def test_a_trial_that_is_continued_pays_for_its_start_again() -> None:
+    simulator, values = Simulator(surrogate(), 1, 0), read_table().values[0]
+    spec = TrialSpec(1, values, problem().config, 0, Path(), Path(), epochs=3)
+    seconds = surrogate().curve(values)[1]
+    begun, continued = (next(simulator._train(replace(spec, initial_epoch=epoch))).seconds for epoch in (0, 1))
+    assert begun == pytest.approx(seconds[0])
+    assert continued == pytest.approx(seconds[1] + surrogate().start_seconds)
 
 
 def test_what_was_found_is_that_of_the_moment() -> None:

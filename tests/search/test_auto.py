@@ -10,7 +10,9 @@ from searching import ACCURACY, FLAT
 
 from cnnsweep.search import auto
 from cnnsweep.search.auto import LOOKS
+from cnnsweep.search.prior import expected_error
 from cnnsweep.search.registry import build
+from cnnsweep.search_space.problem import Problem, make_problem
 
 
 def test_configurations_have_an_epoch_each_before_the_best_goes_on_to_the_end(start):
@@ -46,6 +48,20 @@ def test_a_first_look_takes_the_time_of_a_start(problem, images, first):
     posed = replace(posed, images=(images, images // 4))
     search = build(posed.config, posed, ACCURACY)
     assert search.rungs[0] == first
+
+
+def test_the_first_configurations_are_those_that_rules_of_thumb_favour(start):
+    posed, search = start("auto", FLAT, training={"epochs": 9}, budget={"trials": 40})
+    first = [expected_error(posed, search.ask(f"worker{number}").values) for number in range(LOOKS)]
+    rng = np.random.default_rng(0)
+    drawn = [expected_error(posed, search.untried.draw(rng)) for _ in range(200)]
+    assert max(first) < np.median(drawn)
+
+
+def test_a_function_without_data_of_ours_is_not_taken_for_one_of_no_work(problem):
+    config = problem(FLAT, "auto").config
+    assert make_problem(config, (8, 8, 1), 10, images=(0, 0)).images == Problem.images
+    assert make_problem(config, (8, 8, 1), 10, images=(300, 75)).images == (300, 75)
 
 
 def test_of_equal_promise_the_cheaper_is_proposed(start, monkeypatch):
