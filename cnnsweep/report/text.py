@@ -173,8 +173,8 @@ def _test(results: Results) -> str | None:
     name = "" if measured.name == "accuracy" else f"{measured.name} "
     interval = f"{measured.range}; " if measured.interval else ""
     return (
-        f"On the {measured.images:,} test {noun(results)}, which the search never saw and which were used once, that "
-        f"network reaches {name}{measured.value:.4f} ({interval}run {results.sweep.run[:8]})."
+        f"On the {measured.images:,} test {noun(results)}, which the search never saw, that network reaches "
+        f"{name}{measured.value:.4f}, evaluated once ({interval}run {results.sweep.run[:8]})."
     )
 
 

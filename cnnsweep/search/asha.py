@@ -87,8 +87,8 @@ class AshaOracle(Oracle):
         """Those below the last rung that were not promoted; trials to come decide which of them will be."""
         return self._promotable
 
-    def end(self, id_: str, succeeded: bool) -> None:
-        super().end(id_, succeeded)
+    def end(self, id_: str, succeeded: bool, finished: bool = True) -> None:
+        super().end(id_, succeeded, finished)
         if not self.promotes:
             return
         epochs = self._target(id_)

@@ -127,9 +127,9 @@ class AutoOracle(Oracle):
             self._goals[origin] = self._next_goal(origin)
         return True
 
-    def end(self, id_: str, succeeded: bool) -> None:
-        super().end(id_, succeeded)
-        if self.curves.reached(origin := self.origin(id_)) < self._goals[origin]:
+    def end(self, id_: str, succeeded: bool, finished: bool = True) -> None:
+        super().end(id_, succeeded, finished)
+        if finished and self.curves.reached(origin := self.origin(id_)) < self._goals[origin]:
             self._complete.add(origin)
 
     def reopen(self, id_: str) -> None:

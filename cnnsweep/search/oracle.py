@@ -153,8 +153,8 @@ class Oracle:
             self.engine.update_trial(id_, {self.objective.metric: value}, step=epoch)
         return self.keep_on(id_, epoch)
 
-    def end(self, id_: str, succeeded: bool) -> None:
-        """End a trial; one that never reported a finite value counts as failed."""
+    def end(self, id_: str, succeeded: bool, finished: bool = True) -> None:  # noqa: ARG002
+        """End a trial; one that never reported a finite value counts as failed. `finished`: it could not go on."""
         trial = self.engine.trials[id_]
         trial.status = "COMPLETED" if succeeded and trial.metrics.exists(self.objective.metric) else "FAILED"
         self.engine.end_trial(trial)

@@ -89,6 +89,7 @@ def _submit(
     )  # fmt: skip
     sweep.executor.submit(worker, sweep.job, spec)
     sweep.running[worker], sweep.begun[number] = number, sweep.now()
+    sweep.pruned.discard(number)
     if sweep.forecaster:
         sweep.forecaster.start(number, spec.values)
     started = TrialStarted(
@@ -144,12 +145,12 @@ def end(sweep: Sweep, worker: str, result: TrialResult) -> None:
         sweep.interrupt(f"{limits.FULL_DISK} ({reason})")
         status = "interrupted"
     elif status == "pruned" and sweep.halt and trial.number not in sweep.pruned and FOLDS not in result.summary:
-        ended: Status = "completed" if trial.curve else "pruned"
+        ended: Status = "completed" if trial.curve and not sweep.search.promotes else "pruned"
         status, reason = ("interrupted" if sweep.interrupted else ended), sweep.stopping
     elif status == "completed" and len(trial.curve) == trial.target and (left := sweep.search.left_at(trial.target)):
         status, reason = "pruned", left
     if status != "interrupted":
-        sweep.search.end(trial.proposal, trial.succeeded(status, sweep.state.objective))
+        sweep.search.end(trial.proposal, trial.succeeded(status, sweep.state.objective), status == "completed")
     timing = sweep.forecaster.end(trial.number, sweep.seconds_of(trial)) if sweep.forecaster else {}
     summary = {**sweep.costs(trial.values), **result.summary, **timing}
     sweep.record(TrialEnded(trial=trial.number, status=status, reason=reason, epochs=len(trial.curve), summary=summary))

@@ -142,7 +142,8 @@ def rebuild(search: Oracle, state: SweepState, events: Sequence[Event], path: Pa
                 case TrialEnded() if event.status != "interrupted":
                     del pending[event.trial]
                     trial = state.trials[event.trial]
-                    search.end(trial.proposal, trial.succeeded(event.status, state.objective))
+                    succeeded = trial.succeeded(event.status, state.objective)
+                    search.end(trial.proposal, succeeded, event.status == "completed")
                 case SweepResumed():
                     search.max_trials = event.budget["trials"]
             state.apply(event)

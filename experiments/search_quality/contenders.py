@@ -118,7 +118,7 @@ class KerasTuner(Contender):
     def report(self, proposal: str, epoch: int, metrics: Mapping[str, float]) -> bool:
         return self._oracle.update_trial(proposal, dict(metrics), step=epoch).status != "STOPPED"
 
-    def end(self, proposal: str, succeeded: bool) -> None:  # noqa: ARG002
+    def end(self, proposal: str, succeeded: bool, finished: bool) -> None:  # noqa: ARG002
         trial = self._oracle.trials[proposal]
         trial.status = "COMPLETED"
         self._oracle.end_trial(trial)
@@ -154,7 +154,7 @@ class Optuna(Contender):
             self._study.tell(trial, metrics[OBJECTIVE.metric])
         return True
 
-    def end(self, proposal: str, succeeded: bool) -> None:
+    def end(self, proposal: str, succeeded: bool, finished: bool) -> None:
         pass
 
 

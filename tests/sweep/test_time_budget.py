@@ -189,3 +189,11 @@ def test_a_trial_that_the_search_stops_is_pruned_also_while_the_sweep_is_stoppin
     assert made.stopping.startswith("budget.epochs")
     assert (made.state.trials[1].status, len(made.state.trials[1].curve)) == (status, 2)
     assert made.state.trials[1].reason == ("stopped" if stop else made.stopping)
+
+
+def test_a_continued_trial_that_the_time_cuts_off_can_go_on_with_more_time():
+    """Its checkpoint is kept, and the journal says why it ended, though the search had stopped it once before."""
+    made, _ = play(lambda _: 20.0, *SIZES, "search=auto", "training.epochs=60")
+    cut = [t for t in made.state.trials.values() if (t.reason or "").startswith("budget.minutes")]
+    assert {(trial.status, trial.since > 0, len(trial.curve) < 60) for trial in cut} == {("pruned", True, True)}
+    assert {trial.proposal for trial in cut} <= made.search.promotable()
