@@ -1,4 +1,4 @@
-"""How well does the surrogate predict configurations that it has not seen? And how well the model of `search=gp`?
+"""How well does the surrogate predict configurations that it has not seen? And how well the model of `search=auto`?
 
 python experiments/search_quality/check.py        about three minutes
 """
@@ -17,21 +17,21 @@ from problem import problem  # noqa: E402
 from scipy.stats import spearmanr  # noqa: E402
 from surrogate import Surrogate, Table, held_out, read_table  # noqa: E402
 
-from cnnsweep.search import gp  # noqa: E402
+from cnnsweep.search.curve_model import Ensemble, encode  # noqa: E402
+from cnnsweep.search.prior import expected_error  # noqa: E402
 
 PARTS = 24
 
 
 def rank_correlation(table: Table, known: int) -> float:
-    """Of what `search=gp` predicts from so many configurations with what the others came to, over random parts."""
-    space, scores, found = problem().space, -table.accuracy[:, -1], []
+    """Of what `search=auto` predicts from so many configurations with what the others came to, over random parts."""
+    x = np.array([encode(problem(), values) for values in table.values])
+    y, found = np.log(1 - table.accuracy[:, -1]), []
     for seed in range(PARTS):
-        order = np.random.default_rng(seed).permutation(len(scores))
-        seen, unseen = order[:known], order[known:]
-        y = gp._levelled(list(scores[seen]))
-        model = gp._fit(space, [table.values[i] for i in seen], y, [], 0)
-        predicted = model.predict(gp._matrix(space, [table.values[i] for i in unseen]))
-        found.append(spearmanr(predicted, scores[unseen])[0])
+        rng = np.random.default_rng(seed)
+        seen, unseen = np.split(rng.permutation(len(y)), [known])
+        model = Ensemble(x[seen], y[seen], np.zeros(known), rng)
+        found.append(spearmanr(model.predict(x[unseen])[0], y[unseen])[0])
     return float(np.mean(found))
 
 
@@ -41,19 +41,18 @@ def main() -> None:
     print(f"{len(table.values)} configurations, {len(table.noise)} pairs")
     for name, value in held_out(table).items():
         print(f"{name:28} {value:.2f}")
-    for kind, name in ((False, "plain"), (True, "normalised")):
-        noise = 100 * table.noise[table.normalised == kind].std(axis=0)
-        print(f"{f'noise of a seed, {name}':28} {' '.join(f'{n:.2f}' for n in noise)}")
+    halves = np.array_split(np.argsort(-table.level), 2)
+    for pairs, name in zip(halves, ("better", "weaker"), strict=True):
+        noise = 100 * table.noise[pairs].std(axis=0)
+        print(f"{f'noise of a seed, {name} half':28} {' '.join(f'{n:.0f}' for n in noise)} % of the error")
     for kind, name in ((False, "plain"), (True, "normalised")):
         alike = [i for i, values in enumerate(table.values) if values["model.batch_norm"] == kind]
         first, last = table.accuracy[alike, 0], table.accuracy[alike, -1]
         print(f"{f'first and last epoch, {name}':28} {spearmanr(first, last)[0]:.2f}")
-    prior = gp.SPREAD
+    expected = [expected_error(problem(), values) for values in table.values]
+    print(f"{'rules of thumb':28} {spearmanr(expected, -table.accuracy[:, -1])[0]:.2f}")
     for known in (8, 15, 30, 60):
-        gp.SPREAD = prior
-        with_prior = rank_correlation(table, known)
-        gp.SPREAD = 1e6
-        print(f"{f'gp, {known} known':28} {with_prior:.2f}, without the prior {rank_correlation(table, known):.2f}")
+        print(f"{f'auto, {known} known':28} {rank_correlation(table, known):.2f}")
     best, values = fitted.best()
     top = np.sort(table.accuracy[:, -1])[::-1][:5]
     print(f"best {best:.4f} (table: {top}) {values}")

@@ -212,7 +212,7 @@ def keras_tuners(name: str, **settings: Any) -> Make:
         oracle = getattr(keras_tuner.oracles, name)(
             objective=keras_tuner.Objective(OBJECTIVE.metric, OBJECTIVE.direction),
             hyperparameters=declare(problem().space),
-            seed=seed + 1,
+            seed=1_000 * seed + 1,  # the draws of seed 2 are those of seed 1 but for the first
             max_consecutive_failed_trials=10**9,
             **settings,
         )

@@ -58,11 +58,12 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def missing(table: str, count: int, path: Path) -> list[tuple[int, int, Values]]:
     """Number, repetition and values of what is not trained yet; each repetition follows ten new configurations."""
     done = {(row["number"], row["again"]) for row in rows(path)}
-    order = []
-    for number, values in enumerate(drawn(table, count)):
+    order, new = [], drawn(table, count)
+    for number, values in enumerate(new):
         order.append((number, 0, values))
         if number % AGAIN == AGAIN - 1:
-            order.append((number - AGAIN // 2, 1, order[-AGAIN // 2][2]))
+            twice = number - AGAIN // 2 + 1
+            order.append((twice, 1, new[twice]))
     return [one for one in order if one[:2] not in done]
 
 
@@ -108,7 +109,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     path = options.folder / f"{options.table}.jsonl"
     todo = missing(options.table, options.rows, path)
-    with gzip.open(HERE / f"{options.table}.jsonl.gz", "wb", mtime=0) as file:
+    with gzip.GzipFile(HERE / f"{options.table}.jsonl.gz", "wb", mtime=0) as file:
         file.write(path.read_bytes() if path.exists() else b"")
     if not todo:
         return

@@ -27,7 +27,8 @@ from cnnsweep.search_space.space import Space
 TREES = 60
 CANDIDATES, CLIMBED, STEPS, NEIGHBOURS = 10_000, 8, 40, 40
 COMPONENTS = 3
-NOISY, OUTLIER, LIFTED = "model.batch_norm", 2.5, 0.01
+ALIKE, LIFTED = 6, 0.015
+"""Pairs of seeds, the nearest in accuracy, from which a configuration's noise is taken; the most that it adds."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Table:
     accuracy: np.ndarray
     seconds: np.ndarray
     noise: np.ndarray
-    """Curves of one configuration with two seeds, subtracted, divided by √2, outliers cut: (pairs, epochs)."""
-    normalised: np.ndarray
-    """Which of these pairs have batch normalisation: their early epochs are several times as noisy."""
+    """The logarithm of the error of a configuration with two seeds, subtracted, divided by √2: (pairs, epochs)."""
+    level: np.ndarray
+    """The mean logarithm of each pair's error after the last epoch."""
 
     def part(self, rows: Sequence[int]) -> Table:
         """Some of its configurations."""
@@ -61,14 +62,11 @@ def read_table(path: Path | None = None) -> Table:
     accuracy, place = _array(first, "accuracy"), {row["number"]: i for i, row in enumerate(first)}
     again = [row for row in again if row["number"] in place]  # while the table is being made one may be missing
     twice = np.array([place[row["number"]] for row in again])
-    pairs = _array(again, "accuracy") - accuracy[twice]
-    kind = np.array([values[i][NOISY] for i in twice])
-    for k in (False, True):
-        deviation = 1.4826 * np.median(np.abs(pairs[kind == k]), axis=0)
-        pairs[kind == k] = np.clip(pairs[kind == k], -OUTLIER * deviation, OUTLIER * deviation)
+    assert all(row["values"] == first[i]["values"] for row, i in zip(again, twice, strict=True))
+    one, other = _log_error(accuracy[twice]), _log_error(_array(again, "accuracy"))
     seconds = _array(first, "seconds")
     seconds[:, 0] += [row["start"] for row in first]
-    return Table(values, accuracy, seconds, pairs / math.sqrt(2), kind)
+    return Table(values, accuracy, seconds, (other - one) / math.sqrt(2), (one + other)[:, -1] / 2)
 
 
 def _array(rows: list[dict[str, Any]], name: str) -> np.ndarray:
@@ -166,7 +164,7 @@ class Surrogate:
         """Validation accuracy after each epoch, free of noise: (configurations, epochs)."""
         x = np.array([describe(values) for values in configurations])
         process = self._centre + self.process.predict(x) @ self._axes
-        return 1 - np.exp(-(process + _mean_of(self._forest, x)) / 2)
+        return _accuracy((process + _mean_of(self._forest, x)) / 2)
 
     def curve(self, values: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Validation accuracy and seconds of each epoch of one configuration."""
@@ -179,12 +177,11 @@ class Surrogate:
         return self._curves[key]
 
     def noise(self, values: Mapping[str, Any], rng: np.random.Generator) -> np.ndarray:
-        """How far another seed may lead from the curve: as it did in one of the pairs.
-
-        Networks collapse for an epoch by many points, above all normalised ones; none is lifted so far above its curve.
-        """
-        alike = np.flatnonzero(self.table.normalised == values[NOISY])
-        return np.minimum(float(rng.choice((-1, 1))) * self.table.noise[rng.choice(alike)], LIFTED)
+        """How far another seed may lead from the curve, as it did in one of the pairs that are about as good."""
+        curve = self.curve(values)[0]
+        error = _log_error(curve)
+        pair = rng.choice(np.argsort(np.abs(self.table.level - error[-1]))[:ALIKE])
+        return np.minimum(_accuracy(error + rng.choice((-1, 1)) * self.table.noise[pair]) - curve, LIFTED)
 
     @property
     def training_seconds(self) -> float:
@@ -235,10 +232,7 @@ def held_out(table: Table, folds: int = 10) -> dict[str, float]:
     fold = np.random.default_rng(0).permutation(len(table.values)) % folds
     for k in range(folds):
         seen, unseen = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-        part = Table(
-            [table.values[i] for i in seen], table.accuracy[seen], table.seconds[seen], table.noise, table.normalised
-        )
-        predicted[unseen] = Surrogate(part).curves([table.values[i] for i in unseen])
+        predicted[unseen] = Surrogate(table.part(list(seen))).curves([table.values[i] for i in unseen])
     error = 100 * (predicted - table.accuracy)
     last, top = error[:, -1], table.accuracy[:, -1] >= np.median(table.accuracy[:, -1])
     ranks = [np.argsort(np.argsort(a[:, -1])) for a in (predicted, table.accuracy)]
@@ -287,7 +281,12 @@ def surrogate() -> Surrogate:
 
 
 def _log_error(accuracy: np.ndarray) -> np.ndarray:
+    """The logarithm of the error, with its sign changed."""
     return -np.log(1 - np.minimum(accuracy, 0.999))
+
+
+def _accuracy(log_error: np.ndarray) -> np.ndarray:
+    return 1 - np.exp(-log_error)
 
 
 def _mean_of(forest: ExtraTreesRegressor, x: np.ndarray) -> np.ndarray:

@@ -94,6 +94,13 @@ def test_the_table_holds_full_curves_of_valid_configurations() -> None:
     assert not [fault for values in table.values if (fault := problem().validate(values).fault)]
 
 
+def test_another_seed_changes_a_good_network_little() -> None:
+    """The repetitions are those of the same configuration: two configurations lie much further apart."""
+    table = read_table()
+    better = table.level > np.median(table.level)
+    assert np.median(np.abs(table.noise[better, -1])) < 0.1
+
+
 def test_the_surrogate_ranks_configurations_that_it_has_not_seen() -> None:
     table = read_table()
     seen = len(table.values) * 3 // 4
