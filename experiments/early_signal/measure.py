@@ -135,7 +135,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines.append("| --- | --- | --- " + "| ---: " * (len(SHOWN) + 1) + "|")
     for kind, normalised in (("plain", False), ("normalised", True)):
         chosen = [row for row in rows if row["values"]["model.batch_norm"] is normalised]
-        for rate in RATES:
+        for rate in (rate for rate in RATES if rate in chosen[0]):
             last = [row[rate]["computed again"][-1] for row in chosen]
             for name in ("moving", "computed again", "averaged weights"):
                 if all(row[rate].get(name) for row in chosen):
