@@ -1,6 +1,6 @@
 """The speed of a training step, and what a trial takes outside of its steps.
 
-Five networks, each in three ways, everything in one run, rounds interleaved, one thread pinned to one core:
+Six networks, each in three ways, everything in one run, rounds interleaved, one thread pinned to one core:
 
     plain   Keras' `fit` on arrays, as people write it
     before  a trial made of Keras' own operations, with TensorFlow's own choice of oneDNN
@@ -36,13 +36,16 @@ ROUNDS, STEPS, BATCH, CORE = 3, 8, 64, 0
 COURSE = ["model.blocks=2", "model.filters=64", "model.padding=valid", "model.dense_units=128", "model.dropout=0.0"]
 STRIDED = ["model.blocks=2", "model.filters=32", "model.stride=2", "model.padding=same", "model.pooling=none"]
 SAME = ["model.blocks=3", "model.filters=[32,64,96]", "model.padding=same", "model.dense_units=0"]
-MOBILE = ["model=transfer", "model.backbone=MobileNet", "model.weights=none", "model.cut=conv_pw_6_relu"]
+MOBILE = ["model=transfer", "model.backbone=MobileNet", "model.weights=none"]
+HALF = [*MOBILE, "model.cut=conv_pw_6_relu", "model.dense_units=128", "model.pooling=average"]
+FINE = [*MOBILE, "model.input_size=32", 'training.unfreeze="4 blocks"']
 NETWORKS: dict[str, tuple[tuple[int, int, int], list[str]]] = {
     "course, plain": ((28, 28, 1), [*COURSE, "model.batch_norm=false"]),
     "course, normalised": ((28, 28, 1), [*COURSE, "model.batch_norm=true"]),
     "same 32-64-96, normalised": ((28, 28, 1), [*SAME, "model.batch_norm=true"]),
     "strided, colour, normalised": ((32, 32, 3), [*STRIDED, "model.batch_norm=true"]),
-    "transfer head": ((4, 4, 512), [*MOBILE, "model.dense_units=128", "model.pooling=average"]),
+    "transfer head": ((4, 4, 512), HALF),
+    "fine-tuned backbone (MobileNet, 4 blocks)": ((32, 32, 3), FINE),
 }
 HEAD = "cnnsweep.models.transfer.build_head"
 CASES = ("plain", "before", "after")
@@ -165,28 +168,31 @@ def steps(precision: str) -> Iterator[str]:
 
 
 def parts(folder: Path) -> Iterator[str]:
-    """The table of a trial's parts: a worker's second to sixth trial of two epochs, in milliseconds."""
+    """The table of a trial's parts: a worker's second to sixth trial of two epochs; and how its first one begins."""
     from cnnsweep.config.compose import compose
     from cnnsweep.data import loading
     from cnnsweep.executors.base import run_all
     from cnnsweep.executors.process import ProcessExecutor
     from cnnsweep.trial import TrialSpec
 
-    yield "| short trials | build | tracing | checkpoints | pictures and the rest | together, ms |"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
-    executor = ProcessExecutor("cpu", workers=1, log=folder / "log.txt")
+    head = ["build", "tracing", "checkpoints", "pictures and the rest", "together, ms", "first epoch after launch, s"]
+    yield f"| short trials | {' | '.join(head)} |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     small = ["data=digits", "space=none", "training.batch_size=256", "model.pool_size=2", "model.kernel_size=3"]
-    try:
-        for name in ("course, plain", "course, normalised", "same 32-64-96, normalised"):
-            config = compose([*small, *NETWORKS[name][1], "model.padding=same"])
-            loading.save(loading.load(config.data, 0), data := folder / name)
-            spec = TrialSpec(1, {}, config, 1, folder / f"{name} trial", data, 2)
+    for name in ("course, plain", "course, normalised", "same 32-64-96, normalised"):
+        config = compose([*small, *NETWORKS[name][1], "model.padding=same"])
+        loading.save(loading.load(config.data, 0), data := folder / name)
+        spec = TrialSpec(1, {}, config, 1, folder / f"{name} trial", data, 2)
+        launched = time.time()
+        executor = ProcessExecutor("cpu", workers=1, log=folder / "log.txt")
+        try:
             ends = run_all(executor, [(jobs().timed, replace(spec, number=i)) for i in range(6)])
-            rows = 1000 * np.array([end.value for end in ends[1:]])
-            cells = [*np.median(rows, axis=0), np.median(rows.sum(axis=1))]
-            yield f"| {name} | {' | '.join(f'{cell:.0f}' for cell in cells)} |"
-    finally:
-        executor.close()
+        finally:
+            executor.close()
+        first, *others = (end.value for end in ends)
+        rows = 1000 * np.array([row[:-1] for row in others])
+        cells = [*np.median(rows, axis=0), np.median(rows.sum(axis=1))]
+        yield f"| {name} | {' | '.join(f'{cell:.0f}' for cell in cells)} | {first[-1] - launched:.1f} |"
 
 
 def jobs() -> Any:
@@ -198,18 +204,20 @@ def jobs() -> Any:
 
 
 def timed(spec: Any) -> Iterator[Any]:
-    """A job: a trial of two epochs, and the seconds of its parts."""
+    """A job: a trial of two epochs, the seconds of its parts, and when its first epoch ended."""
     from cnnsweep.training import checkpoint, train
 
     spent: dict[str, list[float]] = {"build_model": [], "run_epoch": [], "save": []}
     functions = [(train, "build_model"), (train, "run_epoch"), (checkpoint, "save")]
     kept = [(module, name, getattr(module, name)) for module, name in functions]
+    ended: list[float] = []
 
     def watched(function: Any, times: list[float]) -> Any:
         def call(*arguments: Any, **named: Any) -> Any:
             began = time.perf_counter()
             result = function(*arguments, **named)
             times.append(time.perf_counter() - began)
+            ended.append(time.time())
             return result
 
         return call
@@ -224,7 +232,7 @@ def timed(spec: Any) -> Iterator[Any]:
             setattr(module, name, function)
     whole, (first, second) = time.perf_counter() - began, spent["run_epoch"]
     build, save = sum(spent["build_model"]), sum(spent["save"])
-    return [build, first - second, save, whole - build - save - first - second]
+    return [build, first - second, save, whole - build - save - first - second, ended[1]]
 
 
 def accuracies(folder: Path) -> Iterator[str]:
