@@ -41,7 +41,7 @@ class Table:
     noise: np.ndarray
     """The logarithm of the error of a configuration with two seeds, subtracted, divided by √2: (pairs, epochs)."""
     level: np.ndarray
-    """The mean logarithm of each pair's error after the last epoch."""
+    """The mean logarithm of each pair's error after the last epoch, with its sign changed: the larger, the better."""
 
     def part(self, rows: Sequence[int]) -> Table:
         """Some of its configurations."""

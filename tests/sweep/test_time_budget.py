@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import fake_sweeps
@@ -9,11 +10,14 @@ import pytest
 from searching import ACCURACY, drive
 
 from cnnsweep.executors.inline import InlineExecutor
+from cnnsweep.journal.events import EpochEnded, TrialEnded, TrialStarted
+from cnnsweep.journal.state import SweepState
 from cnnsweep.plan.simulation import After, VirtualExecutor, virtual_sweep
 from cnnsweep.search.oracle import Oracle, Proposal
 from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import make_problem
 from cnnsweep.sweep import limits, loop
+from cnnsweep.sweep.resume import rebuild
 from cnnsweep.training.cost_model import Forecaster, TrialForecaster
 from cnnsweep.trial import EpochReport, TrialResult
 
@@ -197,3 +201,20 @@ def test_a_continued_trial_that_the_time_cuts_off_can_go_on_with_more_time():
     cut = [t for t in made.state.trials.values() if (t.reason or "").startswith("budget.minutes")]
     assert {(trial.status, trial.since > 0, len(trial.curve) < 60) for trial in cut} == {("pruned", True, True)}
     assert {trial.proposal for trial in cut} <= made.search.promotable()
+
+
+def test_a_journal_that_is_replayed_says_which_trials_can_go_on():
+    """Those that the time cut off, not those that their own patience ended."""
+    problem = make_problem(fake_sweeps.config(*SIZES, "search=auto"), (8, 8, 1), 10)
+    for status, goes_on in (("pruned", True), ("completed", False)):
+        search, state = build(problem.config, problem, ACCURACY), SweepState(ACCURACY)
+        proposal = build(problem.config, problem, ACCURACY).ask("inline")
+        started = TrialStarted(
+            trial=1, title="", values=proposal.values, seed=1, epochs=9, proposal=proposal.id, worker="inline",
+            config=problem.config.plain(), network={}, time=0.0,
+        )  # fmt: skip
+        search.rungs = (3, 9)
+        epoch = EpochEnded(trial=1, epoch=1, metrics={"val_accuracy": 0.5}, time=1.0)
+        ended = TrialEnded(trial=1, status=status, reason="why", epochs=1, summary={}, time=2.0)
+        rebuild(search, state, [started, epoch, ended], Path("journal.jsonl"))
+        assert (proposal.id in search.promotable()) == goes_on
