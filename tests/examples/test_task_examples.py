@@ -41,7 +41,7 @@ def test_regression(example):
     assert result.test_metrics["test_r2"] > 0.5
     assert {"1_residuals", "2_largest_errors"} <= {*pictures(result)}
     report = (result.outcome.folder / "report" / "report.md").read_text()
-    assert f"reaches r2 {result.test_metrics['test_r2']:.4f} (run " in report
+    assert f"reaches r2 {result.test_metrics['test_r2']:.4f}, evaluated once (run " in report
     assert "Best is trial" in report
 
 
