@@ -10,6 +10,7 @@ import numpy as np
 from cnnsweep.config.components import configured_by
 from cnnsweep.config.schema import DataConfig
 from cnnsweep.data.arrays import Array, Arrays
+from cnnsweep.data.digits import read
 
 DIGITS, FRAMES, SIDE, WIDTH = 5, 6, 8, 16
 CLASSES = tuple(f"{digit} {way}" for digit in range(DIGITS) for way in ("left", "right"))
@@ -18,11 +19,8 @@ CLASSES = tuple(f"{digit} {way}" for digit in range(DIGITS) for way in ("left", 
 @configured_by(DataConfig)
 def load(config: DataConfig) -> Arrays:  # noqa: ARG001 - every loader takes the config
     """The same videos each time, uint8 (videos, 6, 8, 16, 1); a fifth of the digits is in those of the test alone."""
-    from sklearn.datasets import load_digits
-
-    found, rng = load_digits(), np.random.default_rng(0)
-    pictures = found.images[found.target < DIGITS].astype(np.uint8)
-    digits = found.target[found.target < DIGITS]
+    (pictures, digits), rng = read(), np.random.default_rng(0)
+    pictures, digits = pictures[digits < DIGITS], digits[digits < DIGITS]
     videos, labels = [], []
     for picture, digit in zip(pictures, digits, strict=True):
         right = _moving(rng, picture)

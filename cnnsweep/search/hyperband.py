@@ -16,7 +16,7 @@ from cnnsweep.search.oracle import Oracle, Proposal, Task
 from cnnsweep.search.registry import SamplerName, sampler_named
 
 if TYPE_CHECKING:
-    from cnnsweep.search.keras_tuner_engine import HyperbandEngine
+    from cnnsweep.search.hyperband_engine import HyperbandEngine
 
 
 class HyperbandConfig(SearchConfig):
@@ -57,7 +57,7 @@ class HyperbandOracle(Oracle):
         self._over: list[_Bracket] = []
 
     def make_engine(self) -> HyperbandEngine:
-        from cnnsweep.search.keras_tuner_engine import HyperbandEngine
+        from cnnsweep.search.hyperband_engine import HyperbandEngine
 
         schedule = {"factor": self.factor, "hyperband_iterations": self._iterations, "max_epochs": self.full_epochs}
         return HyperbandEngine(self.objective, self._populate, **schedule)

@@ -1,8 +1,7 @@
 """KerasTuner's oracles as the record keepers of every search: trials, their states, scores and running workers.
 
-They are imported when a search is made, because they import TensorFlow. Four surprises of KerasTuner 1.4.8 are closed
-here: consecutive failures do not end a search, no files are rewritten in place, a seed of 0 is not replaced, and a
-report does not take longer with every epoch.
+Four surprises of KerasTuner 1.4.8 are closed here: consecutive failures do not end a search, no files are rewritten in
+place, a seed of 0 is not replaced, and a report does not take longer with every epoch.
 """
 
 from __future__ import annotations
@@ -10,22 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import cnnsweep.training.lean_keras  # noqa: F401  before KerasTuner imports Keras in full
-
-# isort: split
-import keras_tuner
-
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.section import Plain
+from cnnsweep.search import lean_keras_tuner
 
 
-class Engine(keras_tuner.Oracle):
+class Engine(lean_keras_tuner.Oracle):
     """Asks `populate` for each trial, as KerasTuner asks `populate_space`: a trial's id in, status and values out."""
 
     def __init__(self, objective: Objective, populate: Callable[[str], Plain], **settings: Any) -> None:
         self.populate_space = populate
         super().__init__(
-            objective=keras_tuner.Objective(objective.metric, objective.direction),
+            objective=lean_keras_tuner.Objective(objective.metric, objective.direction),
             max_consecutive_failed_trials=None,
             seed=1,  # 0 and None mean "any"; nothing is drawn here
             **settings,
@@ -54,7 +49,3 @@ class Engine(keras_tuner.Oracle):
 
     def _save_trial(self, trial: Any) -> None:
         pass
-
-
-class HyperbandEngine(Engine, keras_tuner.oracles.HyperbandOracle):
-    """Adds the sizes and epochs of Hyperband's brackets."""

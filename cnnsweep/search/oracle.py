@@ -88,7 +88,7 @@ class Oracle:
         self.engine = self.make_engine()
 
     def make_engine(self) -> Engine:
-        """KerasTuner's record of the trials. Imports KerasTuner, and TensorFlow with it."""
+        """KerasTuner's record of the trials."""
         from cnnsweep.search.keras_tuner_engine import Engine
 
         return Engine(self.objective, self._populate)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cnnsweep.data.arrays import Arrays, Dataset
+from cnnsweep.data.digits import read
 from cnnsweep.data.loading import choose, load, refuse_other, shares
 from cnnsweep.errors import UserError
 
@@ -69,6 +70,14 @@ def test_the_choice_never_changes() -> None:
 
 
 # Digits
+
+
+def test_digits_are_those_that_scikit_learn_loads() -> None:
+    from sklearn.datasets import load_digits
+
+    images, labels = read()
+    assert np.array_equal(images, load_digits().images)
+    assert np.array_equal(labels, load_digits().target)
 
 
 def test_digits() -> None:

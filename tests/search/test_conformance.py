@@ -179,3 +179,35 @@ def test_importing_the_searches_loads_nothing_heavy():
     script = f"import sys, {modules}; print([m for m in {HEAVY} if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "[]"
+
+
+ASK = """
+import sys
+from cnnsweep.config.compose import compose
+from cnnsweep.config.objective import Objective
+from cnnsweep.search import registry
+from cnnsweep.search_space.problem import make_problem
+
+config = compose(["data=digits", "space.model.filters={values: [4, 8]}", *sys.argv[1:]])
+search = registry.build(config, make_problem(config, (8, 8, 1), 10, images=(100, 50)), Objective.of("val_accuracy"))
+for epochs, worker in ((1, "a"), (2, "b")):
+    found = search.ask(worker)
+    search.report(found.id, epochs, {"val_accuracy": 0.5})
+    search.end(found.id, succeeded=True)
+print(search.trials[found.id].status, search.trials[found.id].score)
+print([m for m in ("keras", "tensorflow", "sklearn") if m in sys.modules])
+import keras_tuner
+from cnnsweep.search.keras_tuner_engine import Engine
+assert issubclass(Engine, keras_tuner.Oracle)
+assert issubclass(keras_tuner.oracles.HyperbandOracle, keras_tuner.Oracle)
+values = keras_tuner.HyperParameters()
+print(values.Int("units", 4, 8), keras_tuner.engine.trial.Trial(values).status)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["auto", "random", "asha"])
+def test_a_search_runs_without_keras_and_leaves_keras_tuner_whole(name):
+    command = [sys.executable, "-c", ASK, f"search={name}"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert printed.stdout.splitlines() == ["COMPLETED 0.5", "[]", "4 RUNNING"]
