@@ -6,6 +6,7 @@ is to be saved is built again without this.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -73,23 +74,27 @@ class PoolingThenActivation3D(PoolingThenActivation, layers.MaxPooling3D):
 class FusedAdam(optimizers.Adam):
     """Adam's update (Kingma and Ba 2015, arXiv 1412.6980) in one pass over each variable."""
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        if self.amsgrad or isinstance(gradient, tf.IndexedSlices) or variable.dtype != tf.float32:
-            super().update_step(gradient, variable, learning_rate)
-            return
-        index, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, tf.float32)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
-            beta1_power=tf.pow(self.beta_1, step),
-            beta2_power=tf.pow(self.beta_2, step),
-            lr=tf.cast(learning_rate, tf.float32),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=tf.cast(gradient, tf.float32),
-        )
+    def _backend_update_step(
+        self, grads: list[tf.Tensor], trainable_variables: list[keras.Variable], learning_rate: tf.Tensor
+    ) -> None:
+        """Keras' version computes all but `grad` anew for each variable, and asks tf.distribute where it lies."""
+        step, constant = tf.cast(self.iterations + 1, tf.float32), partial(tf.constant, dtype=tf.float32)
+        same = {
+            "beta1_power": tf.pow(self.beta_1, step),
+            "beta2_power": tf.pow(self.beta_2, step),
+            "lr": tf.cast(learning_rate, tf.float32),
+            "beta1": constant(self.beta_1),
+            "beta2": constant(self.beta_2),
+            "epsilon": constant(self.epsilon),
+        }
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            if self.amsgrad or not _can_update(gradient, variable):
+                self.update_step(gradient, variable.value, learning_rate)
+                continue
+            index = self._get_variable_index(variable.value)
+            m, v = self._momentums[index].value.handle, self._velocities[index].value.handle
+            grad = tf.cast(gradient, tf.float32)
+            tf.raw_ops.ResourceApplyAdam(var=variable.value.handle, m=m, v=v, grad=grad, **same)
 
 
 class FusedAdamW(FusedAdam, optimizers.AdamW):
@@ -99,18 +104,25 @@ class FusedAdamW(FusedAdam, optimizers.AdamW):
 class FusedSGD(optimizers.SGD):
     """Gradient descent with momentum, as Keras defines it, in one pass over each variable."""
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        if not self.momentum or isinstance(gradient, tf.IndexedSlices) or variable.dtype != tf.float32:
-            super().update_step(gradient, variable, learning_rate)
-            return
-        tf.raw_ops.ResourceApplyKerasMomentum(
-            var=variable.handle,
-            accum=self.momentums[self._get_variable_index(variable)].value.handle,
-            lr=tf.cast(learning_rate, tf.float32),
-            grad=tf.cast(gradient, tf.float32),
-            momentum=self.momentum,
-            use_nesterov=self.nesterov,
-        )
+    def _backend_update_step(
+        self, grads: list[tf.Tensor], trainable_variables: list[keras.Variable], learning_rate: tf.Tensor
+    ) -> None:
+        same = {
+            "lr": tf.cast(learning_rate, tf.float32),
+            "momentum": tf.constant(self.momentum, tf.float32),
+            "use_nesterov": self.nesterov,
+        }
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            if not self.momentum or not _can_update(gradient, variable):
+                self.update_step(gradient, variable.value, learning_rate)
+                continue
+            accum = self.momentums[self._get_variable_index(variable.value)].value.handle
+            grad = tf.cast(gradient, tf.float32)
+            tf.raw_ops.ResourceApplyKerasMomentum(var=variable.value.handle, accum=accum, grad=grad, **same)
+
+
+def _can_update(gradient: tf.Tensor, variable: keras.Variable) -> bool:
+    return not isinstance(gradient, tf.IndexedSlices) and variable.value.dtype == tf.float32
 
 
 POOLINGS = {
