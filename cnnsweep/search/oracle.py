@@ -160,7 +160,7 @@ class Oracle:
         self.engine.end_trial(trial)
 
     def reopen(self, id_: str) -> None:
-        """Take back the end of a trial that failed: it is trained again."""
+        """Take back the end of a trial that failed, and is trained again, or that a budget cut off, and goes on."""
         trial = self.engine.trials[id_]
         trial.status = "RUNNING"
         self.engine.ongoing_trials[f"again {id_}"] = trial

@@ -25,7 +25,7 @@ from cnnsweep.journal.events import (
 from cnnsweep.journal.state import SweepState, TrialState
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import loop
-from cnnsweep.sweep.limits import ALL_TRIED, FULL_DISK, is_full_disk
+from cnnsweep.sweep.limits import ALL_TRIED, FULL_DISK, cut_off, is_full_disk
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.training import checkpoint, own_checkpoints
 from cnnsweep.training.early_stopping import without_early_stopping
@@ -205,8 +205,8 @@ class Cleanup:
     """Follows a sweep's events; after each end of a trial only needed checkpoints remain.
 
     The `keep` best ended trials keep their best epoch's, trials that the search may promote keep both files, and so
-    do those that are running or interrupted. Where many trials hold files, one in ten more may until all are looked at
-    again, so that an end costs the same however many there are.
+    do those that are running, interrupted or cut off by a budget. Where many trials hold files, one in ten more may
+    until all are looked at again, so that an end costs the same however many there are.
     """
 
     def __init__(self, folder: Path, state: SweepState, search: Oracle, keep: int) -> None:
@@ -237,7 +237,7 @@ class Cleanup:
         ended = [n for n in self._holding if n in trials and trials[n].status in ENDED]
         best = self._state.ranking.first_of(ended, self._keep)
         for number in sorted(ended):
-            if trials[number].proposal in promotable:
+            if trials[number].proposal in promotable or cut_off(trials[number]):
                 continue
             kept = number in best
             folder = self._folder / "trials" / f"{number:03d}"

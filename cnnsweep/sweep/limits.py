@@ -63,6 +63,15 @@ def reaches_rung(trial: TrialState, rung: float, budget: Budget, state: SweepSta
     return now + seconds <= state.began + 60 * budget.minutes * (1 + GRACE)
 
 
+def cut_off(trial: TrialState) -> bool:
+    """Whether a budget ended a trial before its last epoch, which it reaches once the budget is larger.
+
+    With a search that promotes it has the status pruned, and the search goes on with it where it is worth it.
+    """
+    is_cut = trial.status == "completed" and len(trial.curve) < trial.target
+    return is_cut and any(f"budget.{limit} (" in (trial.reason or "") for limit in ("minutes", "epochs"))
+
+
 def too_late(
     proposal: Proposal, forecaster: TrialForecaster | None, config: Config, state: SweepState, now: float
 ) -> str | None:

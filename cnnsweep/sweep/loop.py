@@ -59,14 +59,14 @@ def _fill_workers(sweep: Sweep) -> None:
 
 def _resume(sweep: Sweep, worker: str, trial: TrialState, keep_on: bool) -> None:
     """Go on with a trial that an earlier run of the sweep did not finish, or record the end that it had reached."""
-    done = trial.done
-    if done > trial.since and (sweep.halt or not keep_on):
+    done, has_ended = trial.done, trial.status in ("failed", "completed")
+    if done > trial.since and (sweep.halt or not keep_on) and not has_ended:
         sweep.running[worker] = trial.number
         if not keep_on:
             sweep.pruned.add(trial.number)
         end(sweep, worker, TrialResult(trial.number, "pruned", stopped_after(done), done))
-    elif not sweep.interrupted and not (sweep.halt and trial.status == "failed"):
-        if trial.status == "failed":
+    elif not sweep.interrupted and not (sweep.halt and has_ended):
+        if has_ended:
             sweep.search.reopen(trial.proposal)
         _submit(sweep, worker, Proposal(trial.proposal, trial.values, trial.target), trial)
 

@@ -31,7 +31,7 @@ from cnnsweep.journal.events import (
 from cnnsweep.journal.state import SweepState, replay
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import catalog, session
-from cnnsweep.sweep.limits import spent
+from cnnsweep.sweep.limits import cut_off, spent
 from cnnsweep.tracking.credentials import redact, shown
 from cnnsweep.tracking.locations import with_store_at
 from cnnsweep.tracking.store import connect, open_store
@@ -74,6 +74,7 @@ def resume(
         state = SweepState(parts.search.objective)
         pending = rebuild(parts.search, state, events, path)
         pending |= {trial.number: True for trial in state.with_status("failed") if failed}
+        pending |= {trial.number: True for trial in state.with_status("completed") if cut_off(trial)}
         parts.search.max_trials, config = config.budget.trials, redact(config)
         watcher.say(f"resuming {folder.name}: {_progress(state, pending)}")
         parts = replace(parts, problem=replace(parts.problem, config=config))
@@ -133,7 +134,7 @@ def rebuild(search: Oracle, state: SweepState, events: Sequence[Event], path: Pa
                     _repeat(search, state, event)
                     proposals.add(event.proposal)
                     pending[event.trial] = True
-                case TrialStarted() if state.trials[event.trial].status == "failed":
+                case TrialStarted() if state.trials[event.trial].status in ("failed", "completed"):
                     search.reopen(event.proposal)
                     pending[event.trial] = True
                 case EpochEnded():

@@ -77,7 +77,7 @@ class FusedAdam(optimizers.Adam):
     def _backend_update_step(
         self, grads: list[tf.Tensor], trainable_variables: list[keras.Variable], learning_rate: tf.Tensor
     ) -> None:
-        """Keras' version computes all but `grad` anew for each variable, and asks tf.distribute where it lies."""
+        """Keras' version computes all but `grad` again for each variable, and asks tf.distribute where it lies."""
         step, constant = tf.cast(self.iterations + 1, tf.float32), partial(tf.constant, dtype=tf.float32)
         same = {
             "beta1_power": tf.pow(self.beta_1, step),

@@ -17,6 +17,7 @@ from cnnsweep.journal import journal
 from cnnsweep.journal.events import Event, TrialEnded
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import loop
+from cnnsweep.sweep.limits import cut_off
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
@@ -184,6 +185,33 @@ def test_trials_that_failed_for_a_passing_reason_are_trained_again(name: str, tm
     if sweep.search.promotes:
         assert max(map(len, values)) == 9, "the best of them are promoted"
     assert fake_sweeps.table(fake_sweeps.make(tmp_path, overrides)) == fake_sweeps.table(sweep)
+
+
+@pytest.mark.parametrize("search", ["random", "tpe", "asha search.variant=stopping"])
+def test_a_trial_that_a_budget_cut_off_goes_on_with_a_larger_one(search: str, tmp_path: Path) -> None:
+    def job(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
+        for epoch in range(spec.initial_epoch + 1, spec.epochs + 1):
+            metrics = {"val_accuracy": spec.number / 20 + 0.01 * epoch, "loss": 1.0}
+            if not (yield EpochReport(spec.number, epoch, metrics)):
+                return TrialResult(spec.number, "pruned")
+        return TrialResult(spec.number, "completed", None, spec.epochs)
+
+    name, *more = f"search={search}".split()
+    overrides = (name, *more, "training.epochs=3", "budget.trials=4")
+    first = fake_sweeps.make(tmp_path / "cut", (*overrides, "budget.epochs=5"), job)
+    loop.search(first)
+    assert [(t.status, len(t.curve), cut_off(t)) for t in first.state.trials.values()] == [
+        ("completed", 3, False),
+        ("completed", 2, True),
+    ]
+    for _ in range(2):  # the second time nothing is left to go on with
+        sweep = fake_sweeps.make(tmp_path / "cut", overrides, job)
+        sweep.pending |= {trial.number: True for trial in sweep.state.trials.values() if cut_off(trial)}
+        loop.search(sweep)
+        sweep.journal.close()
+    whole = fake_sweeps.make(tmp_path / "whole", overrides, job)
+    loop.search(whole)
+    assert fake_sweeps.table(sweep) == fake_sweeps.table(whole)
 
 
 @pytest.mark.slow
