@@ -172,10 +172,14 @@ def _ended(state: SweepState) -> int:
 
 
 def _share_spent(sweep: Sweep) -> float:
-    """The spent share of the budget that is nearest to its end, from 0 to 1."""
+    """The spent share of the budget that is nearest to its end, from 0 to 1.
+
+    After all of budget.trials a search that promotes goes on with the best, until budget.minutes where there are any.
+    """
     budget, state = sweep.config.budget, sweep.state
+    ends_later = sweep.search.promotes and budget.minutes
     shares = [
-        _ended(state) / budget.trials if budget.trials else 0,
+        _ended(state) / budget.trials if budget.trials and not ends_later else 0,
         _elapsed(sweep) / (60 * budget.minutes) if budget.minutes else 0,
         state.epochs / budget.epochs if budget.epochs else 0,
     ]
@@ -190,7 +194,8 @@ def _progress(sweep: Sweep) -> str:
 
 def _time_left(sweep: Sweep) -> str:
     spent = _share_spent(sweep)
-    return f"about {duration(_elapsed(sweep) * (1 - spent) / spent)} left" if spent >= 0.02 else ""
+    is_known = spent < 1 or not sweep.search.promotes
+    return f"about {duration(_elapsed(sweep) * (1 - spent) / spent)} left" if spent >= 0.02 and is_known else ""
 
 
 def print_outcome(outcome: Outcome, report: Path | None, console: Console) -> None:

@@ -47,6 +47,14 @@ def test_one_line_for_each_trial_in_a_file(tmp_path: Path) -> None:
     assert "6/6 trials" in lines[-1]
 
 
+@pytest.mark.parametrize("budget", ["budget.minutes=null", "budget.minutes=100"])
+def test_a_search_that_goes_on_with_the_best_is_not_said_to_be_at_its_end(budget: str, tmp_path: Path) -> None:
+    screen, _ = run(tmp_path / "sweep", False, "search=auto", "training.epochs=9", budget)
+    after = [line for line in shown(screen).splitlines() if "6/6 trials" in line]
+    assert len(after) > 2, "some were continued after the last new one"
+    assert not [line for line in after if "left" in line]
+
+
 def test_the_live_view_on_a_terminal(tmp_path: Path) -> None:
     screen, _ = run(tmp_path / "sweep", terminal=True)
     text = shown(screen)
