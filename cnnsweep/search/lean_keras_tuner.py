@@ -20,8 +20,8 @@ def _postpone(spec: ModuleSpec) -> None:
     module = module_from_spec(spec)
 
     def execute(attribute: str) -> Any:
-        if attribute.startswith("__"):
-            raise AttributeError(attribute)
+        if attribute.startswith("__") and attribute not in ("__all__", "__version__"):
+            raise AttributeError(f"module '{spec.name}' has no attribute '{attribute}'")
         name = f"{spec.name}.{attribute}"
         if PathFinder.find_spec(name, spec.submodule_search_locations or ()):
             return importlib.import_module(name)
