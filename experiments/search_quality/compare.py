@@ -128,9 +128,9 @@ def plot(results: list[Result], path: Path) -> None:
             axes.fill_between(
                 MOMENTS, mean - half, mean + half, color=style["color"], alpha=0.15, linewidth=0, zorder=2
             )
-    axes.set(xscale="log", yscale="log", xlim=(1, TRAININGS), ylim=(0.3, 30))
+    axes.set(xscale="log", yscale="log", xlim=(1, TRAININGS), ylim=(0.2, 30))
     axes.set(xlabel="seconds, in full trainings' worth", ylabel="regret (points of accuracy)")
-    for axis, ticks in ((axes.xaxis, (1, 2, 5, 10, 20, 40, 60)), (axes.yaxis, (0.5, 1, 2, 3, 5, 10, 20))):
+    for axis, ticks in ((axes.xaxis, (1, 2, 5, 10, 20, 40, 60)), (axes.yaxis, (0.2, 0.5, 1, 2, 3, 5, 10, 20))):
         axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.set_minor_formatter("")
     axes.legend(fontsize=9, frameon=False)
