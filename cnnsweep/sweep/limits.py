@@ -72,6 +72,13 @@ def cut_off(trial: TrialState) -> bool:
     return is_cut and any(f"budget.{limit} (" in (trial.reason or "") for limit in ("minutes", "epochs"))
 
 
+def go_on(budget: Budget, state: SweepState) -> list[int]:
+    """The trials that an earlier budget cut off and that this one trains to their end."""
+    reached = spent(budget, state, state.last)
+    is_over = reached is not None and reached[1]
+    return [] if is_over else [trial.number for trial in state.with_status("completed") if cut_off(trial)]
+
+
 def too_late(
     proposal: Proposal, forecaster: TrialForecaster | None, config: Config, state: SweepState, now: float
 ) -> str | None:

@@ -31,7 +31,7 @@ from cnnsweep.journal.events import (
 from cnnsweep.journal.state import SweepState, replay
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import catalog, session
-from cnnsweep.sweep.limits import cut_off, spent
+from cnnsweep.sweep.limits import go_on, spent
 from cnnsweep.tracking.credentials import redact, shown
 from cnnsweep.tracking.locations import with_store_at
 from cnnsweep.tracking.store import connect, open_store
@@ -74,7 +74,7 @@ def resume(
         state = SweepState(parts.search.objective)
         pending = rebuild(parts.search, state, events, path)
         pending |= {trial.number: True for trial in state.with_status("failed") if failed}
-        pending |= {trial.number: True for trial in state.with_status("completed") if cut_off(trial)}
+        pending |= dict.fromkeys(go_on(config.budget, state), True)
         parts.search.max_trials, config = config.budget.trials, redact(config)
         watcher.say(f"resuming {folder.name}: {_progress(state, pending)}")
         parts = replace(parts, problem=replace(parts.problem, config=config))
@@ -206,7 +206,8 @@ def _is_finished(events: Sequence[Event], config: Config, failed: bool = False) 
     if budget == config.budget.plain():
         return last.status == "completed"
     state = replay(events, Objective.of(config.objective))
-    return spent(config.budget, state, state.last) is not None and not state.missing_replicates(config.budget)
+    is_spent = spent(config.budget, state, state.last) is not None and not go_on(config.budget, state)
+    return is_spent and not state.missing_replicates(config.budget)
 
 
 def _override(group: Mapping[str, Any], overrides: Sequence[str]) -> Plain:

@@ -4,7 +4,7 @@
 
 DIR holds fashion-mnist/. FOLDER keeps the rows, one JSON object a line; the command goes on with what is there, and
 writes TABLE.jsonl.gz beside this file. One process on one core, as a sweep's worker; its seconds are those of the
-processor, so that other work hardly counts. `short` takes about 10 s of one core a configuration, `long` 35 s. Every
+processor, so that other work hardly counts. `short` takes about 13 s of one core a configuration, `long` 55 s. Every
 tenth configuration is trained with two seeds.
 """
 

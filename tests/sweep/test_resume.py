@@ -11,12 +11,14 @@ from typing import Any
 
 import fake_sweeps
 import pytest
+import real_sweeps
 
+from cnnsweep.config.compose import compose
 from cnnsweep.errors import UserError
 from cnnsweep.journal import journal
 from cnnsweep.journal.events import Event, TrialEnded
 from cnnsweep.search.oracle import Oracle
-from cnnsweep.sweep import loop
+from cnnsweep.sweep import loop, resume, session
 from cnnsweep.sweep.limits import cut_off
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
@@ -212,6 +214,46 @@ def test_a_trial_that_a_budget_cut_off_goes_on_with_a_larger_one(search: str, tm
     whole = fake_sweeps.make(tmp_path / "whole", overrides, job)
     loop.search(whole)
     assert fake_sweeps.table(sweep) == fake_sweeps.table(whole)
+
+
+class Lines(session.Watcher):
+    """Keeps what a sweep says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.mark.slow
+def test_a_network_that_a_budget_cut_off_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    watcher, curves = Lines(), {}
+    for name, budget in (("cut", "budget.epochs=5"), ("whole", "budget.epochs=null")):
+        where = f"tracking.dir={tmp_path / name}"
+        settings = (
+            "search=random",
+            "training.epochs=3",
+            "budget.trials=2",
+            "executor=inline",
+            budget,
+            where,
+            *real_sweeps.FAST,
+        )
+        outcome: session.Outcome | None = session.start(compose(["data=digits", "data.limit=200", *settings]), watcher)
+        assert outcome is not None
+        if name == "cut":
+            kept = [(path.parent.name, path.name) for path in outcome.folder.glob("trials/*/last.npz")]
+            assert kept == [("002", "last.npz")], "of the trial that was cut off alone"
+            spent = Lines()
+            outcome = resume.resume([], [where, "budget.epochs=5", "budget.replicates=2"], spent)
+            assert not [line for line in spent.said if "go on" in line], "there is nothing to go on with yet"
+            outcome = resume.resume([], [where, "budget.epochs=100", "budget.replicates=null"], watcher)
+        assert outcome is not None
+        rows = [trial.curve for trial in outcome.state.trials.values()]
+        curves[name] = [[row["val_loss"] for row in curve] for curve in rows]
+    assert curves["cut"] == curves["whole"]
+    assert not [line for line in watcher.said if "begins again" in line]
 
 
 @pytest.mark.slow
