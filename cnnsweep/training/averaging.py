@@ -19,6 +19,7 @@ class Averaging:
     """An optimizer whose average is of few steps at the start, and which leaves the weights as they are."""
 
     iterations: keras.Variable
+    _model_variables_moving_average: list[keras.Variable | None]
 
     @property
     def ema_momentum(self) -> keras.KerasTensor:
@@ -27,6 +28,16 @@ class Averaging:
 
         steps = ops.cast(self.iterations, "float32")
         return ops.minimum(vars(self)["ema_momentum"], (1 + steps) / (10 + steps))
+
+    def _update_model_variables_moving_average(self, trainable_variables: list[keras.Variable]) -> None:
+        """Keras' version computes the momentum again for each variable, which takes long to trace."""
+        from keras import ops
+
+        first = ops.cast(ops.equal(self.iterations, 0), "float32")
+        share = 1 - (1 - first) * self.ema_momentum
+        for weights, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
+            if average is not None:
+                average.assign(average + ops.cast(share, weights.dtype) * (weights - average))
 
     def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
         """Keras would put the average in the place of the weights at the end of each `fit`, and train on from there."""

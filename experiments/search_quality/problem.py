@@ -13,8 +13,8 @@ from cnnsweep.search_space.problem import Problem, make_problem
 EPOCHS = 9
 OBJECTIVE = Objective.of("val_accuracy")
 NO_BUDGET = ("budget.minutes=null", "budget.trials=null", "budget.epochs=100000", "search.start_with=[]")
-EPOCH = ("training.epoch_size=null",)
-"""A pass over all images."""
+EPOCH = ("training.epoch_size=null", "training.ema_momentum=0")
+"""A pass over all images; validated with the weights as they are."""
 FILTERS = "model.filters={{values: [{}], per_block: true}}"
 BLOCKS = "model.blocks={min: 1, max: 3}"
 CNN = (

@@ -226,6 +226,19 @@ def test_an_average_is_of_few_steps_at_the_start(steps, momentum):
     assert float(model.optimizer.ema_momentum) == pytest.approx(momentum)
 
 
+def test_an_average_follows_the_weights():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    model.compile(keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.2), "mse")
+    averaging.use(model)
+    averages = []
+    for _ in range(3):  # the weight is -1, -2, -3
+        model.optimizer.apply([np.ones((1, 1), "float32")], model.trainable_variables)
+        averages.append(float(np.array(model.optimizer._model_variables_moving_average[0]).item()))
+    first = -1
+    second = 2 / 11 * first + 9 / 11 * -2
+    assert averages == pytest.approx([first, second, 0.2 * second + 0.8 * -3])
+
+
 def test_an_average_of_the_weights_is_validated_and_kept_and_loads_with_keras_alone(digits, tmp_path):
     common = ["training.learning_rate=0.02", "model.dropout=0"]
     trial = trial_of(digits, tmp_path / "a", *common, "training.ema_momentum=0.5")
