@@ -32,7 +32,9 @@ TYPICAL = 8
 OF = 8
 """The first configurations are each the most likely, by rules of thumb, of so many drawn at random."""
 LOOKS = 8
-"""Configurations that have an epoch before one is continued, and before the model proposes any."""
+"""Configurations that have an epoch before the model proposes any."""
+FIRST_LOOKS = 5
+"""Configurations that have an epoch before one is continued."""
 LOOKING = 0.7
 """Once less than this share of the time is left, fewer configurations are enough."""
 RESERVE = 60.0
@@ -198,7 +200,7 @@ class AutoOracle(Oracle):
         known, running = self._known(), {self.origin(id_) for id_ in self.running} - {ended}
         idle = {origin: f for origin, f in known.items() if origin in self._latest and origin not in running}
         waiting = {origin: f for origin, f in idle.items() if not f.failed and not self._is_complete(origin)}
-        looking = len(known) < LOOKS and self.seconds_left > LOOKING * self._seconds_in_all()
+        looking = len(known) < FIRST_LOOKS and self.seconds_left > LOOKING * self._seconds_in_all()
         if not waiting or (looking and not last):
             return None
         best = min(waiting, key=lambda origin: waiting[origin].mean)

@@ -9,7 +9,7 @@ import pytest
 from searching import ACCURACY, FLAT
 
 from cnnsweep.search import auto
-from cnnsweep.search.auto import LOOKS
+from cnnsweep.search.auto import FIRST_LOOKS, LOOKS
 from cnnsweep.search.prior import expected_error
 from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import Problem, make_problem
@@ -18,7 +18,7 @@ from cnnsweep.search_space.problem import Problem, make_problem
 def test_configurations_have_an_epoch_each_before_the_best_goes_on_to_the_end(start):
     _, search = start("auto", FLAT, training={"epochs": 9}, budget={"trials": 40})
     looks = []
-    for number in range(LOOKS):
+    for number in range(FIRST_LOOKS):
         looks.append(search.ask("a"))
         assert looks[-1].continues is None
         value = 0.9 if number == 3 else 0.1 + number / 100
@@ -32,7 +32,7 @@ def test_configurations_have_an_epoch_each_before_the_best_goes_on_to_the_end(st
 
 def test_a_configuration_that_falls_behind_makes_way_at_its_rung(start):
     _, search = start("auto", FLAT, training={"epochs": 9}, budget={"trials": 40})
-    for number in range(LOOKS):
+    for number in range(FIRST_LOOKS):
         look = search.ask("a")
         search.report(look.id, 1, {"val_accuracy": 0.5 - number / 1000})
         search.end(look.id, succeeded=True)
@@ -68,6 +68,7 @@ def test_of_equal_promise_the_cheaper_is_proposed(start, monkeypatch):
     """Where the model expects the same of all, costs decide."""
     monkeypatch.setattr(auto, "expected_improvement", lambda mean, *_: np.ones(len(mean)))
     monkeypatch.setattr(auto, "AT_RANDOM", 0.0)
+    monkeypatch.setattr(auto, "FIRST_LOOKS", LOOKS)  # none is continued in between
     widths = range(8, 104, 8)
     _, search = start("auto", {"model": {"filters": {"values": [*widths]}}}, training={"epochs": 9})
     for _ in range(LOOKS):
