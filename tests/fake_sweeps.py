@@ -18,6 +18,7 @@ from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import make_problem
 from cnnsweep.sweep.resume import rebuild
 from cnnsweep.sweep.sweep import Sweep
+from cnnsweep.training.early_stopping import stopped_after
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 BASE = ("+sweep=smoke", "training.epochs=3", "budget.trials=6", "executor=inline")
@@ -32,13 +33,13 @@ def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
     """Like the real job: goes on after `initial_epoch`, fails where the seed says so, stops at the answer False."""
     if spec.seed % 7 == 0:
         return TrialResult(spec.number, "failed", "loss is nan in epoch 1")
-    status, epoch = "completed", spec.initial_epoch
+    status, reason, epoch = "completed", None, spec.initial_epoch
     for epoch in range(spec.initial_epoch + 1, spec.epochs + 1):
         value = (spec.seed % 1000) / 2000 + 0.1 * epoch
         if not (yield EpochReport(spec.number, epoch, {"val_accuracy": value, "loss": 1 - value})):
-            status = "pruned"
+            status, reason = "pruned", stopped_after(epoch)
             break
-    return TrialResult(spec.number, status, None, epoch, {"parameters": 1.0})
+    return TrialResult(spec.number, status, reason, epoch, {"parameters": 1.0})
 
 
 def make(folder: Path, overrides: Sequence[str] = (), job: Callable[..., Any] = train, executor: Any = None) -> Sweep:

@@ -49,8 +49,8 @@ def test_one_line_for_each_trial_in_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("budget", ["budget.minutes=null", "budget.minutes=100"])
 def test_a_search_that_goes_on_with_the_best_is_not_said_to_be_at_its_end(budget: str, tmp_path: Path) -> None:
-    screen, _ = run(tmp_path / "sweep", False, "search=auto", "training.epochs=9", budget)
-    after = [line for line in shown(screen).splitlines() if "6/6 trials" in line]
+    screen, _ = run(tmp_path / "sweep", False, "search=auto", "training.epochs=9", "budget.trials=12", budget)
+    after = [line for line in shown(screen).splitlines() if "12/12 trials" in line]
     assert len(after) > 2, "some were continued after the last new one"
     assert not [line for line in after if "left" in line]
 
