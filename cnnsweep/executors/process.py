@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from cnnsweep.config.validation import Int
 from cnnsweep.executors.base import Event, Executor, Job, answer_once
 from cnnsweep.executors.devices import chosen_gpus, cores
 from cnnsweep.executors.launcher import Launcher, WorkerProcess
-from cnnsweep.executors.worker import LEAN_KERAS, Setup
+from cnnsweep.executors.worker import LEAN_KERAS, Setup, compiled
 
 _STARTING = 0.2  # seconds between looks at workers that have no process to wait for yet
 
@@ -60,6 +61,7 @@ class ProcessExecutor(Executor):
         visible = [gpu.visible for gpu in chosen_gpus(device, gpus, backend)]
         places = _gpu_workers(visible, workers_per_gpu) or {f"cpu{n}": "" for n in range(workers or cores())}
         # JAX and PyTorch look for devices while they are imported, so each worker must do that for itself.
+        self._compiled = compiled(output)
         self._launcher = Launcher(backend, output, [LEAN_KERAS, *preload] if backend == "tensorflow" else [])
         if not visible:
             threads = threads or max(1, cores() // len(places))
@@ -121,6 +123,7 @@ class ProcessExecutor(Executor):
         deadline = time.monotonic() + 1.0
         for process in self._processes.values():
             process.end(deadline - time.monotonic())
+        shutil.rmtree(self._compiled, ignore_errors=True)
         self._events.clear()
 
     def _collect(self, timeout: float | None) -> None:

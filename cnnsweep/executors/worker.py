@@ -218,21 +218,24 @@ def _configure(setup: Setup) -> str | None:
     return None
 
 
+def compiled(log: str) -> str:
+    """The folder beside the log in which JAX keeps what it compiled: to compile a network takes seconds on a GPU."""
+    return f"{os.path.splitext(log)[0]}-compiled"
+
+
 def _environment(setup: Setup) -> dict[str, str]:
     settings = keras_settings.environment(setup.backend) | {"CUDA_VISIBLE_DEVICES": setup.gpu}
     if not setup.gpu:
         settings["JAX_PLATFORMS"] = "cpu"
     elif setup.shares_gpu:
         settings |= SHARED_GPU
+    if setup.gpu and setup.log != os.devnull:
+        settings["JAX_COMPILATION_CACHE_DIR"] = compiled(setup.log)
+        settings["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     if setup.threads:
-        names: tuple[str, ...] = (
-            "OMP_NUM_THREADS",
-            "MKL_NUM_THREADS",
-            "OPENBLAS_NUM_THREADS",
-            "NPROC",
-        )  # NPROC: XLA's pool
+        names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC"]  # NPROC: XLA's pool
         if setup.backend == "none":  # else TensorFlow gets it by its own functions
-            names += ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+            names += ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]
         settings |= dict.fromkeys(names, str(setup.threads))
     return settings
 

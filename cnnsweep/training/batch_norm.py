@@ -27,8 +27,9 @@ PIXELS = 256 * 28 * 28
 """Of the images that are taken at once; a training batch of any size is."""
 Statistics = Sequence[tuple[Array, Array]]
 """The mean and the variance of each layer, in the order of `layers`."""
-Batches = list[tuple[int, Array, Array]]
-"""Of each batch: the number of images, the mean and the variance."""
+Batches = list[tuple[int, "keras.KerasTensor", "keras.KerasTensor"]]
+"""Of each batch that a layer was given: the number of images, the mean and the variance."""
+Measure = Callable[[object], list[Batches]]
 
 
 def layers(model: keras.Model) -> list[keras.layers.BatchNormalization]:
@@ -63,27 +64,59 @@ def recompute(model: keras.Model, x: Array, since: Statistics, seed: int, batch_
         return
     chosen = np.sort(np.random.default_rng(seed).permutation(len(x))[:IMAGES])
     size = max(batch_size, PIXELS // math.prod(x.shape[1:-1]))
-    with _normalising_by_batch(moved) as found:
-        for start in range(0, len(chosen), size):
-            model(unpacked(x[chosen[start : start + size]]), training=False)
+    measure, seen = _measuring(model, moved)
+    with _normalising_by_batch(moved, seen):
+        found = [measure(unpacked(x[chosen[start : start + size]])) for start in range(0, len(chosen), size)]
     with np.errstate(all="ignore"):  # a network that diverged fails by its loss
-        for layer, batches in zip(moved, found, strict=True):
-            images, means, variances = (np.array(column) for column in zip(*batches, strict=True))
+        for layer, *parts in zip(moved, *found, strict=True):
+            batches = [batch for part in parts for batch in part]
+            images, means, variances = (np.array(column, float) for column in zip(*batches, strict=True))
             mean = np.average(means, 0, images)
             layer.moving_mean.assign(mean)
             layer.moving_variance.assign(np.average(variances + (means - mean) ** 2, 0, images))
 
 
+def _measuring(model: keras.Model, moved: Sequence[keras.Layer]) -> tuple[Measure, list[Batches]]:
+    """A function of inputs that returns what each layer saw, and where `_normalising_by_batch` is to put that.
+
+    With JAX, which starts single operations slowly, it is compiled, once for a model.
+    """
+    import keras
+
+    def measure(inputs: object) -> list[Batches]:
+        for batches in seen:
+            batches.clear()
+        model(inputs, training=False)
+        return [[*batches] for batches in seen]
+
+    seen: list[Batches] = [[] for _ in moved]
+    if keras.backend.backend() != "jax":
+        return measure, seen
+    import jax
+
+    def with_state(state: list[jax.Array], inputs: object) -> list[Batches]:
+        with keras.StatelessScope(state_mapping=zip(model.variables, state, strict=True)):
+            return measure(inputs)
+
+    held, layers = vars(model).setdefault("_statistics", {}), tuple(map(id, moved))  # Keras would track an attribute
+    if layers not in held:
+        compiled = jax.jit(with_state)
+        held[layers] = (lambda inputs: compiled([variable.value for variable in model.variables], inputs)), seen
+    found: tuple[Measure, list[Batches]] = held[layers]
+    return found
+
+
 @contextmanager
-def _normalising_by_batch(chosen: Sequence[keras.layers.BatchNormalization]) -> Iterator[list[Batches]]:
+def _normalising_by_batch(
+    chosen: Sequence[keras.layers.BatchNormalization], found: Sequence[Batches]
+) -> Iterator[None]:
     """Let layers normalise by the statistics of each batch, which are collected for each layer."""
-    found: list[Batches] = [[] for _ in chosen]
     momenta = [layer.momentum for layer in chosen]
     try:
         for layer, batches in zip(chosen, found, strict=True):
             layer.momentum = 0.0  # the moving statistics are then those of the batch
             layer.call = partial(_call, layer, layer.call, batches)
-        yield found
+        yield
     finally:
         for layer, momentum in zip(chosen, momenta, strict=True):
             layer.momentum = momentum
@@ -99,5 +132,5 @@ def _call(
     mask: None = None,
 ) -> keras.KerasTensor:
     outputs = call(inputs, training=True, mask=mask)
-    batches.append((len(inputs), np.array(layer.moving_mean, float), np.array(layer.moving_variance, float)))
+    batches.append((inputs.shape[0], layer.moving_mean + 0, layer.moving_variance + 0))  # copies
     return outputs

@@ -101,13 +101,13 @@ def _steps_per_execution(setting: str | int, steps: int) -> int:
     """On the CPU a step costs far more than its start; on an accelerator many small steps go in one call."""
     if setting != "auto":
         return min(int(setting), steps)
-    return 1 if _on_cpu() else max(1, min(32, steps))
+    return 1 if on_cpu() else max(1, min(32, steps))
 
 
 def _make_deterministic(setting: str | bool) -> None:
     import keras
 
-    if setting is False or (setting == "auto" and not _on_cpu()):
+    if setting is False or (setting == "auto" and not on_cpu()):
         return
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -119,7 +119,8 @@ def _make_deterministic(setting: str | bool) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def _on_cpu() -> bool:
+def on_cpu() -> bool:
+    """Whether the backend trains on the processor."""
     import keras
 
     match keras.backend.backend():

@@ -137,10 +137,12 @@ def write_model(folder: Path, model: keras.Model, data: Dataset, training: Train
 
     Keras loads it without this package: of the metrics it has those of Keras.
     """
+    import keras
     import mlflow.keras
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
+    packages = ("keras", "numpy", keras.backend.backend())
     folder.mkdir(parents=True, exist_ok=True)
     compile_plain(model, training, data)
     model.save(folder / "model.keras")
@@ -160,7 +162,7 @@ def write_model(folder: Path, model: keras.Model, data: Dataset, training: Train
         ),
         input_example=_shown(data, example),
         # Without the list MLflow starts a process that loads the model to guess it: 12 s instead of 0.3 s.
-        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("keras", "numpy", "tensorflow")],
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in packages],
     )
     if data.kind == "text":
         _take_texts(folder)

@@ -19,7 +19,7 @@ from cnnsweep.data.inputs import unpacked
 from cnnsweep.data.storage import open_saved, read_in_batches
 from cnnsweep.geometry.network import measure
 from cnnsweep.models.fine_tuning import head_epochs
-from cnnsweep.training import augmentation, averaging, batch_norm, checkpoint, own_fit
+from cnnsweep.training import augmentation, averaging, batch_norm, checkpoint, on_device, own_fit
 from cnnsweep.training.building import build_model, start_fine_tuning, steps_an_epoch
 from cnnsweep.training.early_stopping import reason_to_stop, stopped_after
 from cnnsweep.training.folds import train_folds
@@ -181,6 +181,9 @@ def fit_epoch(
     order = order_of(len(data.x_train), training.examples(len(data.x_train)), spec.seed, epoch)
     arrays, targets = (data.x_train, data.y_train, training.batch_size, order), targets_of(training, data)
     augmentation.begin_epoch(model, spec.seed, epoch)
+    if not callbacks and on_device.can_hold(model, data.x_train):
+        with averaging.training_weights(model):
+            return on_device.run(model, on_device.Examples(*arrays, targets), training=True)
     if augmentation.mixes_before(model):
         read = read_in_batches(*arrays, targets.encode)
         batches: Mapping[str, object] = {"x": augmentation.mixed(model, read, spec.seed, epoch)}
@@ -208,7 +211,10 @@ def validate(
     model: keras.Model, data: Dataset, training: Training, callbacks: Sequence[keras.callbacks.Callback] = ()
 ) -> Metrics:
     """Measure on the validation images."""
-    batches = batched(data.x_val, data.y_val, EVAL_BATCH, None, targets_of(training, data, weighted=False))
+    targets = targets_of(training, data, weighted=False)
+    if not callbacks and on_device.can_hold(model, data.x_val):
+        return on_device.run(model, on_device.Examples(data.x_val, data.y_val, EVAL_BATCH, None, targets), False)
+    batches = batched(data.x_val, data.y_val, EVAL_BATCH, None, targets)
     measured = model.evaluate(**batches, verbose=0, return_dict=True, callbacks=[*callbacks])
     return {name: float(value) for name, value in measured.items()}
 

@@ -1,0 +1,111 @@
+"""An epoch of training on a GPU with JAX: seconds of each way to give the device its batches.
+
+    KERAS_BACKEND=jax python experiments/benchmarks/gpu.py [--images 20000] [--batches 64 256]
+
+Each network is trained on random images in three ways, in one process, in one precision:
+
+    plain   Keras' `fit` on arrays, as people write it
+    fit     a trial's epoch where `fit` sends batch after batch
+    device  a trial's epoch as it is: the examples are on the device, and an epoch is one call
+
+The first epoch compiles; the others are the median of four. An epoch of a trial has, besides the steps, the statistics
+of batch normalisation and the validation, on a tenth of the images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from training_speed import COURSE, SAME, STRIDED
+
+EPOCHS = 4
+NETWORKS: dict[str, tuple[tuple[int, int, int], list[str]]] = {
+    "course, plain": ((28, 28, 1), [*COURSE, "model.batch_norm=false"]),
+    "course, normalised": ((28, 28, 1), [*COURSE, "model.batch_norm=true"]),
+    "same 32-64-96, normalised": ((28, 28, 1), [*SAME, "model.batch_norm=true"]),
+    "strided, colour, normalised": ((32, 32, 3), [*STRIDED, "model.batch_norm=true"]),
+}
+
+
+def epochs_of(name: str, way: str, images: int, batch: int, precision: str, folder: Path) -> Callable[[int], None]:
+    """A function that trains the network for an epoch in that way."""
+    import keras
+
+    from cnnsweep.config.compose import compose
+    from cnnsweep.data.arrays import Dataset
+    from cnnsweep.training import on_device
+    from cnnsweep.training.building import build_model
+    from cnnsweep.training.train import run_epoch
+    from cnnsweep.trial import TrialSpec
+
+    shape, overrides = NETWORKS[name]
+    config = compose(["space=none", f"training.batch_size={batch}", f"training.precision={precision}", *overrides])
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (images, *shape), np.uint8), rng.integers(0, 10, images).astype(np.int32)
+    few = x[: images // 10], y[: images // 10]
+    data = Dataset("random", x, y, *few, *few, tuple("0123456789"), "random", "0" * 16, 1 / 255)
+    model = build_model(config, data, 1, None)
+    if way == "plain":
+        model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return lambda _: model.fit(x, y, batch_size=batch, validation_data=few, verbose=0) and None
+    spec = TrialSpec(1, {}, config, 1, folder, folder, EPOCHS)
+    can_hold = on_device.can_hold
+
+    def epoch(number: int) -> None:
+        on_device.can_hold = can_hold if way == "device" else lambda *_: False
+        run_epoch(model, data, spec, number)
+        on_device.can_hold = can_hold
+
+    return epoch
+
+
+def rows(images: int, batches: list[int], precision: str, folder: Path) -> Iterator[str]:
+    ways = ("plain", "fit", "device")
+    yield "| network | batch | first epoch: " + " | ".join(ways) + " | other epochs: " + " | ".join(ways) + " |"
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|"
+    for name in NETWORKS:
+        for batch in batches:
+            trained = {way: epochs_of(name, way, images, batch, precision, folder) for way in ways}
+            found: dict[str, list[float]] = {way: [] for way in ways}
+            for number in range(1, EPOCHS + 2):
+                for way, epoch in trained.items():
+                    began = time.perf_counter()
+                    epoch(number)
+                    found[way].append(time.perf_counter() - began)
+            first = " | ".join(f"{found[way][0]:.2f}" for way in ways)
+            others = " | ".join(f"{np.median(found[way][1:]):.3f}" for way in ways)
+            yield f"| {name} | {batch} | {first} | {others} |"
+
+
+def device() -> str:
+    import jax
+
+    return f"{jax.devices()[0].device_kind}, JAX {jax.__version__}, {len(os.sched_getaffinity(0))} cores"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=20000)
+    parser.add_argument("--batches", type=int, nargs="+", default=[64, 256])
+    parser.add_argument("--precision", default="mixed_bfloat16")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    import tempfile
+
+    lines: list[str] = [f"{device()}. {options.images:,} images an epoch, {options.precision}, seconds.\n"]
+    print(lines[0], flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for line in rows(options.images, options.batches, options.precision, Path(folder)):
+            print(line, flush=True)
+            lines.append(line)
+    if options.out:
+        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
