@@ -149,7 +149,7 @@ def _count(problem: Problem) -> tuple[ValidConfigurations | None, Counts]:
         return found, counts
     rng = np.random.default_rng(0)
     draws = 4 * _draws(problem)
-    share = sum(problem.validate(space.draw(rng)).fault is None for _ in range(draws)) / draws
+    share = sum(problem.validate(space.draw_evenly(rng)).fault is None for _ in range(draws)) / draws
     low, high = wilson(share, draws)
     interval = round(low * space.size), round(high * space.size)
     return None, Counts(space.size, endless, False, round(share * space.size), interval=interval)
@@ -167,7 +167,7 @@ def _draw(problem: Problem, valid: ValidConfigurations | None) -> list[Values]:
     rng = np.random.default_rng([problem.config.seed, 7])
     drawn: list[Values] = []
     for _ in range(20 * most):
-        values = problem.space.draw(rng)
+        values = problem.space.draw_evenly(rng)
         if problem.validate(values).fault is None:
             drawn.append(values)
         if len(drawn) == most or not problem.space.parameters:

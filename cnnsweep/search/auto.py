@@ -46,7 +46,9 @@ THRIFT = 0.5
 AT_RANDOM = 0.15
 """The share of configurations that the model has no say in."""
 DRAWN, MUTATED, BEST = 16, 16, 5
-"""Candidates drawn at random, and small changes of the best so many: few, so that the model cannot stay in one spot."""
+"""Candidates drawn, half of them evenly over all configurations, and small changes of the best: few, so that the
+model cannot stay in one spot.
+"""
 MOST = 150
 """Curves that the model learns from: the best, and the latest."""
 
@@ -164,7 +166,8 @@ class AutoOracle(Oracle):
         ranked = sorted(known, key=lambda origin: known[origin].mean)
         kept = {*ranked[: MOST // 3], *list(known)[-2 * MOST // 3 :]}
         origins = [origin for origin in known if origin in kept]
-        candidates = [v for _ in range(DRAWN) if (v := self.untried.draw(rng)) is not None]
+        draws = (self.untried.draw(rng, evenly=number % 2 > 0) for number in range(DRAWN))
+        candidates = [values for values in draws if values is not None]
         for origin in itertools.islice(itertools.cycle(ranked[:BEST]), MUTATED):
             if (changed := self._changed(self.values_of(origin), rng)) in self.untried:
                 candidates.append(changed)

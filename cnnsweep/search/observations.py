@@ -196,16 +196,17 @@ class Untried:
         found = next((values for values in itertools.islice(new, AGAIN) if self.fits(values)), None) or self.draw(rng)
         return found if found is not None and self.fits(found) else first
 
-    def draw(self, rng: np.random.Generator) -> Values | None:
-        """Draw uniformly; None where no configuration is left.
+    def draw(self, rng: np.random.Generator, evenly: bool = False) -> Values | None:
+        """Draw a configuration that is valid and new; None where none is left.
 
-        Rejection keeps the distribution of the space. Where little is valid or left, the configurations are listed.
+        Rejection keeps the distribution of `Space.draw`, or of `Space.draw_evenly`. Where little is valid or left, the
+        configurations are listed.
         """
         space = self._problem.space
         found: Values | None = None
         too_long = 0
         for _ in range(TRIES_IF_LISTABLE if not space.continuous and space.size <= ENUMERABLE else TRIES):
-            values = space.draw(rng)
+            values = space.draw_evenly(rng) if evenly else space.draw(rng)
             if values in self:
                 if self.fits(values):
                     return values

@@ -49,6 +49,6 @@ class QmcOracle(Oracle):
 
 
 class RandomOracle(Oracle):
-    """Uniform over the valid configurations, as every search draws before it has observations."""
+    """Each key uniformly from its values, as every search draws before it has observations."""
 
     several = True

@@ -1,4 +1,4 @@
-"""Valid configurations counted, listed and drawn uniformly, exactly, in spaces far too large to enumerate.
+"""Valid configurations counted, listed and drawn, exactly, in spaces far too large to enumerate.
 
 Dynamic programming from the last stage to the first: for every shape that a stage can meet, a table of the costs that
 the rest of the stack can have, each with the number of ways to it. Equal costs are merged, and those above a limit are
@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,11 +94,17 @@ class ValidConfigurations:
         """The number of valid configurations in each, a continuous range counted as one; exact where it is an int."""
         self.total = sum(self.totals)
 
+    @cached_property
+    def _shares(self) -> list[float]:
+        """How likely each track is."""
+        pairs = zip(self.tracks, self.totals, strict=True)
+        return [total * self.problem.space.preference(track.values) for track, total in pairs]
+
     def draw(self, rng: np.random.Generator) -> Values | None:
-        """Draw uniformly from the valid configurations; None where there is none."""
+        """Draw a valid configuration as `Space.draw` would, did it leave out the others; None where there is none."""
         if not self.total:
             return None
-        track = self.tracks[_pick(rng, self.totals)]
+        track = self.tracks[_pick(rng, self._shares)]
         values, room = dict(track.values), self.room
         shape: Shape = self.problem.input_shape
         for index in range(len(track.stages)):

@@ -159,8 +159,19 @@ class Space:
         return any(p.grid is None for p in self.parameters)
 
     def draw(self, rng: np.random.Generator) -> Values:
-        """Draw active values, uniformly over all configurations (log-uniformly where a range says so)."""
-        return self.ordered(dict(_draw(self.factors, rng)))
+        """Draw each key uniformly from its values (log-uniformly where a range says so), then those that depend on it.
+
+        So each number of blocks is as likely as any other, although most configurations have the most blocks.
+        """
+        return self.ordered(dict(_draw(self.factors, rng, evenly=False)))
+
+    def draw_evenly(self, rng: np.random.Generator) -> Values:
+        """Draw uniformly over all configurations: most of them have the most blocks."""
+        return self.ordered(dict(_draw(self.factors, rng, evenly=True)))
+
+    def preference(self, values: Values) -> float:
+        """How much likelier `draw` is to choose a configuration than `draw_evenly`, as far as `values` say which."""
+        return _preference(self.factors, values)
 
     def enumerate(self) -> Iterator[Values]:
         """Every configuration, the last parameter varying fastest. Continuous parameters raise `UserError`."""
@@ -219,12 +230,23 @@ def _count(factors: Factors) -> int:
     return math.prod(f.ends[-1] if isinstance(f, Branch) else len(f.grid or (None,)) for f in factors)
 
 
-def _draw(factors: Factors, rng: np.random.Generator) -> Iterator[tuple[str, Value]]:
+def _draw(factors: Factors, rng: np.random.Generator, evenly: bool) -> Iterator[tuple[str, Value]]:
     for factor in factors:
         if isinstance(factor, Branch):
             # In integers: a large space has more configurations than a float can count.
-            index = bisect(factor.ends, int(rng.random() * 2**53) * factor.ends[-1] >> 53)
+            ends = factor.ends if evenly else range(1, len(factor.ends) + 1)
+            index = bisect(ends, int(rng.random() * 2**53) * ends[-1] >> 53)
             yield factor.parameter.name, (factor.parameter.grid or ())[index]
-            yield from _draw(factor.factors[index], rng)
+            yield from _draw(factor.factors[index], rng, evenly)
         else:
             yield factor.name, factor.at(rng.random())
+
+
+def _preference(factors: Factors, values: Values) -> float:
+    found = 1.0
+    for branch in factors:
+        if isinstance(branch, Branch) and branch.parameter.name in values:
+            index = (branch.parameter.grid or ()).index(values[branch.parameter.name])
+            under = branch.factors[index]
+            found *= branch.ends[-1] / (len(branch.ends) * _count(under)) * _preference(under, values)
+    return found

@@ -248,7 +248,7 @@ def accuracies(folder: Path) -> Iterator[str]:
     dataset, data = loading.load(config.data, 0), folder / "fashion"
     loading.save(dataset, data)
     problem, rng = make_problem(config, dataset.input_shape, dataset.classes), np.random.default_rng(5)
-    drawn = (problem.space.draw(rng) for _ in range(10_000))
+    drawn = (problem.space.draw_evenly(rng) for _ in range(10_000))
     chosen = list(itertools.islice((v for v in drawn if problem.validate(v).fault is None), 20))
     specs = [
         TrialSpec(i, v, config.with_values(v), 100 * seed + i, folder / f"{seed}-{i}", data, 3)

@@ -47,10 +47,10 @@ def networks(count: int) -> list[dict[str, Any]]:
     """The values of the first networks: the preset's, then draws."""
     config = compose([*SETTINGS, "search=random"])
     found = [{key: value for key, value in given.items() if key != "optional"} for given in config.search.start_with]
-    untried, rng = Untried(make_problem(config, (28, 28, 1), 10)), np.random.default_rng(5)
+    problem, rng = make_problem(config, (28, 28, 1), 10), np.random.default_rng(5)
+    untried = Untried(problem)
     while len(found) < count:
-        values = untried.draw(rng)
-        assert values is not None
+        values = next(v for v in iter(lambda: problem.space.draw_evenly(rng), None) if v in untried)
         untried.remove(values)
         found.append(values)
     return found

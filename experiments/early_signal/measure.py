@@ -105,10 +105,11 @@ def measure(path: Path, count: int) -> list[dict[str, Any]]:
         "x_val": np.concatenate([whole.x_val, whole.x_test]),
         "y_val": np.concatenate([whole.y_val, whole.y_test]),
     }
-    data, untried = dataclasses.replace(whole, **held_out), Untried(make_problem(base, (8, 8, 1), 10))
+    problem = make_problem(base, (8, 8, 1), 10)
+    data, untried = dataclasses.replace(whole, **held_out), Untried(problem)
     for number in range(count):
-        values = untried.draw(np.random.default_rng([0, number]))
-        assert values is not None
+        rng = np.random.default_rng([0, number])
+        values = next(v for v in iter(lambda rng=rng: problem.space.draw_evenly(rng), None) if v in untried)
         untried.remove(values)
         if number < len(rows):
             continue

@@ -44,8 +44,8 @@ def drawn(table: str, count: int) -> list[Values]:
     """The first configurations of a table, the same in every run."""
     untried, found = Untried(problem(table)), []
     for number in range(count):
-        values = untried.draw(np.random.default_rng([0, number]))
-        assert values is not None
+        rng = np.random.default_rng([0, number])
+        values = next(v for v in iter(lambda rng=rng: problem(table).space.draw_evenly(rng), None) if v in untried)
         untried.remove(values)
         found.append(values)
     return found

@@ -194,7 +194,7 @@ class Surrogate:
         rng = np.random.default_rng(seed)
         drawn = []
         while len(drawn) < CANDIDATES:
-            values = problem().space.draw(rng)
+            values = problem().space.draw_evenly(rng)
             if problem().validate(values).fault is None:
                 drawn.append(values)
         scores = self.curves([*drawn, *self.table.values])[:, -1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from scipy.stats import chisquare
 from searching import ACCURACY, DISCRETE, drive
@@ -11,7 +12,7 @@ from searching import ACCURACY, DISCRETE, drive
 from cnnsweep.search.registry import build
 
 
-def test_random_search_is_uniform_over_the_valid_configurations(start):
+def test_random_search_draws_each_key_uniformly_and_leaves_out_what_is_not_valid(start):
     tree = {"model": {name: DISCRETE["model"][name] for name in ("blocks", "kernel_size", "padding")}}
     counts = Counter()
     problem, _ = start("random", tree)
@@ -21,7 +22,10 @@ def test_random_search_is_uniform_over_the_valid_configurations(start):
     valid = [tuple(v.items()) for v in problem.space.enumerate() if problem.validate(v).fault is None]
     assert set(counts) <= set(valid)
     assert len(valid) < problem.space.size
-    assert chisquare([counts[v] for v in valid]).pvalue > 0.01
+    chances = np.array([problem.space.preference(dict(v)) for v in valid])
+    expected = counts.total() * chances / chances.sum()
+    assert expected.max() > 2 * expected.min()
+    assert chisquare([counts[v] for v in valid], expected).pvalue > 0.01
 
 
 def test_random_search_keeps_a_log_range_even_over_its_decades(start):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -81,19 +82,32 @@ def test_size_counts_exactly_what_is_enumerated(space):
     assert len(listed) == len(set(listed)) == pooled.size
 
 
-def test_draws_are_uniform_over_what_is_enumerated_with_the_keys_in_one_order(space):
+def test_even_draws_are_uniform_over_what_is_enumerated_with_the_keys_in_one_order(space):
     pooled, rng = space(POOLED), np.random.default_rng(1)
-    counts = Counter(tuple(pooled.draw(rng).items()) for _ in range(200 * pooled.size))
+    counts = Counter(tuple(pooled.draw_evenly(rng).items()) for _ in range(200 * pooled.size))
     listed = [tuple(v.items()) for v in pooled.enumerate()]
     assert set(counts) == set(listed)
     assert chisquare([counts[v] for v in listed]).pvalue > 0.01
+
+
+def test_each_key_is_drawn_uniformly_given_those_that_it_depends_on(space):
+    pooled, rng, many = space(POOLED), np.random.default_rng(1), 200 * space(POOLED).size
+    counts = Counter(tuple(pooled.draw(rng).items()) for _ in range(many))
+    listed = [tuple(v.items()) for v in pooled.enumerate()]
+    assert set(counts) == set(listed)
+    chances = [math.prod(1 / len(pooled.by_name[name].grid) for name, _ in values) for values in listed]
+    assert sum(chances) == pytest.approx(1)
+    assert chisquare([counts[v] for v in listed], [many * chance for chance in chances]).pvalue > 0.01
+    for values, chance in zip(listed, chances, strict=True):
+        assert pooled.preference(dict(values)) == pytest.approx(chance * pooled.size)
 
 
 def test_a_space_of_many_blocks_is_counted_and_drawn_without_listing_it(space):
     deep = {"model": {**POOLED["model"], "blocks": {"min": 1, "max": 40}}}
     many = space(deep)
     assert many.size == sum(8**blocks for blocks in range(1, 41))
-    assert many.draw(np.random.default_rng(0))["model.blocks"] >= 35
+    assert many.draw_evenly(np.random.default_rng(0))["model.blocks"] >= 35
+    assert {many.draw(np.random.default_rng(seed))["model.blocks"] <= 20 for seed in range(9)} == {False, True}
 
 
 def test_a_space_larger_than_any_float_is_drawn_from(space):
