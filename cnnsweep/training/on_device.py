@@ -7,6 +7,7 @@ There a step of a small network takes less time than to send it a batch and to s
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -65,11 +66,12 @@ def run(model: keras.Model, examples: Examples, training: bool) -> dict[str, flo
     if not training:  # the batches change nothing, and each size is compiled
         size = next((even for even in range(size, size // 4, -1) if len(x) % even == 0), size)
     held, name = vars(model), "_training" if training else "_measuring"  # Keras would look for layers in an attribute
-    if name not in held:
+    if name not in held or held[name][0]() is not model.optimizer:  # `compile` gives it another one
         step = model.train_step if training else model.test_step
         gc.collect()  # the examples of the networks before
-        held[name] = jax.device_put((unpacked(x), *targets.encode(y))), jax.jit(partial(_steps, step))
-    data, steps = held[name]
+        sent = jax.device_put((unpacked(x), *targets.encode(y)))
+        held[name] = weakref.ref(model.optimizer), sent, jax.jit(partial(_steps, step))
+    _, data, steps = held[name]
     model._symbolic_build(data_batch=jax.tree.map(lambda values: values[:size], data))
     model.reset_metrics()
     parts = _TRAINED if training else _TESTED

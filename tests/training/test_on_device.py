@@ -70,6 +70,21 @@ for _ in range(2):  # the second is compiled before
     seen = np.asarray(keras.Model(model.inputs[0], dense.input)(x, training=False))
     np.testing.assert_allclose(dense.moving_mean, seen.mean((0, 1, 2)), rtol=2e-2, atol=2e-3)
 """
+COMPILED_AGAIN = """
+import keras
+import numpy as np
+from cnnsweep.training import on_device
+from cnnsweep.training.targets import AS_THEY_ARE
+
+x, y = np.ones((50, 3), "float32"), np.ones(50, "float32")
+model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1, kernel_initializer="zeros")])
+losses = []
+for rate in (0.0, 0.5, 0.0):
+    model.compile(keras.optimizers.SGD(rate), "mse")
+    on_device.run(model, on_device.Examples(x, y, 50, None, AS_THEY_ARE), training=True)
+    losses.append(on_device.run(model, on_device.Examples(x, y, 20, None, AS_THEY_ARE), training=False)["loss"])
+np.testing.assert_allclose(losses, [1, 9, 9], rtol=1e-5)
+"""
 
 
 def with_jax(script, *arguments):
@@ -106,6 +121,10 @@ def test_a_trial_has_the_same_numbers_as_batch_by_batch_and_goes_on_with_them(di
 
 def test_statistics_are_those_of_the_training_images_when_compiled():
     with_jax(STATISTICS)
+
+
+def test_a_model_that_is_compiled_again_trains_with_its_new_optimizer():
+    with_jax(COMPILED_AGAIN)
 
 
 def test_a_saved_model_requires_the_backend_that_it_was_trained_with(digits, tmp_path):
