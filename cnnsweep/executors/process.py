@@ -60,8 +60,8 @@ class ProcessExecutor(Executor):
         output = os.path.abspath(log) if log else os.devnull
         visible = [gpu.visible for gpu in chosen_gpus(device, gpus, backend)]
         places = _gpu_workers(visible, workers_per_gpu) or {f"cpu{n}": "" for n in range(workers or cores())}
-        # JAX and PyTorch look for devices while they are imported, so each worker must do that for itself.
         self._compiled = compiled(output)
+        # JAX and PyTorch look for devices while they are imported, so each worker must do that for itself.
         self._launcher = Launcher(backend, output, [LEAN_KERAS, *preload] if backend == "tensorflow" else [])
         if not visible:
             threads = threads or max(1, cores() // len(places))

@@ -229,7 +229,7 @@ def _environment(setup: Setup) -> dict[str, str]:
         settings["JAX_PLATFORMS"] = "cpu"
     elif setup.shares_gpu:
         settings |= SHARED_GPU
-    if setup.gpu and setup.log != os.devnull:
+    if setup.gpu and setup.log != os.devnull and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         settings["JAX_COMPILATION_CACHE_DIR"] = compiled(setup.log)
         settings["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     if setup.threads:

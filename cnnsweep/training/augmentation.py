@@ -36,7 +36,22 @@ def augmentation(
     make = _of_images(scale) if kind in ("image", "video") else _of_sequences()
     made = [make[name](getattr(augment, name), layer_seed(seed, f"augment {name}")) for name in chosen]
     layers = [layer for found in made for layer in (found if isinstance(found, list) else [found])]
+    _let_jax_compile(layers)
     return _on_all_frames(layers, shape) if kind == "video" else layers
+
+
+def _let_jax_compile(layers: Sequence[keras.layers.Layer]) -> None:
+    """Say that layers can be compiled, which Keras denies of some: it would start each operation of a step by itself.
+
+    Not of AugMix, which would choose its operations once, while it is compiled.
+    """
+    import keras
+
+    if keras.backend.backend() == "jax":
+        for layer in layers:
+            if not isinstance(layer, keras.layers.AugMix):
+                for part in layer._flatten_layers():
+                    part.supports_jit = True
 
 
 def _on_all_frames(layers: Sequence[keras.layers.Layer], shape: Sequence[int]) -> list[keras.layers.Layer]:

@@ -70,9 +70,9 @@ def run(model: keras.Model, examples: Examples, training: bool) -> dict[str, flo
         step = model.train_step if training else model.test_step
         gc.collect()  # the examples of the networks before
         sent = jax.device_put((unpacked(x), *targets.encode(y)))
+        model._symbolic_build(data_batch=jax.tree.map(lambda values: values[:size], sent))
         held[name] = weakref.ref(model.optimizer), sent, jax.jit(partial(_steps, step))
     _, data, steps = held[name]
-    model._symbolic_build(data_batch=jax.tree.map(lambda values: values[:size], data))
     model.reset_metrics()
     parts = _TRAINED if training else _TESTED
     state = model._get_jax_state(**dict.fromkeys(parts, True))

@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -14,10 +15,11 @@ from cnnsweep.cli import main
 from cnnsweep.config.compose import compose
 from cnnsweep.journal.events import TrialEnded
 from cnnsweep.journal.journal import read
-from cnnsweep.plan import view
+from cnnsweep.plan import description, view
 from cnnsweep.plan.description import SearchDescription, describe_space
 from cnnsweep.plan.plan import Plan
 from cnnsweep.search_space.problem import make_problem
+from cnnsweep.search_space.stages import Uncountable
 from cnnsweep.sweep import session
 from cnnsweep.trial import EpochReport, TrialResult
 
@@ -39,6 +41,18 @@ def test_a_plan_counts_and_shows_the_space_in_100_columns() -> None:
     assert max(map(len, shown.splitlines())) <= 100
     assert f"{space.counts.valid:,}" in shown
     assert "A dense layer from the input" in shown
+
+
+def test_where_a_space_cannot_be_counted_all_configurations_are_alike_likely_in_the_estimate(monkeypatch) -> None:
+    filters = "+space.model.filters={min: 1, max: 64, per_block: true}"
+    config = compose(["space=none", "+space.model.blocks={min: 1, max: 3}", filters, "limits.parameters=30k"])
+    problem = make_problem(config, (8, 8, 1), 10)
+    exact = describe_space(problem).counts
+    monkeypatch.setattr(description, "ValidConfigurations", Mock(side_effect=Uncountable))
+    low, high = describe_space(problem).counts.interval
+    assert low <= exact.valid <= high
+    assert high < 2 * low
+    assert sum(values["model.blocks"] == 3 for values in description._draw(problem, None)) > 0.9 * description.DRAWN
 
 
 def slow_job(spec: Any) -> Any:

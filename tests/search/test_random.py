@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import chisquare
 from searching import ACCURACY, DISCRETE, drive
 
+from cnnsweep.search.observations import Untried
 from cnnsweep.search.registry import build
 
 
@@ -26,6 +27,13 @@ def test_random_search_draws_each_key_uniformly_and_leaves_out_what_is_not_valid
     expected = counts.total() * chances / chances.sum()
     assert expected.max() > 2 * expected.min()
     assert chisquare([counts[v] for v in valid], expected).pvalue > 0.01
+
+
+def test_what_is_drawn_evenly_has_the_most_blocks_most_often(start):
+    tree = {"model": {"blocks": {"min": 1, "max": 2}, "filters": {"min": 1, "max": 50, "per_block": True}}}
+    untried, rng = Untried(start("random", tree)[0]), np.random.default_rng(0)
+    shares = [np.mean([untried.draw(rng, evenly)["model.blocks"] == 2 for _ in range(400)]) for evenly in (False, True)]
+    assert shares == pytest.approx([1 / 2, 50 / 51], abs=0.08)
 
 
 def test_random_search_keeps_a_log_range_even_over_its_decades(start):

@@ -32,10 +32,12 @@ settings = ["data=digits", "space=none", "backend=jax", "model.blocks=1", "model
 config = compose([*settings, "training.batch_size=20", "training.ema_momentum=0.9", *overrides])
 spec = lambda name: TrialSpec(1, {}, config, 5, Path(folder, name), Path(data), 2)
 print(json.dumps([report.metrics for report in run(train(spec("sent")))[0]]))
-on_device.on_cpu = lambda: False
+on_device.on_cpu, calls, once = lambda: False, [], on_device.run
+on_device.run = lambda model, examples, training: calls.append(training) or once(model, examples, training)
 print(json.dumps([report.metrics for report in run(train(spec("held")))[0]]))
 straight, resumed = straight_and_resumed(spec("straight"), train)
 assert straight == resumed
+assert calls.count(True) == calls.count(False) == 2 + 2 + 1, calls
 """
 EVALUATE = """
 import sys
@@ -80,7 +82,8 @@ x, y = np.ones((50, 3), "float32"), np.ones(50, "float32")
 model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1, kernel_initializer="zeros")])
 losses = []
 for rate in (0.0, 0.5, 0.0):
-    model.compile(keras.optimizers.SGD(rate), "mse")
+    schedule = keras.optimizers.schedules.PolynomialDecay(rate, 10, rate)  # is compiled; a number is a variable
+    model.compile(keras.optimizers.SGD(schedule), "mse")
     on_device.run(model, on_device.Examples(x, y, 50, None, AS_THEY_ARE), training=True)
     losses.append(on_device.run(model, on_device.Examples(x, y, 20, None, AS_THEY_ARE), training=False)["loss"])
 np.testing.assert_allclose(losses, [1, 9, 9], rtol=1e-5)
@@ -105,7 +108,7 @@ def with_jax(script, *arguments):
             "training.class_weights=balanced",
             "training.loss=categorical_crossentropy",
             "training.loss_settings={label_smoothing: 0.1}",
-            "data.augment.shift=0.2",
+            "data.augment={shift: 0.2, rotation: 0.1, zoom: 0.2, rand_augment: 0.1}",
         ],
     ],
     ids=["normalised", "dropout and weights"],
