@@ -29,7 +29,7 @@ from cnnsweep.training.cost_model import Forecaster, amounts_of
 FACTOR = 3
 TYPICAL = 8
 """Configurations whose costs say how long a first look is."""
-OF = 8
+OF = 32
 """The first configurations are each the most likely, by rules of thumb, of so many drawn at random."""
 LOOKS = 8
 """Configurations that have an epoch before the model proposes any."""
@@ -238,7 +238,8 @@ class AutoOracle(Oracle):
         """What each configuration with an epoch is expected to reach; a failed one as much as the worst."""
         failed = {self.origin(id_) for id_, trial in self.trials.items() if trial.status == "FAILED"}
         began = [origin for origin in self._latest if self.curves.reached(origin) and origin not in failed]
-        found = forecasts(self.curves, [*self._earlier, *began], self.rungs, self.objective.direction)
+        points = {origin: self._point(origin) for origin in [*self._earlier, *began]}
+        found = forecasts(self.curves, points, self.rungs, self.objective.direction)
         worst = max((forecast.mean for forecast in found.values()), default=0.0)
         return {**found, **{origin: Forecast(worst, 0.0, 0, failed=True) for origin in failed if found}}
 

@@ -28,6 +28,10 @@ GAIN, DOUBT = 0.15, 0.08
 """Assumed before curves tell: how far the logarithm of the error falls while epochs grow e-fold, and its spread."""
 ASSUMED, ASSUMED_SPREAD = 2, 3
 """The number of curves that these assumptions count as."""
+OTHERS = 2.0
+"""The mean change of all counts as much as that of so many configurations that are equal to the one in question."""
+LATEST = 200
+"""Curves from which changes are taken."""
 LEAST = 1e-4
 """Smaller errors count as equal."""
 
@@ -44,29 +48,41 @@ class Forecast:
 
 
 def forecasts(
-    curves: Curves, ids: Sequence[str], rungs: Sequence[int], direction: Literal["max", "min"]
+    curves: Curves,
+    points: Mapping[str, Sequence[float]],
+    rungs: Sequence[int],
+    direction: Literal["max", "min"],
 ) -> dict[str, Forecast]:
-    """Extrapolate curves from the last rung that each has reached, by the changes of longer ones from there on."""
+    """Extrapolate curves from the last rung that each has reached, by the changes of longer ones from there on.
+
+    `points`: the configurations, encoded. Those most alike count most, so that a copy of what has ended is not expected
+    to end better because it began well.
+    """
     shift = 1.0 if direction == "max" else 0.0  # the curves' values are negative where larger ones are better
 
     def value(id_: str, until: float = math.inf) -> float:
         best = curves.best(id_, until)
         return math.log(max(shift + (0.0 if best is None else best), LEAST))
 
-    reached = {id_: epoch for id_ in ids if (epoch := curves.reached(id_))}
-    change, variance = {rungs[-1]: 0.0}, {rungs[-1]: 0.0}
+    reached = {id_: epoch for id_ in points if (epoch := curves.reached(id_))}
+    x, names = np.array([points[id_] for id_ in reached]), list(reached)
+    change, variance = {rungs[-1]: np.zeros(len(names))}, {rungs[-1]: 0.0}
     for rung, above in reversed(list(pairwise(rungs))):
-        seen = [value(id_, above) - value(id_, rung) for id_, epoch in reached.items() if epoch >= above]
+        longer = [number for number, epoch in enumerate(reached.values()) if epoch >= above][-LATEST:]
+        seen = np.array([value(names[number], above) - value(names[number], rung) for number in longer])
         ratio = math.log(above / rung)
-        mean = (sum(seen) - ASSUMED * GAIN * ratio) / (len(seen) + ASSUMED)
-        spread = sum((one - mean) ** 2 for one in seen) + ASSUMED_SPREAD * (DOUBT * ratio) ** 2
+        mean = (seen.sum() - ASSUMED * GAIN * ratio) / (len(seen) + ASSUMED)
+        spread = ((seen - mean) ** 2).sum() + ASSUMED_SPREAD * (DOUBT * ratio) ** 2
         change[rung] = change[above] + mean
+        if longer:
+            near = np.exp(-_squared(x, x[longer]))
+            change[rung] = change[above] + (near @ seen + OTHERS * mean) / (near.sum(1) + OTHERS)
         variance[rung] = variance[above] + spread / (len(seen) + ASSUMED_SPREAD)
-    last = {id_: max((rung for rung in rungs if rung <= epoch), default=rungs[0]) for id_, epoch in reached.items()}
-    return {
-        id_: Forecast(value(id_) + change[last[id_]], math.sqrt(variance[last[id_]]), epoch)
-        for id_, epoch in reached.items()
-    }
+    found: dict[str, Forecast] = {}
+    for number, (id_, epoch) in enumerate(reached.items()):
+        last = max((rung for rung in rungs if rung <= epoch), default=rungs[0])
+        found[id_] = Forecast(value(id_) + float(change[last][number]), math.sqrt(variance[last]), epoch)
+    return found
 
 
 def encode(problem: Problem, values: Mapping[str, object]) -> list[float]:
@@ -169,9 +185,13 @@ def _relevance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _matern(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The Matérn kernel of smoothness 5/2."""
-    squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
-    d = np.sqrt(np.maximum(5 * squared, 1e-12))
+    d = np.sqrt(np.maximum(5 * _squared(a, b), 1e-12))
     return np.asarray((1 + d + d**2 / 3) * np.exp(-d))
+
+
+def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Squared distances, up to rounding."""
+    return np.asarray((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T)
 
 
 def expected_improvement(mean: np.ndarray, deviation: np.ndarray, least: float) -> np.ndarray:

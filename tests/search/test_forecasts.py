@@ -1,0 +1,48 @@
+"""What unfinished learning curves are expected to reach."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from cnnsweep.search.curve_model import ASSUMED, GAIN, LATEST, OTHERS, forecasts
+from cnnsweep.search.observations import Curves
+
+RUNGS = (1, 3, 9)
+
+
+def curves(**accuracies):
+    """Of accuracies by epoch; the search keeps them with their sign changed."""
+    return Curves({id_: {epoch: -value for epoch, value in found.items()} for id_, found in accuracies.items()})
+
+
+def test_a_copy_of_what_has_ended_is_expected_to_end_as_it_did():
+    """It began better than another that has not ended, whose kind gained more."""
+    slow, fast = {1: 0.80, 3: 0.86, 9: 0.90}, {1: 0.84, 3: 0.85, 9: 0.86}
+    ended = {f"fast {n}": fast for n in range(5)} | {f"slow {n}": slow for n in range(5)}
+    known = curves(**ended, copy={1: 0.84}, other={1: 0.835})
+    places = {**{id_: [3.0 * id_.startswith("slow"), 0.0] for id_ in ended}, "copy": [0.0, 0.0], "other": [3.0, 0.0]}
+    found = forecasts(known, places, RUNGS, "max")
+    assert found["other"].mean < found["copy"].mean
+    alike = forecasts(known, {key: [0.0, 0.0] for key in places}, RUNGS, "max")
+    assert alike["other"].mean > alike["copy"].mean, "where nothing tells them apart the better start decides"
+
+
+def test_changes_are_means_of_those_of_like_configurations_and_of_all():
+    known = curves(ended={1: 0.8, 3: 0.8, 9: 0.9}, near={1: 0.8, 3: 0.8})
+    change = math.log(0.1 / 0.2)
+    mean = (change - ASSUMED * GAIN * math.log(3)) / (1 + ASSUMED)
+    for place, share in (([0.0, 0.0], 1.0), ([1.0, 0.0], math.exp(-1)), ([9.0, 0.0], 0.0)):
+        found = forecasts(known, {"ended": [0.0, 0.0], "near": place}, RUNGS, "max")
+        expected = math.log(0.2) + (share * change + OTHERS * mean) / (share + OTHERS)
+        assert found["near"].mean == pytest.approx(expected)
+        assert found["ended"].mean == pytest.approx(math.log(0.1))
+
+
+def test_changes_are_those_of_the_latest_curves_so_that_memory_grows_with_trials_and_not_with_their_square():
+    older = {f"older {n}": {1: 0.5, 9: 0.5} for n in range(10 * LATEST)}
+    latest = {f"latest {n}": {1: 0.5, 9: 0.9} for n in range(LATEST)}
+    known = curves(**older, **latest, new={1: 0.5})
+    found = forecasts(known, {key: [0.0] for key in known.by_id}, (1, 9), "max")
+    assert found["new"].mean == pytest.approx(math.log(0.1), abs=0.05)
