@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -122,6 +122,10 @@ class AutoOracle(Oracle):
             self._measured[1] += self._cost(self.origin(id_))[epoch > 1]
         return super().report(id_, epoch, metrics)
 
+    def learn(self, earlier: Sequence[Mapping[str, Any]]) -> None:
+        """Only from networks that are valid here: the model needs their size."""
+        super().learn([trial for trial in earlier if self.problem.validate(trial["values"]).fault is None])
+
     def keep_on(self, id_: str, epoch: int) -> bool:
         """Go on between rungs, and at a rung where this is the configuration that would be continued now."""
         origin = self.origin(id_)
@@ -190,7 +194,7 @@ class AutoOracle(Oracle):
         cost = np.array([self._cost_of(values)[0] for values in candidates])
         return candidates[int((expected_improvement(mean, deviation, least) / cost**THRIFT).argmax())]
 
-    def _changed(self, values: Mapping[str, Any], rng: np.random.Generator) -> Values:
+    def _changed(self, values: Mapping[str, object], rng: np.random.Generator) -> Values:
         known = self.problem.space.by_name
         kept = {name: value for name, value in values.items() if name in known and known[name].allows(value)}
         return neighbour(self.problem.space, kept, rng) if kept else {}
@@ -239,7 +243,8 @@ class AutoOracle(Oracle):
         failed = {self.origin(id_) for id_, trial in self.trials.items() if trial.status == "FAILED"}
         began = [origin for origin in self._latest if self.curves.reached(origin) and origin not in failed]
         points = {origin: self._point(origin) for origin in [*self._earlier, *began]}
-        found = forecasts(self.curves, points, self.rungs, self.objective.direction)
+        with self._threads.limit(limits=1):  # the cores are the workers'
+            found = forecasts(self.curves, points, self.rungs, self.objective.direction)
         worst = max((forecast.mean for forecast in found.values()), default=0.0)
         return {**found, **{origin: Forecast(worst, 0.0, 0, failed=True) for origin in failed if found}}
 

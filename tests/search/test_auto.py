@@ -77,3 +77,13 @@ def test_of_equal_promise_the_cheaper_is_proposed(start, monkeypatch):
         search.end(look.id, succeeded=True)
     left = [width for width in widths if {"model.filters": width} in search.untried]
     assert search.draw() == {"model.filters": min(left)}
+
+
+def test_it_learns_from_earlier_trials_but_not_from_networks_beyond_the_limits(start):
+    tree = {"model": {"filters": {"values": [8, 16, 512]}, "dropout": {"min": 0.0, "max": 0.5}}}
+    _, search = start("auto", tree, training={"epochs": 9}, limits={"parameters": 50_000})
+    search.learn(
+        [{"values": {"model.filters": n}, "curve": {1: {"val_accuracy": 0.5 + n / 1e4}}} for n in (8, 16, 512)]
+    )
+    known = search._known()
+    assert [search.values_of(origin)["model.filters"] for origin in known] == [8, 16]

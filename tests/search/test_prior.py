@@ -48,6 +48,18 @@ def test_the_rate_that_suits_is_best_and_ten_times_as_much_or_as_little_is_worse
         assert more == pytest.approx(DECADE * (math.hypot(1, NEAR) - NEAR))
 
 
+def test_steps_are_those_of_what_counts_as_an_epoch(problem):
+    """A quarter of the examples an epoch is a quarter of the steps, so that twice the rate suits."""
+    given = {**USUAL, "training.learning_rate": 4e-3}
+    found = [
+        expected_error(
+            replace(problem(FLAT, training={"epochs": 10, "epoch_size": size}), images=(160_000, 100)), given
+        )
+        for size in (160_000, 40_000)
+    ]
+    assert found[1] < found[0]
+
+
 def test_normalisation_and_many_steps_are_expected_to_help(expected):
     assert expected() - expected(model_in_batch_norm=True) == pytest.approx(NORMALISED, abs=0.01)  # and its parameters
     larger = {"training_in_batch_size": 256, "training_in_learning_rate": 4e-3}
