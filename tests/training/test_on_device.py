@@ -90,8 +90,8 @@ np.testing.assert_allclose(losses, [1, 9, 9], rtol=1e-5)
 """
 
 
-def with_jax(script, *arguments):
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+def with_jax(script, *arguments, **environment):
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", **environment}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     command = [sys.executable, "-c", script, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -104,6 +104,7 @@ def with_jax(script, *arguments):
     [
         ["model.batch_norm=true", "training.schedule=cosine"],
         [
+            "training.batch_size=16",  # without a smaller last batch: each size is compiled for a long time
             "model.dropout=0.3",
             "training.class_weights=balanced",
             "training.loss=categorical_crossentropy",
@@ -114,7 +115,8 @@ def with_jax(script, *arguments):
     ids=["normalised", "dropout and weights"],
 )
 def test_a_trial_has_the_same_numbers_as_batch_by_batch_and_goes_on_with_them(digits, tmp_path, overrides):
-    sent, held = (json.loads(line) for line in with_jax(TRAIN, digits, tmp_path, *overrides).splitlines())
+    kept = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}  # every trial compiles the same
+    sent, held = (json.loads(line) for line in with_jax(TRAIN, digits, tmp_path, *overrides, **kept).splitlines())
     assert len(sent) == len(held) == 2
     for one, other in zip(sent, held, strict=True):
         assert one.keys() == other.keys()
