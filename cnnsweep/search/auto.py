@@ -43,6 +43,10 @@ SHARE = 1.0
 """Cost of continued training in relation to that of first epochs."""
 THRIFT = 0.5
 """Exponent of a first look's cost, by which expected improvement is divided: with 1 it is improvement a second."""
+MARGIN = 0.05
+"""Mean of the improvement that is looked for, in the logarithm of the error: each proposal has a margin of its own
+(several targets, Jones 2001). A large one is only to be had away from the best, so that not all proposals are near it.
+"""
 AT_RANDOM = 0.15
 """The share of configurations that the model has no say in."""
 DRAWN, MUTATED, BEST = 16, 16, 5
@@ -190,7 +194,7 @@ class AutoOracle(Oracle):
             x, y = np.vstack([x, there]), np.append(y, mean + 0.5 * deviation)
             model = Ensemble(x, y, np.append(noise, np.zeros(len(pending))), rng)
         mean, deviation = model.predict(np.array([encode(self.problem, values) for values in candidates]))
-        least = min(float(y.min()), float(model.predict(x)[0].min()))
+        least = min(float(y.min()), float(model.predict(x)[0].min())) - rng.exponential(MARGIN)
         cost = np.array([self._cost_of(values)[0] for values in candidates])
         return candidates[int((expected_improvement(mean, deviation, least) / cost**THRIFT).argmax())]
 

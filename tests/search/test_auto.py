@@ -10,6 +10,7 @@ from searching import ACCURACY, FLAT
 
 from cnnsweep.search import auto
 from cnnsweep.search.auto import FIRST_LOOKS, LOOKS
+from cnnsweep.search.curve_model import Forecast
 from cnnsweep.search.prior import expected_error
 from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import Problem, make_problem
@@ -87,3 +88,26 @@ def test_it_learns_from_earlier_trials_but_not_from_networks_beyond_the_limits(s
     )
     known = search._known()
     assert [search.values_of(origin)["model.filters"] for origin in known] == [8, 16]
+
+
+def test_each_proposal_looks_for_an_improvement_of_its_own_size(start, monkeypatch):
+    """So that where the model is sure of the best and its neighbours, something farther away is looked at too."""
+    wanted, expected = [], auto.expected_improvement
+
+    def noted(mean, deviation, least):
+        wanted.append(np.log(0.5) - least)
+        return expected(mean, deviation, least)
+
+    monkeypatch.setattr(auto, "expected_improvement", noted)
+    monkeypatch.setattr(auto, "FIRST_LOOKS", 100)  # none is continued
+    monkeypatch.setattr(auto, "forecasts", lambda _, points, *__: dict.fromkeys(points, Forecast(np.log(0.5), 0.0, 1)))
+    _, search = start("auto", FLAT, training={"epochs": 9}, budget={"trials": 100})
+    for _ in range(LOOKS + 40):
+        look = search.ask("a")
+        search.report(look.id, 1, {"val_accuracy": 0.5})
+        search.end(look.id, succeeded=True)
+    assert len(wanted) > 20
+    assert min(wanted) >= 0
+    assert np.mean(wanted) == pytest.approx(auto.MARGIN, rel=0.5)
+    assert max(wanted) > 2 * auto.MARGIN
+    assert min(wanted) < 0.5 * auto.MARGIN
