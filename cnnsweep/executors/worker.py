@@ -39,8 +39,6 @@ _HINTS = {
     "SIGABRT": ": native code gave up",
     "SIGBUS": ": native code crashed, or shared memory is full",
 }
-SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-"""The environment of workers that share a GPU: its memory is taken as it is needed."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 """What a terminal would obey: colours, as Keras has them in its errors, and other control characters."""
 _SERVER = "CNNSWEEP_FORK_SERVER"
@@ -227,8 +225,8 @@ def _environment(setup: Setup) -> dict[str, str]:
     settings = keras_settings.environment(setup.backend) | {"CUDA_VISIBLE_DEVICES": setup.gpu}
     if not setup.gpu:
         settings["JAX_PLATFORMS"] = "cpu"
-    elif setup.shares_gpu:
-        settings |= SHARED_GPU
+    else:
+        settings |= keras_settings.on_gpu(setup.backend, setup.shares_gpu)
     if setup.gpu and setup.log != os.devnull and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         settings["JAX_COMPILATION_CACHE_DIR"] = compiled(setup.log)
         settings["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

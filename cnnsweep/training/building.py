@@ -98,7 +98,14 @@ def start_fine_tuning(model: keras.Model, training: Training, data: Dataset) -> 
 
 
 def _steps_per_execution(setting: str | int, steps: int) -> int:
-    """On the CPU a step costs far more than its start; on an accelerator many small steps go in one call."""
+    """On the CPU a step costs far more than its start; on an accelerator many small steps go in one call.
+
+    Keras has that for TensorFlow and JAX; with PyTorch it takes no number but 1.
+    """
+    import keras
+
+    if keras.backend.backend() == "torch":
+        return 1
     if setting != "auto":
         return min(int(setting), steps)
     return 1 if on_cpu() else max(1, min(32, steps))

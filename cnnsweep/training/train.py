@@ -177,8 +177,12 @@ def fit_epoch(
     model: keras.Model, data: Dataset, spec: TrialSpec, epoch: int, callbacks: Sequence[keras.callbacks.Callback] = ()
 ) -> Metrics:
     """Train one epoch; the order derives from (trial seed, epoch), also in a resumed trial."""
+    import keras
+
     training = spec.config.training
     order = order_of(len(data.x_train), training.examples(len(data.x_train)), spec.seed, epoch)
+    if keras.backend.backend() == "jax":
+        order = in_whole_batches(order, training.batch_size)
     arrays, targets = (data.x_train, data.y_train, training.batch_size, order), targets_of(training, data)
     augmentation.begin_epoch(model, spec.seed, epoch)
     if not callbacks and on_device.can_hold(model, data.x_train):
@@ -205,6 +209,17 @@ def order_of(count: int, size: int, seed: int, epoch: int) -> Array:
     order = np.concatenate([np.random.default_rng([seed, 1 + number]).permutation(count) for number in passes])
     start = first - passes[0] * count
     return order[start : start + size]
+
+
+def in_whole_batches(order: Array, size: int) -> Array:
+    """The order with its first examples again at the end, which fill the last batch.
+
+    JAX compiles a network for each size of its batches: on a GPU that is what takes the time of a sweep of small ones.
+
+    >>> in_whole_batches(np.array([3, 1, 2]), 2).tolist()
+    [3, 1, 2, 3]
+    """
+    return order if len(order) < size else np.resize(order, -(-len(order) // size) * size)
 
 
 def validate(

@@ -33,7 +33,14 @@ config = compose([*settings, "training.batch_size=20", "training.ema_momentum=0.
 spec = lambda name: TrialSpec(1, {}, config, 5, Path(folder, name), Path(data), 2)
 print(json.dumps([report.metrics for report in run(train(spec("sent")))[0]]))
 on_device.on_cpu, calls, once = lambda: False, [], on_device.run
-on_device.run = lambda model, examples, training: calls.append(training) or once(model, examples, training)
+
+def counted(model, examples, training):
+    calls.append(training)
+    found = once(model, examples, training)
+    assert vars(model)["_training" if training else "_measuring"][2]._cache_size() == 1
+    return found
+
+on_device.run = counted
 print(json.dumps([report.metrics for report in run(train(spec("held")))[0]]))
 straight, resumed = straight_and_resumed(spec("straight"), train)
 assert straight == resumed
@@ -104,7 +111,6 @@ def with_jax(script, *arguments, **environment):
     [
         ["model.batch_norm=true", "training.schedule=cosine"],
         [
-            "training.batch_size=16",  # without a smaller last batch: each size is compiled for a long time
             "model.dropout=0.3",
             "training.class_weights=balanced",
             "training.loss=categorical_crossentropy",
@@ -137,6 +143,16 @@ def test_a_saved_model_requires_the_backend_that_it_was_trained_with(digits, tmp
     required = [line.split("==")[0] for line in (tmp_path / "mlflow_model/requirements.txt").read_text().split()]
     assert {"keras", "numpy", "jax"} <= {*required}
     assert "tensorflow" not in required
+
+
+def test_flags_of_xla_that_the_user_sets_decide(monkeypatch):
+    setup = Setup("jax", "GPU-1", shares_gpu=False, threads=None, log=os.devnull, forked=False)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_enable_triton_gemm=true --other")
+    assert _environment(setup)["XLA_FLAGS"].split()[-2:] == ["--xla_gpu_enable_triton_gemm=true", "--other"]
+    monkeypatch.delenv("XLA_FLAGS")
+    assert _environment(setup)["XLA_FLAGS"] == "--xla_gpu_enable_triton_gemm=false"
+    assert "XLA_FLAGS" not in _environment(replace(setup, gpu=""))
+    assert "XLA_FLAGS" not in _environment(replace(setup, backend="tensorflow"))
 
 
 def test_what_is_compiled_for_a_gpu_is_kept_beside_the_log_until_the_sweep_ends(tmp_path):

@@ -11,6 +11,7 @@ from trials import run, spec
 from cnnsweep.config.compose import compose
 from cnnsweep.config.schema import Config
 from cnnsweep.data.storage import open_saved
+from cnnsweep.training import building
 from cnnsweep.training import train as training
 from cnnsweep.training.building import build_model
 from cnnsweep.training.evaluate import FinalSpec, evaluate_best
@@ -129,3 +130,10 @@ def test_fine_tuning_trains_what_it_names_at_its_own_rate_and_can_be_resumed(dig
     run(train(replace(halves, epochs=3)))
     again, _ = run(train(replace(halves, initial_epoch=3)))
     assert [r.metrics["val_loss"] for r in again] == [reports[3].metrics["val_loss"]]
+
+
+def test_with_pytorch_on_a_gpu_a_call_is_one_step(monkeypatch):
+    monkeypatch.setattr(building, "on_cpu", lambda: False)
+    assert building._steps_per_execution("auto", 100) == 32
+    monkeypatch.setattr("keras.backend.backend", lambda: "torch")
+    assert building._steps_per_execution("auto", 100) == building._steps_per_execution(8, 100) == 1

@@ -27,7 +27,8 @@ from cnnsweep.executors.ray import cluster
 from cnnsweep.executors.ray.actor import ActorSettings, Reply
 from cnnsweep.executors.ray.actor_pool import LOOK, ActorPool, RemoteActor, Task
 from cnnsweep.executors.ray.transfer import Sender, write_changed
-from cnnsweep.executors.worker import SHARED_GPU, in_one_line
+from cnnsweep.executors.worker import in_one_line
+from cnnsweep.training.keras_settings import SHARED_GPU
 from cnnsweep.trial import EpochReport, TrialSpec
 
 _log = logging.getLogger("cnnsweep.executors")
