@@ -1,10 +1,10 @@
 """The default search: one epoch of many configurations, the most promising ones continued, for any budget.
 
-Half of the cost goes into first epochs of new configurations, half into the continuation of those that are expected to
-end best (as in freeze-thaw optimisation, Swersky et al. 2014, with the rungs of successive halving, Jamieson and
-Talwalkar 2016). New configurations are drawn, the first ones with a prior, or proposed by an ensemble of Gaussian
-processes that learns from curves of any length, by expected improvement in relation to cost (Snoek et al. 2012). Costs
-are arithmetic and not measured, so that a seed gives the same sweep.
+Half of the cost goes into first epochs of new configurations, half into the continuation of those from whose end the
+largest improvement is expected (as in freeze-thaw optimisation, Swersky et al. 2014, with the rungs of successive
+halving, Jamieson and Talwalkar 2016). New configurations are drawn, the first ones with a prior, or proposed by an
+ensemble of Gaussian processes that learns from curves of any length, by expected improvement in relation to cost (Snoek
+et al. 2012). Costs are arithmetic and not measured, so that a seed gives the same sweep.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from cnnsweep.config.components import configured_by
 from cnnsweep.config.schema import SearchConfig
 from cnnsweep.search.asha import ladder
-from cnnsweep.search.curve_model import Ensemble, Forecast, encode, expected_improvement, forecasts
+from cnnsweep.search.curve_model import Ensemble, Forecast, encode, expected_improvement, forecasts, most_promising
 from cnnsweep.search.observations import neighbour
 from cnnsweep.search.oracle import Oracle, Proposal, Task
 from cnnsweep.search.prior import expected_error
@@ -214,15 +214,14 @@ class AutoOracle(Oracle):
         looking = len(known) < FIRST_LOOKS and self.seconds_left > LOOKING * self._seconds_in_all()
         if not waiting or (looking and not last):
             return None
-        best = min(waiting, key=lambda origin: waiting[origin].mean)
+        complete = [known[origin].mean for origin in known if self._is_complete(origin)]
+        best = most_promising(waiting, min(complete, default=math.inf))
         if self._closing():
             in_time = [o for o in waiting if self._seconds(o, self.full_epochs) <= self.seconds_left]
             return min(in_time, key=lambda origin: waiting[origin].mean, default=best)
         if last:
             return best if self.problem.config.budget.minutes else self._among_the_best(known, waiting)
-        if not any(map(self._is_complete, known)) and not any(
-            self._goals[origin] > self.rungs[0] for origin in running
-        ):
+        if not complete and not any(self._goals[origin] > self.rungs[0] for origin in running):
             return best  # so that there is something complete early
         first = sum(self._cost(origin)[0] for origin in self._latest)
         more = sum(self._cost(origin)[1] * (self._committed(origin, running) - 1) for origin in self._latest)

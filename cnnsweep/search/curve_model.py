@@ -30,6 +30,10 @@ ASSUMED, ASSUMED_SPREAD = 2, 3
 """The number of curves that these assumptions count as."""
 OTHERS = 2.0
 """The mean change of all counts as much as that of so many configurations that are equal to the one in question."""
+DOUBT_OF_NEW, EQUALS = 0.15, 0.1
+"""The doubt about a configuration that is like none with a longer curve, assumed instead of `DOUBT` where it is chosen
+what to continue; its variance is halved by so many that are equal to it.
+"""
 LATEST = 200
 """Curves from which changes are taken."""
 LEAST = 1e-4
@@ -45,6 +49,8 @@ class Forecast:
     epoch: int
     """Reached so far."""
     failed: bool = False
+    doubt: float = 0.0
+    """The deviation in view of how many similar ones were trained for longer."""
 
 
 def forecasts(
@@ -56,7 +62,7 @@ def forecasts(
     """Extrapolate curves from the last rung that each has reached, by the changes of longer ones from there on.
 
     `points`: the configurations, encoded. Those most alike count most, so that a copy of what has ended is not expected
-    to end better because it began well.
+    to end better because it began well. In the mean of all, copies of one another count as one.
     """
     shift = 1.0 if direction == "max" else 0.0  # the curves' values are negative where larger ones are better
 
@@ -66,23 +72,38 @@ def forecasts(
 
     reached = {id_: epoch for id_ in points if (epoch := curves.reached(id_))}
     x, names = np.array([points[id_] for id_ in reached]), list(reached)
-    change, variance = {rungs[-1]: np.zeros(len(names))}, {rungs[-1]: 0.0}
+    change, doubt, variance = {rungs[-1]: np.zeros(len(names))}, {rungs[-1]: np.zeros(len(names))}, {rungs[-1]: 0.0}
     for rung, above in reversed(list(pairwise(rungs))):
         longer = [number for number, epoch in enumerate(reached.values()) if epoch >= above][-LATEST:]
         seen = np.array([value(names[number], above) - value(names[number], rung) for number in longer])
+        near = np.exp(-_squared(x, x[longer])) if longer else np.zeros((len(names), 0))
+        share = 1 / near[longer].sum(1) if longer else np.zeros(0)
         ratio = math.log(above / rung)
-        mean = (seen.sum() - ASSUMED * GAIN * ratio) / (len(seen) + ASSUMED)
-        spread = ((seen - mean) ** 2).sum() + ASSUMED_SPREAD * (DOUBT * ratio) ** 2
-        change[rung] = change[above] + mean
-        if longer:
-            near = np.exp(-_squared(x, x[longer]))
-            change[rung] = change[above] + (near @ seen + OTHERS * mean) / (near.sum(1) + OTHERS)
+        mean = (share @ seen - ASSUMED * GAIN * ratio) / (share.sum() + ASSUMED)
+        squares = (seen - mean) ** 2
+        spread = squares.sum() + ASSUMED_SPREAD * (DOUBT * ratio) ** 2
+        apart = share @ squares + ASSUMED_SPREAD * (DOUBT_OF_NEW * ratio) ** 2
+        change[rung] = change[above] + (near @ seen + OTHERS * mean) / (near.sum(1) + OTHERS)
+        doubt[rung] = doubt[above] + EQUALS / (near.sum(1) + EQUALS) * apart / (share.sum() + ASSUMED_SPREAD)
         variance[rung] = variance[above] + spread / (len(seen) + ASSUMED_SPREAD)
     found: dict[str, Forecast] = {}
     for number, (id_, epoch) in enumerate(reached.items()):
         last = max((rung for rung in rungs if rung <= epoch), default=rungs[0])
-        found[id_] = Forecast(value(id_) + float(change[last][number]), math.sqrt(variance[last]), epoch)
+        mean, unsure = value(id_) + float(change[last][number]), math.sqrt(doubt[last][number])
+        found[id_] = Forecast(mean, math.sqrt(variance[last]), epoch, doubt=unsure)
     return found
+
+
+def most_promising(waiting: Mapping[str, Forecast], least: float) -> str:
+    """The trial from whose end the largest improvement is expected, on the least value that has ended.
+
+    A copy of what has ended promises little, since little about it is unknown. Without a value, infinity, or where
+    nothing can improve, it is the trial that is expected to end best.
+    """
+    names = list(waiting)
+    means, doubts = (np.array(column) for column in zip(*((f.mean, f.doubt) for f in waiting.values()), strict=True))
+    gains = expected_improvement(means, doubts, least) if math.isfinite(least) else np.zeros(len(names))
+    return names[int(gains.argmax() if gains.max() > 0 else means.argmin())]
 
 
 def encode(problem: Problem, values: Mapping[str, object]) -> list[float]:

@@ -46,9 +46,10 @@ def main() -> None:
         noise = 100 * table.noise[pairs].std(axis=0)
         print(f"{f'noise of a seed, {name} half':28} {' '.join(f'{n:.0f}' for n in noise)} % of the error")
     for kind, name in ((False, "plain"), (True, "normalised")):
-        alike = [i for i, values in enumerate(table.values) if values["model.batch_norm"] == kind]
+        alike = [i for i, values in enumerate(table.values) if values.get("model.batch_norm", False) == kind]
         first, last = table.accuracy[alike, 0], table.accuracy[alike, -1]
-        print(f"{f'first and last epoch, {name}':28} {spearmanr(first, last)[0]:.2f}")
+        if alike:
+            print(f"{f'first and last epoch, {name}':28} {spearmanr(first, last)[0]:.2f}")
     expected = [expected_error(problem(), values) for values in table.values]
     print(f"{'rules of thumb':28} {spearmanr(expected, -table.accuracy[:, -1])[0]:.2f}")
     for known in (8, 15, 30, 60):

@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("searches", nargs="*")
-    parser.add_argument("--table", choices=("short", "long"), default="short")
+    parser.add_argument("--table", choices=("short", "long", "mnist", "sentences"), default="short")
     parser.add_argument("--rows", action="store_true")
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--workers", type=int, default=2)

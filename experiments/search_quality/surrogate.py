@@ -84,7 +84,7 @@ def describe(values: Mapping[str, Any]) -> list[float]:
             vector.append((1 + p.quantile(values[p.name])) / 2 if p.name in values else 0.0)
         else:
             vector.append(p.quantile(values[p.name]) if p.name in values else 0.5)
-    last = [row.output_shape for row in network.layers if len(row.output_shape) == 3][-1]
+    last = [row.output_shape for row in network.layers if len(row.output_shape) > 1][-1]
     costs = (network.parameters, network.mult_adds, network.activation_mb, math.prod(last), last[0])
     scales = ((3, 5.5), (4.5, 6.5), (-2.5, 0), (1, 4.5), (0, 1.5))
     return vector + [(math.log10(c) - low) / (high - low) for c, (low, high) in zip(costs, scales, strict=True)]

@@ -6,7 +6,17 @@ import math
 
 import pytest
 
-from cnnsweep.search.curve_model import ASSUMED, GAIN, LATEST, OTHERS, forecasts
+from cnnsweep.search.curve_model import (
+    ASSUMED,
+    ASSUMED_SPREAD,
+    DOUBT_OF_NEW,
+    EQUALS,
+    GAIN,
+    LATEST,
+    OTHERS,
+    forecasts,
+    most_promising,
+)
 from cnnsweep.search.observations import Curves
 
 RUNGS = (1, 3, 9)
@@ -46,3 +56,29 @@ def test_changes_are_those_of_the_latest_curves_so_that_memory_grows_with_trials
     known = curves(**older, **latest, new={1: 0.5})
     found = forecasts(known, {key: [0.0] for key in known.by_id}, (1, 9), "max")
     assert found["new"].mean == pytest.approx(math.log(0.1), abs=0.05)
+
+
+def test_copies_of_a_configuration_count_as_one_in_the_mean_of_all():
+    """Else a search that has only trained copies of one network believes that all gain as little."""
+    copies = {f"copy {n}": {1: 0.5, 9: 0.6} for n in range(20)}
+    known = curves(**copies, another={1: 0.5, 9: 0.9}, new={1: 0.5})
+    places = {**{id_: [0.0] for id_ in copies}, "another": [50.0], "new": [100.0]}
+    found = forecasts(known, places, (1, 9), "max")
+    gains = math.log(0.4 / 0.5), math.log(0.1 / 0.5)
+    mean = (sum(gains) - ASSUMED * GAIN * math.log(9)) / (2 + ASSUMED)
+    assert found["new"].mean == pytest.approx(math.log(0.5) + mean)
+    spread = sum((gain - mean) ** 2 for gain in gains) + ASSUMED_SPREAD * (DOUBT_OF_NEW * math.log(9)) ** 2
+    assert found["new"].doubt ** 2 == pytest.approx(spread / (2 + ASSUMED_SPREAD))
+
+
+def test_a_copy_of_what_has_ended_promises_less_than_what_is_unlike_it():
+    ended = {f"ended {n}": {1: 0.80, 9: 0.85} for n in range(5)}
+    known = curves(**ended, copy={1: 0.80}, other={1: 0.79})
+    places = {**{id_: [0.0] for id_ in ended}, "copy": [0.0], "other": [9.0]}
+    found = forecasts(known, places, (1, 9), "max")
+    waiting = {name: found[name] for name in ("copy", "other")}
+    assert waiting["copy"].mean < waiting["other"].mean, "the copy is expected to end better"
+    assert waiting["copy"].doubt ** 2 == pytest.approx(waiting["other"].doubt ** 2 * EQUALS / (5 + EQUALS))
+    assert most_promising(waiting, found["ended 0"].mean) == "other"
+    assert most_promising(waiting, math.inf) == "copy", "nothing has ended that could be improved on"
+    assert most_promising(waiting, -1e6) == "copy", "nothing can improve on that"
