@@ -42,6 +42,23 @@ def test_a_configuration_that_falls_behind_makes_way_at_its_rung(start):
     assert not search.report(first.id, 3, {"val_accuracy": 0.1})
 
 
+def test_what_is_continued_is_to_improve_on_the_best_that_has_ended(start, monkeypatch):
+    leasts, real = [], auto.most_promising
+    monkeypatch.setattr(auto, "most_promising", lambda waiting, least: leasts.append(least) or real(waiting, least))
+    _, search = start("auto", FLAT, training={"epochs": 9}, budget={"trials": 40})
+    for number in range(FIRST_LOOKS):
+        look = search.ask("a")
+        search.report(look.id, 1, {"val_accuracy": 0.5 - number / 1000})
+        search.end(look.id, succeeded=True)
+    first = search.ask("a")
+    for epoch in range(2, 10):
+        search.report(first.id, epoch, {"val_accuracy": 0.9})
+    assert {*leasts} == {np.inf}, "nothing had ended"
+    search.end(first.id, succeeded=True)
+    search.ask("a")
+    assert leasts[-1] == pytest.approx(np.log(0.1))
+
+
 @pytest.mark.parametrize(("images", "first"), [(60_000, 1), (300, 3)])
 def test_a_first_look_takes_the_time_of_a_start(problem, images, first):
     """300 images of 8×8 pass in a tenth of a second, a start takes one and more; no look takes over a third of all."""
