@@ -1,7 +1,7 @@
 """An epoch of training on a GPU with JAX: seconds of each way to give the device its batches, and of compiling.
 
     KERAS_BACKEND=jax python experiments/benchmarks/gpu.py [--images 20000] [--batches 64 256]
-    KERAS_BACKEND=jax python experiments/benchmarks/gpu.py --compiling [--images 13500]
+    KERAS_BACKEND=jax python experiments/benchmarks/gpu.py --compiling
 
 Each network is trained on random images in three ways, in one process, in one precision:
 
@@ -12,10 +12,10 @@ Each network is trained on random images in three ways, in one process, in one p
 The first epoch compiles; the others are the median of five. An epoch of a trial has, besides the steps, the statistics
 of batch normalisation and the validation, on a tenth of the images.
 
-`--compiling` trains a network, another one and the first again, with averaged weights and batches of 64: 13,500 images
-have a last, smaller batch, 13,440 have none. Set in the environment, JAX_COMPILATION_CACHE_DIR=DIR and
-JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 keep what it compiled, XLA_FLAGS=--xla_gpu_autotune_level=0 turns tuning
-off, --xla_gpu_enable_triton_gemm=false leaves matrix products to cuBLAS.
+`--compiling` trains a network, another one and the first again, with averaged weights on 13,500 images. Set in the
+environment, JAX_COMPILATION_CACHE_DIR=DIR and JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 keep what it compiled,
+XLA_FLAGS=--xla_gpu_autotune_level=0 turns tuning off, --xla_gpu_enable_triton_gemm=false, which a sweep's workers have,
+leaves matrix products to cuBLAS.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def epochs_of(name: str, way: str, images: int, batch: int, precision: str, fold
     return epoch
 
 
-def rows(batches: list[int], images: int, precision: str, folder: Path) -> Iterator[str]:
+def rows(images: int, batches: list[int], precision: str, folder: Path) -> Iterator[str]:
     ways = ("plain", "fit", "device")
     yield "| network | batch | first epoch: " + " | ".join(ways) + " | other epochs: " + " | ".join(ways) + " |"
     yield "|---|--:|--:|--:|--:|--:|--:|--:|"
@@ -92,11 +92,11 @@ def rows(batches: list[int], images: int, precision: str, folder: Path) -> Itera
             yield f"| {name} | {batch} | {first} | {others} |"
 
 
-def compiling(images: int, precision: str, folder: Path) -> Iterator[str]:
+def compiling(precision: str, folder: Path) -> Iterator[str]:
     yield "| network | first epoch | other epochs |"
     yield "|---|--:|--:|"
     for filters in ("[32,64,96]", "[24,48,80]", "[32,64,96]"):
-        epoch, seconds = epochs_of(filters, "device", images, 64, precision, folder), []
+        epoch, seconds = epochs_of(filters, "device", 13_500, 64, precision, folder), []
         for number in range(1, 5):
             began = time.perf_counter()
             epoch(number)
@@ -112,16 +112,15 @@ def device() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int)
+    parser.add_argument("--images", type=int, default=20000)
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--precision", default="mixed_bfloat16")
     parser.add_argument("--compiling", action="store_true")
     options = parser.parse_args()
     print(f"{device()}, {options.precision}, seconds.\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        images = options.images or (13_500 if options.compiling else 20_000)
-        settings = images, options.precision, Path(folder)
-        for line in compiling(*settings) if options.compiling else rows(options.batches, *settings):
+        settings = options.precision, Path(folder)
+        for line in compiling(*settings) if options.compiling else rows(options.images, options.batches, *settings):
             print(line, flush=True)
 
 

@@ -31,13 +31,18 @@ def test_configurations_have_an_epoch_each_before_the_best_goes_on_to_the_end(st
     assert kept_on[:7] == [True] * 7, "so that one is complete early"
 
 
-def test_a_configuration_that_falls_behind_makes_way_at_its_rung(start):
+def continuing(start):
+    """A search that has looked at a few configurations, and the proposal that continues the best of them."""
     _, search = start("auto", FLAT, training={"epochs": 9}, budget={"trials": 40})
     for number in range(FIRST_LOOKS):
         look = search.ask("a")
         search.report(look.id, 1, {"val_accuracy": 0.5 - number / 1000})
         search.end(look.id, succeeded=True)
-    first = search.ask("a")
+    return search, search.ask("a")
+
+
+def test_a_configuration_that_falls_behind_makes_way_at_its_rung(start):
+    search, first = continuing(start)
     assert search.report(first.id, 2, {"val_accuracy": 0.1})
     assert not search.report(first.id, 3, {"val_accuracy": 0.1})
 
@@ -45,12 +50,7 @@ def test_a_configuration_that_falls_behind_makes_way_at_its_rung(start):
 def test_what_is_continued_is_to_improve_on_the_best_that_has_ended(start, monkeypatch):
     leasts, real = [], auto.most_promising
     monkeypatch.setattr(auto, "most_promising", lambda waiting, least: leasts.append(least) or real(waiting, least))
-    _, search = start("auto", FLAT, training={"epochs": 9}, budget={"trials": 40})
-    for number in range(FIRST_LOOKS):
-        look = search.ask("a")
-        search.report(look.id, 1, {"val_accuracy": 0.5 - number / 1000})
-        search.end(look.id, succeeded=True)
-    first = search.ask("a")
+    search, first = continuing(start)
     for epoch in range(2, 10):
         search.report(first.id, epoch, {"val_accuracy": 0.9})
     assert {*leasts} == {np.inf}, "nothing had ended"
