@@ -14,7 +14,7 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
 """Of processors that compute in bfloat16 (Intel and AMD; Arm), as /proc/cpuinfo calls them."""
 WORTH_IT = 1.2
-"""`auto` takes bfloat16 where a convolution is so many times as fast."""
+"""`auto` takes bfloat16 on a CPU where a convolution is so many times as fast."""
 REPEATS = 4
 
 
@@ -40,15 +40,18 @@ def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def examine(measure: bool) -> Generator[None, bool, Device]:
-    """A job: find what the worker's device can compute in; with `measure`, what is fastest (well under a second)."""
+    """A job: find what the worker's device can compute in; with `measure`, what is fastest (well under a second).
+
+    On a GPU that is float32, without a measurement: tensor cores serve both, one small convolution takes no longer than
+    its call, and networks that train for a few epochs lose more to compiling in bfloat16 than they gain
+    (experiments/benchmarks/gpu.md).
+    """
     name, capability = _device()
     if capability is None:
         possible: tuple[str, ...] = ("float32", "mixed_bfloat16")
-        promising = cpu_has_bfloat16()
-    else:
-        # Tensor cores compute in float16 from capability 7.0, in bfloat16 from 8.0.
+    else:  # tensor cores compute in float16 from capability 7.0, in bfloat16 from 8.0
         possible = PRECISIONS if capability >= 8 else ("float32", "mixed_float16")
-        promising = capability >= 8
+    promising = capability is None and cpu_has_bfloat16()
     speedup = _seconds("float32") / _seconds("bfloat16") if measure and promising else 1.0
     return Device(name, possible, "mixed_bfloat16" if speedup >= WORTH_IT else "float32", round(speedup, 2))
     yield

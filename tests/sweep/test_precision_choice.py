@@ -12,7 +12,7 @@ from cnnsweep.executors.inline import InlineExecutor
 from cnnsweep.sweep import precision
 from cnnsweep.training.precision import Device
 
-FAST = Device("a fast GPU", ("float32", "mixed_bfloat16", "mixed_float16"), "mixed_bfloat16", 2.7)
+FAST = Device("a fast device", ("float32", "mixed_bfloat16", "mixed_float16"), "mixed_bfloat16", 2.7)
 CPU = Device("the CPU (x86_64)", ("float32", "mixed_bfloat16"), "float32")
 
 
@@ -32,7 +32,7 @@ def settle(tmp_path, monkeypatch):
 
 def test_auto_measures_a_device_once(settle, tmp_path):
     assert settle(FAST) == (
-        "mixed_bfloat16", [True], ["training in mixed_bfloat16: 2.7 times the speed of float32 on a fast GPU"],
+        "mixed_bfloat16", [True], ["training in mixed_bfloat16: 2.7 times the speed of float32 on a fast device"],
     )  # fmt: skip
     assert settle(FAST) == ("mixed_bfloat16", [], [])
     assert list(json.loads((tmp_path / "precision.json").read_text()).values()) == ["mixed_bfloat16"]

@@ -97,14 +97,19 @@ def test_a_device_is_measured_quickly(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("capability", "possible", "fastest"),
-    [
-        (7.5, ("float32", "mixed_float16"), "float32"),
-        (9.0, ("float32", "mixed_bfloat16", "mixed_float16"), "mixed_bfloat16"),
-    ],
+    ("capability", "possible"),
+    [(7.5, ("float32", "mixed_float16")), (9.0, ("float32", "mixed_bfloat16", "mixed_float16"))],
 )
-def test_a_gpu_can_do_what_its_compute_capability_says(monkeypatch, capability, possible, fastest):
+def test_a_gpu_can_do_what_its_compute_capability_says_and_is_not_measured(monkeypatch, capability, possible):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)  # of the machine that the GPU is in
     monkeypatch.setattr(precision, "_device", lambda: ("a GPU", capability))
     monkeypatch.setattr(precision, "_seconds", {"float32": 3.0, "bfloat16": 1.0}.get)
     _, device = run(precision.examine(True))
-    assert (device.possible, device.fastest) == (possible, fastest)
+    assert (device.possible, device.fastest, device.speedup) == (possible, "float32", 1.0)
+
+
+def test_a_processor_that_is_fast_in_bfloat16_trains_in_it(monkeypatch):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "_seconds", {"float32": 3.0, "bfloat16": 1.0}.get)
+    _, device = run(precision.examine(True))
+    assert (device.fastest, device.speedup) == ("mixed_bfloat16", 3.0)
