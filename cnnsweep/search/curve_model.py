@@ -32,7 +32,8 @@ OTHERS = 2.0
 """The mean change of all counts as much as that of so many configurations that are equal to the one in question."""
 DOUBT_OF_NEW, EQUALS = 0.15, 0.1
 """The doubt about a configuration that is like none with a longer curve, assumed instead of `DOUBT` where it is chosen
-what to continue; its variance is halved by so many that are equal to it.
+what to continue; its variance is halved by so many that are equal to it. Curves show less (experiments/LOG.md,
+2026-11-28).
 """
 LATEST = 200
 """Curves from which changes are taken."""

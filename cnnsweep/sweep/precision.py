@@ -20,9 +20,9 @@ KEY = "training.precision"
 
 
 def settle(config: Config, executor: Executor, say: Callable[[str], None]) -> Config:
-    """Replace `training.precision: auto` by the fastest precision of the workers' device, the same for all trials.
+    """Replace `training.precision: auto` by the precision that suits the workers' device, the same for all trials.
 
-    It is measured once on a machine and kept in `tracking.dir`. Raises UserError where a precision that is asked for,
+    It is found once on a machine and kept in `tracking.dir`. Raises UserError where a precision that is asked for,
     or searched, is not possible on the device.
     """
     if not config.trains_networks:
@@ -44,10 +44,10 @@ def settle(config: Config, executor: Executor, say: Callable[[str], None]) -> Co
         return _with(config, known[name])
     device = _ask(executor, measure=True)
     with contextlib.suppress(OSError):
-        path.write_text(json.dumps(known | {name: device.fastest}, indent=1), encoding="utf-8")
-    if device.fastest != "float32":
-        say(f"training in {device.fastest}: {device.speedup:.1f} times the speed of float32 on {device.name}")
-    return _with(config, device.fastest)
+        path.write_text(json.dumps(known | {name: device.chosen}, indent=1), encoding="utf-8")
+    if device.chosen != "float32":
+        say(f"training in {device.chosen}: {device.speedup:.1f} times the speed of float32 on {device.name}")
+    return _with(config, device.chosen)
 
 
 def _with(config: Config, precision: str) -> Config:

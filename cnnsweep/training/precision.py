@@ -1,4 +1,4 @@
-"""Numeric precision of training: what a device can compute in, and what is fastest there."""
+"""Numeric precision of training: what a device can compute in, and what `auto` takes there."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class Device:
     name: str
     possible: tuple[str, ...]
     """The precisions that it can compute in."""
-    fastest: str
+    chosen: str
+    """What `auto` takes."""
     speedup: float = 1.0
-    """How much faster than float32 the fastest one was seen to be."""
+    """How much faster than float32 bfloat16 was seen to be; 1 where it was not measured."""
 
 
 def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -40,7 +41,7 @@ def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def examine(measure: bool) -> Generator[None, bool, Device]:
-    """A job: find what the worker's device can compute in; with `measure`, what is fastest (well under a second).
+    """A job: find what the worker's device can compute in; with `measure`, what `auto` takes (well under a second).
 
     On a GPU that is float32, without a measurement: tensor cores serve both, one small convolution takes no longer than
     its call, and networks that train for a few epochs lose more to compiling in bfloat16 than they gain
