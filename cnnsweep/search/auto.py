@@ -1,6 +1,6 @@
-"""The default search: one epoch of many configurations, the most promising ones continued, for any budget.
+"""The default search: a few epochs of many configurations, the most promising ones continued, for any budget.
 
-Half of the cost goes into first epochs of new configurations, half into the continuation of those from whose end the
+Half of the cost goes into first looks at new configurations, half into the continuation of those from whose end the
 largest improvement is expected (as in freeze-thaw optimisation, Swersky et al. 2014, with the rungs of successive
 halving, Jamieson and Talwalkar 2016). New configurations are drawn, the first ones with a prior, or proposed by an
 ensemble of Gaussian processes that learns from curves of any length, by expected improvement in relation to cost (Snoek
@@ -32,15 +32,15 @@ TYPICAL = 8
 OF = 32
 """The first configurations are each the most likely, by rules of thumb, of so many drawn at random."""
 LOOKS = 8
-"""Configurations that have an epoch before the model proposes any."""
+"""Configurations that are looked at before the model proposes any."""
 FIRST_LOOKS = 5
-"""Configurations that have an epoch before one is continued."""
+"""Configurations that are looked at before one is continued."""
 LOOKING = 0.7
 """Once less than this share of the time is left, fewer configurations are enough."""
 RESERVE = 60.0
 """Seconds before the end, a fifth of the time at most, in which nothing new is started: a start takes seconds too."""
 SHARE = 1.0
-"""Cost of continued training in relation to that of first epochs."""
+"""Cost of continued training in relation to that of first looks."""
 THRIFT = 0.5
 """Exponent of a first look's cost, by which expected improvement is divided: with 1 it is improvement a second."""
 MARGIN = 0.05
@@ -223,8 +223,9 @@ class AutoOracle(Oracle):
             return best if self.problem.config.budget.minutes else self._among_the_best(known, waiting)
         if not complete and not any(self._goals[origin] > self.rungs[0] for origin in running):
             return best  # so that there is something complete early
-        first = sum(self._cost(origin)[0] for origin in self._latest)
-        more = sum(self._cost(origin)[1] * (self._committed(origin, running) - 1) for origin in self._latest)
+        look = self.rungs[0]
+        first = sum(self._cost(origin)[0] + self._cost(origin)[1] * (look - 1) for origin in self._latest)
+        more = sum(self._cost(origin)[1] * (self._committed(origin, running) - look) for origin in self._latest)
         step = self._next_goal(best) - known[best].epoch
         return best if more + 0.5 * step * self._cost(best)[1] <= SHARE * first else None
 
@@ -244,7 +245,8 @@ class AutoOracle(Oracle):
     def _known(self) -> dict[str, Forecast]:
         """What each configuration with an epoch is expected to reach; a failed one as much as the worst."""
         failed = {self.origin(id_) for id_, trial in self.trials.items() if trial.status == "FAILED"}
-        began = [origin for origin in self._latest if self.curves.reached(origin) and origin not in failed]
+        looking = {o for o in map(self.origin, self.running) if self.curves.reached(o) < self.rungs[0]}
+        began = [o for o in self._latest if self.curves.reached(o) and o not in failed | looking]
         points = {origin: self._point(origin) for origin in [*self._earlier, *began]}
         with self._threads.limit(limits=1):  # the cores are the workers'
             found = forecasts(self.curves, points, self.rungs, self.objective.direction)
@@ -276,8 +278,7 @@ class AutoOracle(Oracle):
 
     def _cost_of(self, values: Mapping[str, object]) -> tuple[float, float]:
         network, config = self.problem.validate(values).network, self.problem.config.with_values(values)
-        first, other = self._units.parts(amounts_of(network, config, *self.problem.images))
-        return first, other
+        return self._units.parts(amounts_of(network, config, *self.problem.images))
 
     def _point(self, origin: str) -> list[float]:
         if origin not in self._points:
@@ -287,7 +288,7 @@ class AutoOracle(Oracle):
     def _committed(self, origin: str, running: Collection[str]) -> int:
         """The epochs that a configuration has, or will have when it is compared again."""
         reached = self.curves.reached(origin)
-        return max(1, reached, self._goals[origin] if origin in running else 0)
+        return max(self.rungs[0], reached, self._goals[origin] if origin in running else 0)
 
     def _next_goal(self, origin: str) -> int:
         return self._next_above(self.curves.reached(origin))

@@ -59,6 +59,43 @@ def test_what_is_continued_is_to_improve_on_the_best_that_has_ended(start, monke
     assert leasts[-1] == pytest.approx(np.log(0.1))
 
 
+def short_epochs(problem):
+    """A search whose first looks have several epochs, as an epoch takes less time than a start."""
+    posed = problem(FLAT, "auto", training={"epochs": 36}, budget={"trials": 400})
+    posed = replace(posed, images=(11_000, 1_000))
+    search = build(posed.config, posed, ACCURACY)
+    assert 1 < search.rungs[0] < 12
+    return search
+
+
+def test_half_of_the_cost_is_that_of_first_looks_of_any_length(problem):
+    """The later epochs of a look once counted as continued, so that less was."""
+    search = short_epochs(problem)
+    rng, begun, looks, continued = np.random.default_rng(0), {}, 0.0, 0.0
+    for _ in range(100):
+        trial = search.ask("a")
+        good, epoch = begun.get(trial.continues, (rng.random(), 0))
+        going = True
+        while going and epoch < 36:
+            epoch += 1
+            cost = search._cost(search.origin(trial.id))[epoch > 1]
+            looks, continued = (looks + cost, continued) if epoch <= search.rungs[0] else (looks, continued + cost)
+            going = search.report(trial.id, epoch, {"val_accuracy": 0.5 + 0.3 * good + 0.005 * epoch})
+        begun[trial.id] = good, epoch
+        search.end(trial.id, succeeded=True)
+    assert continued / (looks + continued) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_look_that_has_not_ended_is_no_observation(problem):
+    """After one of its epochs it would be taken for one that is worse than the others."""
+    search = short_epochs(problem)
+    look = search.ask("a")
+    for epoch in range(1, search.rungs[0] + 1):
+        assert not search._known()
+        search.report(look.id, epoch, {"val_accuracy": 0.5})
+    assert [*search._known()] == [look.id]
+
+
 @pytest.mark.parametrize(("images", "first"), [(60_000, 1), (300, 3)])
 def test_a_first_look_takes_the_time_of_a_start(problem, images, first):
     """300 images of 8×8 pass in a tenth of a second, a start takes one and more; no look takes over a third of all."""
