@@ -1,6 +1,6 @@
 """Which search finds better networks in less time? All of them on learning curves of a table, over 30 seeds.
 
-    python experiments/search_quality/compare.py FOLDER [--table short] [--rows] [--seeds 30] [--workers 2] [SEARCH ...]
+    python experiments/search_quality/compare.py FOLDER [--table short] [--rows] [--seeds 30] [SEARCH ...]
 
 A SEARCH is one of ours with its settings ("hyperband", "hyperband search.factor=2") or one of the others as
 contenders.py names them; without any, all but "KerasTuner Bayesian", of which one run takes over 12 minutes. --rows:
@@ -52,7 +52,7 @@ SHOWN = {
 """Drawn in colour; all others are grey."""
 
 
-def simulate(name: str, workers: int, seed: int, folder: Path) -> Path:
+def simulate(name: str, seed: int, folder: Path, workers: int, trainings: int) -> Path:
     """Run one search once, or find that it was: what was found when, and how long its asks took."""
     from contenders import contender
     from simulator import Simulator
@@ -61,11 +61,11 @@ def simulate(name: str, workers: int, seed: int, folder: Path) -> Path:
     path = folder / f"{name} {workers} {seed}.npz".replace(" ", "_")
     if not path.exists():
         began, unit = time.process_time(), surrogate().training_seconds / workers
-        history = Simulator(surrogate(), workers, seed).run(contender(name)(seed), TRAININGS * unit)
+        history = Simulator(surrogate(), workers, seed).run(contender(name)(seed), trainings * unit)
         spent = time.process_time() - began
         found = [history.after(at * unit) for at in MOMENTS]
         np.savez(
-            path, found=found, trials=history.trials, spent=spent, idle=history.idle / (TRAININGS * unit * workers)
+            path, found=found, trials=history.trials, spent=spent, idle=history.idle / (trainings * unit * workers)
         )
     return path
 
@@ -90,11 +90,12 @@ def _half(column: np.ndarray) -> float:
     return student.ppf(0.975, len(column) - 1) * column.std(ddof=1) / np.sqrt(len(column))
 
 
-def table(results: list[Result]) -> str:
-    head = ["search", *map(str, AT), "trials", "idle", "ms a trial"]
+def table(results: list[Result], trainings: int) -> str:
+    moments = [at for at in AT if at <= trainings]
+    head = ["search", *map(str, moments), "trials", "idle", "ms a trial"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "--:|" * (len(head) - 1)]
     for r in sorted(results, key=lambda r: r.mean(20)[0]):
-        points = ["{:.2f} ± {:.2f}".format(*r.mean(at)) for at in AT]
+        points = ["{:.2f} ± {:.2f}".format(*r.mean(at)) for at in moments]
         rest = [f"{r.trials:.0f}", f"{r.idle:.0%}", f"{r.milliseconds:.0f}"]
         lines.append("| " + " | ".join([r.name, *points, *rest]) + " |")
     return "\n".join(lines)
@@ -144,10 +145,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("searches", nargs="*")
-    parser.add_argument("--table", choices=("short", "long", "mnist", "sentences"), default="short")
+    parser.add_argument("--table", choices=("short", "long", "mnist", "sentences", "fashion"), default="short")
     parser.add_argument("--rows", action="store_true")
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--trainings", type=int, default=TRAININGS, help="how long a search is, in trainings' seconds")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_intermixed_args()
     os.environ.update(CNNSWEEP_TABLE=options.table, CNNSWEEP_ROWS="1" if options.rows else "")
@@ -157,20 +159,21 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     names, seeds = options.searches or [*OURS, *PEERS], range(options.seeds)
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(simulate, name, options.workers, seed, folder) for seed in seeds for name in names]
+        given = options.workers, options.trainings
+        jobs = [pool.submit(simulate, name, seed, folder, *given) for seed in seeds for name in names]
         for done, job in enumerate(as_completed(jobs), 1):
             print(f"\r{done}/{len(jobs)} {job.result().name:60}", end="", file=sys.stderr)
     from surrogate import surrogate
 
     best, _ = surrogate().best()
-    paths = {n: [simulate(n, options.workers, s, folder) for s in seeds] for n in names}
+    paths = {n: [simulate(n, s, folder, *given) for s in seeds] for n in names}
     results = [Result(name, found, best) for name, found in paths.items()]
     text = (
         f"Best: {best:.4f}. Regret in points, mean ± half the 95% interval over {options.seeds} seeds,"
         f" {options.workers} workers, after so many full trainings' worth of seconds"
-        f" ({surrogate().training_seconds:.1f} s each):\n\n{table(results)}\n"
+        f" ({surrogate().training_seconds:.1f} s each):\n\n{table(results, options.trainings)}\n"
     )
-    if {*PEERS, DEFAULT, "random"} <= {*names}:
+    if options.trainings == TRAININGS and {*PEERS, DEFAULT, "random"} <= {*names}:
         text += f"\n`{DEFAULT}`:\n\n{verdict(results)}\n"
         (HERE / f"results-{kind}-{options.workers}.md").write_text(text)
         plot(results, HERE / f"results-{kind}-{options.workers}.png")

@@ -1,12 +1,12 @@
-"""Make a table of learning curves: configurations drawn uniformly from a space, each trained for nine epochs.
+"""Make a table of learning curves: configurations drawn from a space, each trained to its end.
 
     CNNSWEEP_DATA_DIR=DIR taskset -c 1 python experiments/search_quality/make_table.py short FOLDER [--rows 440]
 
 DIR holds fashion-mnist/ and, for the table `mnist`, mnist/; `sentences` reads CNNSWEEP_TEXT_DIR. FOLDER keeps the rows,
 one JSON object a line; the command goes on with what is there, and writes TABLE.jsonl.gz beside this file. One process
 on one core, as a sweep's worker; its seconds are those of the processor, so that other work hardly counts. `short`
-takes about 13 s of one core a configuration, `long` 55 s, the others 8 s. Every tenth configuration is trained with two
-seeds.
+takes about 13 s of one core a configuration, `long` 55 s, `mnist` and `sentences` 8 s. Every tenth configuration is
+trained with two seeds. `fashion` is for a GPU (KERAS_BACKEND=jax); its seconds are estimated.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import gzip
+import itertools
 import json
 import os
 import sys
@@ -21,18 +22,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.update(KERAS_BACKEND="tensorflow", OMP_NUM_THREADS="1", TF_CPP_MIN_LOG_LEVEL="2", TF_ENABLE_ONEDNN_OPTS="1")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.update(OMP_NUM_THREADS="1", TF_CPP_MIN_LOG_LEVEL="2", TF_ENABLE_ONEDNN_OPTS="1")
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 import numpy as np  # noqa: E402
-from problem import EPOCHS, TABLES, problem, settings  # noqa: E402
+from problem import TABLES, problem, settings  # noqa: E402
 
 from cnnsweep.config.compose import compose  # noqa: E402
 from cnnsweep.data import loading  # noqa: E402
 from cnnsweep.data.arrays import Dataset  # noqa: E402
 from cnnsweep.search.observations import Untried  # noqa: E402
+from cnnsweep.search.prior import expected_error  # noqa: E402
 from cnnsweep.search_space.space import Values  # noqa: E402
+from cnnsweep.training.cost_model import Forecaster, amounts_of  # noqa: E402
 from cnnsweep.trial import TrialSpec, trial_seed  # noqa: E402
 
 AGAIN = 10
@@ -43,10 +47,12 @@ FRESH = 60
 
 def drawn(table: str, count: int) -> list[Values]:
     """The first configurations of a table, the same in every run."""
-    untried, found = Untried(problem(table)), []
+    posed, untried, found = problem(table), Untried(problem(table)), []
     for number in range(count):
-        rng = np.random.default_rng([0, number])
-        values = next(v for v in iter(lambda rng=rng: problem(table).space.draw_evenly(rng), None) if v in untried)
+        rng = np.random.default_rng([TABLES[table].seed, number])
+        draws = (v for v in iter(lambda rng=rng: posed.space.draw_evenly(rng), None) if v in untried)
+        several = itertools.islice(draws, TABLES[table].likeliest if number % 2 else 1)
+        values = min(several, key=lambda values: expected_error(posed, values))
         untried.remove(values)
         found.append(values)
     return found
@@ -82,9 +88,9 @@ def curve(values: Values, seed: int, table: str, data: Dataset) -> dict[str, Any
     began = time.process_time()
     model = build_model(config, data, seed)
     start = time.process_time() - began
-    spec = TrialSpec(1, values, config, seed, Path(), Path(), epochs=EPOCHS)
+    spec = TrialSpec(1, values, config, seed, Path(), Path(), epochs=TABLES[table].epochs)
     moving = batch_norm.read(model)
-    for epoch in range(1, EPOCHS + 1):
+    for epoch in range(1, spec.epochs + 1):
         batch_norm.write(model, moving)  # Keras' averages go on as if nothing had been computed again
         before, began = moving, time.process_time()
         trained = fit_epoch(model, data, spec, epoch)
@@ -101,6 +107,14 @@ def curve(values: Values, seed: int, table: str, data: Dataset) -> dict[str, Any
     return {"start": round(start, 3), **found}
 
 
+def estimated(values: Values, table: str, pace: float) -> dict[str, Any]:
+    """Seconds of the start and of each epoch, where they are not those of the machine that trained."""
+    posed = problem(table)
+    amounts = amounts_of(posed.validate(values).network, posed.config.with_values(values), *posed.images)
+    first, other = Forecaster().parts(amounts)
+    return {"start": round(pace * (first - other), 3), "seconds": [round(pace * other, 4)] * TABLES[table].epochs}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=TABLES)
@@ -115,10 +129,12 @@ def main() -> None:
     if not todo:
         return
     import keras
-    import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
     config = compose([*settings(options.table), "search=random"])
     data = loading.load(config.data, config.seed)
     print(data.describe(), f"{len(todo)} trainings to do", flush=True)
@@ -126,6 +142,8 @@ def main() -> None:
         result = curve(values, trial_seed(again, number), options.table, data)
         network = problem(options.table).validate(values).network
         assert network is not None
+        if (pace := TABLES[options.table].pace) is not None:
+            result.update(estimated(values, options.table, pace))
         costs = {"parameters": network.parameters, "mmacs": round(network.mmacs, 4)}
         with path.open("a") as file:
             file.write(json.dumps({"number": number, "again": again, "values": values, **costs, **result}) + "\n")

@@ -11,7 +11,6 @@ from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import SearchConfig
 from cnnsweep.search_space.problem import Problem, make_problem
 
-EPOCHS = 9
 OBJECTIVE = Objective.of("val_accuracy")
 NO_BUDGET = ("budget.minutes=null", "budget.trials=null", "budget.epochs=100000", "search.start_with=[]")
 EPOCH = ("training.epoch_size=null", "training.ema_momentum=0")
@@ -61,6 +60,19 @@ RESIDUAL = (
     "training.learning_rate={min: 1.0e-4, max: 3.0e-2, log: true}",
     "training.batch_size={values: [32, 64, 128]}",
 )
+SHIPPED = (
+    "model.blocks={min: 2, max: 3}",
+    "model.filters={values: [16, 32, 64, 96], per_block: true}",
+    "model.kernel_size={values: [3, 5], per_block: true}",
+    "model.padding={values: [same, valid]}",
+    "model.pooling={values: [max, average]}",
+    "model.activation={values: [relu, elu]}",
+    "model.dense_units={values: [0, 64, 128]}",
+    "model.dropout={min: 0.0, max: 0.5}",
+    "model.block={values: [plain, residual], per_block: true}",
+    "training.learning_rate={min: 5.0e-4, max: 1.0e-2, log: true}",
+    "training.batch_size={values: [64, 128]}",
+)
 TEXT = (
     "data.augment.word_dropout={min: 0.0, max: 0.3}",
     "model.embedding={values: [16, 32, 64, 128]}",
@@ -87,6 +99,13 @@ class Setting:
     classes: int = 10
     kind: str = "image"
     sweep: str = "fashion"
+    epochs: int = 9
+    seed: int = 0
+    """Of the configurations."""
+    likeliest: int = 1
+    """Every second configuration is the likeliest, by rules of thumb, of so many."""
+    pace: float | None = None
+    """Seconds of an epoch on a processor for one of the arithmetic; None: they are measured."""
 
 
 TABLES = {
@@ -119,10 +138,21 @@ TABLES = {
         kind="text",
         sweep="sentences",
     ),
+    # What `+sweep=fashion` trains: an epoch is a quarter of the images, and validated with averaged weights.
+    "fashion": Setting(
+        SHIPPED,
+        ("limits.mmacs=8", "limits.parameters=1M", "training.epoch_size=13500", "training.ema_momentum=0.99"),
+        (54_000, 6_000),
+        epochs=36,
+        seed=14,
+        likeliest=8,
+        pace=0.47,
+    ),
 }
 """The keys that are searched, and the other settings."""
 TABLE = os.environ.get("CNNSWEEP_TABLE", "short")
 """The table that is in use: one for each process, and for those that it starts."""
+EPOCHS = TABLES[TABLE].epochs
 
 
 @cache
@@ -130,8 +160,8 @@ def settings(table: str = TABLE) -> tuple[str, ...]:
     """The overrides that compose a table's config."""
     setting = TABLES[table]
     searched = tuple(f"+space.{key}" for key in setting.space)
-    kept = (f"training.epochs={EPOCHS}", *EPOCH, *NO_BUDGET)
-    return (f"+sweep={setting.sweep}", "space=none", *searched, *setting.others, *kept)
+    kept = (f"training.epochs={setting.epochs}", *EPOCH, *NO_BUDGET)
+    return (f"+sweep={setting.sweep}", "space=none", *searched, *kept, *setting.others)
 
 
 @cache
