@@ -4,8 +4,8 @@
 
 A SEARCH is one of ours with its settings ("hyperband", "hyperband search.factor=2") or one of the others as
 contenders.py names them; without any, all but "KerasTuner Bayesian", of which one run takes over 12 minutes. --rows:
-the table's own rows instead of the surrogate. FOLDER keeps what was simulated, and what is there is not simulated
-again. Writes results-TABLE-WORKERS.md and .png beside this file.
+the table's own rows instead of the surrogate; --help has the other options. FOLDER keeps what was simulated, and what
+is there is not simulated again. Writes results-TABLE-WORKERS.md and .png beside this file.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def main() -> None:
     os.environ.update(CNNSWEEP_TABLE=options.table, CNNSWEEP_ROWS="1" if options.rows else "")
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     kind = f"{options.table}{'-rows' if options.rows else ''}"
-    folder = options.folder / kind
+    folder = options.folder / (kind if options.trainings == TRAININGS else f"{kind}-{options.trainings}")
     folder.mkdir(parents=True, exist_ok=True)
     names, seeds = options.searches or [*OURS, *PEERS], range(options.seeds)
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
