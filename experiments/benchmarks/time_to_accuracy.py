@@ -13,9 +13,10 @@ The space's limits and geometry serve all: a network that cannot be built, or is
 milliseconds. The clock starts with the command and so counts imports. What is compared is the best validation accuracy
 of any epoch so far. Each run is killed at its end. Runs are kept in FOLDER, and the command goes on with what is there.
 
-    CNNSWEEP_DATA_DIR=DIR python experiments/benchmarks/time_to_accuracy.py FOLDER [--seeds 5] [--seconds 300]
+    CNNSWEEP_DATA_DIR=DIR python experiments/benchmarks/time_to_accuracy.py FOLDER [CONTENDER ...] [--seeds 5]
 
-needs `pip install 'cnnsweep[ray]' fsspec tensorboard`. It prints the table and writes time_to_accuracy.png.
+needs `pip install 'cnnsweep[ray]' fsspec tensorboard`. It prints the table; with all contenders, the default, it also
+writes time_to_accuracy.png.
 """
 
 from __future__ import annotations
@@ -325,17 +326,20 @@ def plot(runs: Mapping[str, Mapping[str, list[tuple[float, float]]]], seconds: f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("contenders", nargs="*", help=f"of {', '.join(RUNS)}; all without any")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--run", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
+    if unknown := {*options.contenders} - {*RUNS}:
+        parser.error(f"{', '.join(sorted(unknown))}: a contender is one of {', '.join(RUNS)}")
     if options.run:
         {**RUNS, **WORKERS}[options.run](options.folder, options.seeds, options.seconds)
         return
     kept = options.folder / "runs.json"
     runs = json.loads(kept.read_text()) if kept.exists() else {}
     for seed in range(options.seeds):
-        for name in RUNS:
+        for name in options.contenders or RUNS:
             if str(seed) in runs.setdefault(name, {}):
                 continue
             print(f"{time.strftime('%H:%M:%S')} {name}, seed {seed}", flush=True)
@@ -344,7 +348,8 @@ def main() -> None:
             kept.write_text(json.dumps(runs))
             print(runs[name][str(seed)][-1:], flush=True)
     print(report(runs, options.seconds))
-    plot(runs, options.seconds, HERE / "time_to_accuracy.png")
+    if runs.keys() >= RUNS.keys():
+        plot(runs, options.seconds, HERE / "time_to_accuracy.png")
 
 
 if __name__ == "__main__":
