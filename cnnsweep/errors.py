@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class UserError(ValueError):
     """Wrong input, found before any training. The command line prints it without a traceback and exits with 2."""
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
+def nearest(name: str, allowed: Iterable[str] | Mapping[str, str]) -> str:
     """Return ", did you mean 'X'?" for the allowed name closest to `name`, or "" where none is close.
+
+    A mapping has what to suggest for each name.
 
     >>> nearest("max_trails", ["max_trials", "minutes"])
     ", did you mean 'max_trials'?"
@@ -19,7 +21,8 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     ''
     """
     match = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.6)
-    return f", did you mean '{match[0]}'?" if match else ""
+    suggested = allowed[match[0]] if match and isinstance(allowed, Mapping) else "".join(match)
+    return f", did you mean '{suggested}'?" if match else ""
 
 
 def unknown(kind: str, name: object, allowed: Iterable[str], shown: Iterable[str] = ()) -> UserError:

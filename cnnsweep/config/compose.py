@@ -201,5 +201,6 @@ def _unknown_key(name: str, choices: list[str], own: Path) -> UserError:
         known = [key.partition(".")[2] for key in keys if key.startswith(f"{group}.")]
         return unknown(f"key of {chosen[-1]}", rest, known, shown=known)
     allowed = [*keys, *GROUPS]
-    close = nearest(name, allowed) or nearest(name.split(".")[-1], [k.split(".")[-1] for k in allowed])
+    by_last_part = {key.rpartition(".")[2]: key for key in reversed(allowed)}
+    close = nearest(name, allowed) or nearest(name.rpartition(".")[2], by_last_part)
     return UserError(f"unknown key '{name}'{close or '; python -m cnnsweep --cfg shows all keys'}")

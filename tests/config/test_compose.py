@@ -182,6 +182,8 @@ def test_a_broken_file_of_the_users_is_named(own):
 FAULTS = {
     "budget.max_trails=3": r"unknown key 'budget.max_trails', did you mean 'budget.trials'",
     "training.leraning_rate=1": r"did you mean 'training.learning_rate'",
+    "reprt=none": r"unknown key 'reprt', did you mean 'tracking.report'\?",
+    "dir=x": r"unknown key 'dir', did you mean 'data.dir'\?",
     "sarch=grid": r"unknown key 'sarch', did you mean 'search'",
     "search=randon": r"unknown search 'randon', did you mean 'random'\? \(one of: asha, auto, bayesian,",
     "+sweep=smok": r"unknown sweep 'smok', did you mean 'smoke'",
