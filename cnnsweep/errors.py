@@ -10,19 +10,21 @@ class UserError(ValueError):
     """Wrong input, found before any training. The command line prints it without a traceback and exits with 2."""
 
 
-def nearest(name: str, allowed: Iterable[str] | Mapping[str, str]) -> str:
+def nearest(name: str, allowed: Iterable[str], suggested: Mapping[str, str] | None = None) -> str:
     """Return ", did you mean 'X'?" for the allowed name closest to `name`, or "" where none is close.
 
-    A mapping has what to suggest for each name.
+    X is that name, or what is `suggested` for it.
 
     >>> nearest("max_trails", ["max_trials", "minutes"])
     ", did you mean 'max_trials'?"
+    >>> nearest("max_trails", ["max_trials", "minutes"], {"max_trials": "budget.max_trials"})
+    ", did you mean 'budget.max_trials'?"
     >>> nearest("zebra", ["max_trials"])
     ''
     """
-    match = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.6)
-    suggested = allowed[match[0]] if match and isinstance(allowed, Mapping) else "".join(match)
-    return f", did you mean '{suggested}'?" if match else ""
+    for match in difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.6):
+        return f", did you mean '{(suggested or {}).get(match, match)}'?"
+    return ""
 
 
 def unknown(kind: str, name: object, allowed: Iterable[str], shown: Iterable[str] = ()) -> UserError:

@@ -202,5 +202,5 @@ def _unknown_key(name: str, choices: list[str], own: Path) -> UserError:
         return unknown(f"key of {chosen[-1]}", rest, known, shown=known)
     allowed = [*keys, *GROUPS]
     by_last_part = {key.rpartition(".")[2]: key for key in reversed(allowed)}
-    close = nearest(name, allowed) or nearest(name.rpartition(".")[2], by_last_part)
+    close = nearest(name, allowed) or nearest(name.rpartition(".")[2], by_last_part, by_last_part)
     return UserError(f"unknown key '{name}'{close or '; python -m cnnsweep --cfg shows all keys'}")
