@@ -28,6 +28,10 @@ GAIN, DOUBT = 0.15, 0.08
 """Assumed before curves tell: how far the logarithm of the error falls while epochs grow e-fold, and its spread."""
 ASSUMED, ASSUMED_SPREAD = 2, 3
 """The number of curves that these assumptions count as."""
+SHRINKING = 0.35
+"""Leads in the logarithm of the error shrink in proportion to the number of epochs to the power of minus this
+(experiments/LOG.md, 2026-11-28).
+"""
 OTHERS = 2.0
 """The mean change of all counts as much as that of so many configurations that are equal to the one in question."""
 DOUBT_OF_NEW, EQUALS = 0.15, 0.1
@@ -62,8 +66,9 @@ def forecasts(
 ) -> dict[str, Forecast]:
     """Extrapolate curves from the last rung that each has reached, by the changes of longer ones from there on.
 
-    `points`: the configurations, encoded. Those most alike count most, so that a copy of what has ended is not expected
-    to end better because it began well. In the mean of all, copies of one another count as one.
+    `points`: the configurations, encoded. Leads shrink. Apart from that the changes of those most alike count most, so
+    that a copy of what has ended is not expected to end better because it began well. In the mean of all, copies of
+    one another count as one.
     """
     shift = 1.0 if direction == "max" else 0.0  # the curves' values are negative where larger ones are better
 
@@ -72,27 +77,48 @@ def forecasts(
         return math.log(max(shift + (0.0 if best is None else best), LEAST))
 
     reached = {id_: epoch for id_ in points if (epoch := curves.reached(id_))}
+    if not reached:
+        return {}
     x, names = np.array([points[id_] for id_ in reached]), list(reached)
     change, doubt, variance = {rungs[-1]: np.zeros(len(names))}, {rungs[-1]: np.zeros(len(names))}, {rungs[-1]: 0.0}
+    left = {rung: (rung / rungs[-1]) ** SHRINKING for rung in rungs}  # of a lead at a rung, in the end
     for rung, above in reversed(list(pairwise(rungs))):
         longer = [number for number, epoch in enumerate(reached.values()) if epoch >= above][-LATEST:]
-        seen = np.array([value(names[number], above) - value(names[number], rung) for number in longer])
         near = np.exp(-_squared(x, x[longer])) if longer else np.zeros((len(names), 0))
-        share = 1 / near[longer].sum(1) if longer else np.zeros(0)
-        ratio = math.log(above / rung)
-        mean = (share @ seen - ASSUMED * GAIN * ratio) / (share.sum() + ASSUMED)
-        squares = (seen - mean) ** 2
-        spread = squares.sum() + ASSUMED_SPREAD * (DOUBT * ratio) ** 2
-        apart = share @ squares + ASSUMED_SPREAD * (DOUBT_OF_NEW * ratio) ** 2
-        change[rung] = change[above] + (near @ seen + OTHERS * mean) / (near.sum(1) + OTHERS)
-        doubt[rung] = doubt[above] + EQUALS / (near.sum(1) + EQUALS) * apart / (share.sum() + ASSUMED_SPREAD)
-        variance[rung] = variance[above] + spread / (len(seen) + ASSUMED_SPREAD)
+        start = np.array([value(name, rung) for name in names])
+        end = np.array([value(names[number], above) for number in longer])
+        changes, of_doubt, of_chance = _changes(start, end, longer, near, math.log(above / rung))
+        change[rung] = change[above] + left[above] * changes
+        doubt[rung] = doubt[above] + left[above] ** 2 * of_doubt
+        variance[rung] = variance[above] + left[above] ** 2 * of_chance
     found: dict[str, Forecast] = {}
     for number, (id_, epoch) in enumerate(reached.items()):
         last = max((rung for rung in rungs if rung <= epoch), default=rungs[0])
-        mean, unsure = value(id_) + float(change[last][number]), math.sqrt(doubt[last][number])
+        mean, unsure = left[last] * value(id_) + float(change[last][number]), math.sqrt(doubt[last][number])
         found[id_] = Forecast(mean, math.sqrt(variance[last]), epoch, doubt=unsure)
     return found
+
+
+def _changes(
+    start: np.ndarray, end: np.ndarray, longer: Sequence[int], near: np.ndarray, ratio: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Expected changes from a rung to the next, apart from shrinking leads, with the variances of doubt and of chance.
+
+    `start`: the n values at the rung; `end`: those of the m `longer` curves at the next; `near`, of shape (n, m): how
+    much each is like these, 0 to 1; `ratio`: the logarithm of the ratio of the epochs. Changes and doubts are n. The
+    value at the next rung is the change and what is left of the lead, start * exp(-SHRINKING * ratio).
+    """
+    share = 1 / near[longer].sum(1) if longer else np.zeros(0)
+    lasting = math.exp(-SHRINKING * ratio)
+    middle = (1 - lasting) * (np.average(start[longer], weights=share) if longer else start.mean())
+    seen = end - lasting * start[longer] - middle
+    mean = (share @ seen - ASSUMED * GAIN * ratio) / (share.sum() + ASSUMED)
+    squares = (seen - mean) ** 2
+    spread = squares.sum() + ASSUMED_SPREAD * (DOUBT * ratio) ** 2
+    apart = share @ squares + ASSUMED_SPREAD * (DOUBT_OF_NEW * ratio) ** 2
+    change = middle + (near @ seen + OTHERS * mean) / (near.sum(1) + OTHERS)
+    doubt = EQUALS / (near.sum(1) + EQUALS) * apart / (share.sum() + ASSUMED_SPREAD)
+    return change, doubt, spread / (len(seen) + ASSUMED_SPREAD)
 
 
 def most_promising(waiting: Mapping[str, Forecast], least: float) -> str:

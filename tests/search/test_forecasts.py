@@ -14,6 +14,7 @@ from cnnsweep.search.curve_model import (
     GAIN,
     LATEST,
     OTHERS,
+    SHRINKING,
     forecasts,
     most_promising,
 )
@@ -48,6 +49,24 @@ def test_changes_are_means_of_those_of_like_configurations_and_of_all():
         expected = math.log(0.2) + (share * change + OTHERS * mean) / (share + OTHERS)
         assert found["near"].mean == pytest.approx(expected)
         assert found["ended"].mean == pytest.approx(math.log(0.1))
+
+
+@pytest.mark.parametrize("rungs", [(1, 9), (1, 3, 9), (1, 2, 4, 9)])
+def test_a_lead_shrinks_with_the_epochs_and_not_with_the_number_of_rungs(rungs):
+    known = curves(ahead={1: 0.8}, behind={1: 0.7})
+    found = forecasts(known, {"ahead": [0.0], "behind": [0.0]}, rungs, "max")
+    assert found["behind"].mean - found["ahead"].mean == pytest.approx(9**-SHRINKING * math.log(0.3 / 0.2))
+
+
+def test_what_longer_curves_gain_besides_is_expected_of_others_too():
+    """Two leads that shrank as assumed, unlike each other and the new one, so that only the mean of all counts."""
+    errors, gain, shrunk = {"a": 0.2, "b": 0.4, "new": 0.3}, 0.9, 9**-SHRINKING
+    middle = (math.log(errors["a"]) + math.log(errors["b"])) / 2
+    ends = {name: middle + shrunk * (math.log(error) - middle) - gain for name, error in errors.items()}
+    known = {name: {1: 1 - errors[name], 9: 1 - math.exp(ends[name])} for name in ("a", "b")}
+    found = forecasts(curves(**known, new={1: 0.7}), {"a": [0.0], "b": [20.0], "new": [40.0]}, (1, 9), "max")
+    assumed = ASSUMED * (gain - GAIN * math.log(9)) / (2 + ASSUMED)
+    assert found["new"].mean == pytest.approx(ends["new"] + assumed)
 
 
 def test_changes_are_those_of_the_latest_curves_so_that_memory_grows_with_trials_and_not_with_their_square():
