@@ -49,10 +49,12 @@ MARGIN = 0.05
 """
 AT_RANDOM = 0.15
 """The share of configurations that the model has no say in."""
-DRAWN, MUTATED, BEST = 16, 16, 5
-"""Candidates drawn, half of them evenly over all configurations, and small changes of the best: few, so that the
+DRAWN, MUTATED, BEST = 64, 16, 5
+"""Candidates drawn, half of them evenly over all configurations, and small changes of the best: fewer, so that the
 model cannot stay in one spot.
 """
+DRAWN_TO_BUILD = 16
+"""In place of `DRAWN`, where each network is built to be measured."""
 MOST = 150
 """Curves that the model learns from: the best, and the latest."""
 
@@ -174,7 +176,8 @@ class AutoOracle(Oracle):
         ranked = sorted(known, key=lambda origin: known[origin].mean)
         kept = {*ranked[: MOST // 3], *list(known)[-2 * MOST // 3 :]}
         origins = [origin for origin in known if origin in kept]
-        draws = (self.untried.draw(rng, evenly=number % 2 > 0) for number in range(DRAWN))
+        drawn = DRAWN if self.problem.sizes is None else DRAWN_TO_BUILD
+        draws = (self.untried.draw(rng, evenly=number % 2 > 0) for number in range(drawn))
         candidates = [values for values in draws if values is not None]
         for origin in itertools.islice(itertools.cycle(ranked[:BEST]), MUTATED):
             if (changed := self._changed(self.values_of(origin), rng)) in self.untried:
@@ -185,7 +188,7 @@ class AutoOracle(Oracle):
         y = np.array([known[origin].mean for origin in origins])
         low, middle = np.quantile(y, [0.1, 0.5])
         y = np.minimum(y, middle + 2 * max(middle - low, 1e-9))  # the very bad say little about the good
-        noise = np.array([min(1.0, (known[origin].deviation / max(float(y.std()), 1e-9)) ** 2) for origin in origins])
+        noise = np.array([known[origin].deviation ** 2 for origin in origins])
         x = np.array([self._point(origin) for origin in origins])
         model = Ensemble(x, y, noise, rng)
         if pending := [o for o in map(self.origin, self.running) if o not in known]:

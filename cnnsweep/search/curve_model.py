@@ -24,6 +24,10 @@ NOISE, NOISE_SPREAD = -2.3, 1.0
 """The same of the logarithm of the noise's variance, as a share of the signal's."""
 COOLING = 0.5
 """Exponent of the members' probabilities: below 1 no few of them decide alone."""
+SLOPE, SLOPE_SPREAD, CHANCE = 0.7, 0.4, 0.15
+"""Prior mean and standard deviation of the slope of what is observed in what the rules of thumb expect, and the
+deviation of what they do not explain, in the logarithm of the error.
+"""
 GAIN, DOUBT = 0.15, 0.08
 """Assumed before curves tell: how far the logarithm of the error falls while epochs grow e-fold, and its spread."""
 ASSUMED, ASSUMED_SPREAD = 2, 3
@@ -168,13 +172,21 @@ class Ensemble:
 
     With few observations of many keys the one most probable process is overconfident. Sampling starts from the prior
     and from each key's own correlation with what was observed (population Monte Carlo, Cappé et al. 2004, simplified).
+    Their mean is a line in what the rules of thumb expect, the last column of `x`, by Bayesian linear regression
+    (Rasmussen and Williams 2006, section 2.1).
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray, noise: np.ndarray, rng: np.random.Generator) -> None:
-        """`noise`: the variance of each observation's own, as a share of the signal's, besides the common one."""
-        self._x, self._noise = x, noise
+        """`x`: n encoded configurations, (n, keys); `y`: n logarithms of the error.
+
+        `noise`: the variance of each observation's own, besides the common one; it counts as no more than the signal's.
+        """
+        self._x = x
+        self._expected = float(x[:, -1].mean())
+        self._slope = _slope(x[:, -1] - self._expected, y - y.mean())
+        y = y - self._trend(x)
         self._mean, self._deviation = float(y.mean()), max(float(y.std()), 1e-9)
-        self._y = (y - self._mean) / self._deviation
+        self._y, self._noise = (y - self._mean) / self._deviation, np.minimum(noise / self._deviation**2, 1.0)
         width, relevance = x.shape[1], _relevance(x, self._y)
         found: list[_Member] = []
         for number in range(MEMBERS):
@@ -217,7 +229,16 @@ class Ensemble:
             mean, square, total = mean + share * here, square + share * (here**2 + variance), total + share
         mean, square = mean / total, square / total
         deviation = np.sqrt(np.maximum(square - mean**2, 1e-12))
-        return self._mean + self._deviation * mean, self._deviation * deviation
+        return self._trend(x) + self._mean + self._deviation * mean, self._deviation * deviation
+
+    def _trend(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(self._slope * (x[:, -1] - self._expected))
+
+
+def _slope(rules: np.ndarray, y: np.ndarray) -> float:
+    """The mean of the slope's posterior; both columns have a mean of zero."""
+    precision, prior = rules @ rules / CHANCE**2, 1 / SLOPE_SPREAD**2
+    return float((rules @ y / CHANCE**2 + SLOPE * prior) / (precision + prior))
 
 
 def _relevance(x: np.ndarray, y: np.ndarray) -> np.ndarray:

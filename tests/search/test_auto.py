@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from searching import ACCURACY, FLAT
 
+from cnnsweep.geometry.network import measure
 from cnnsweep.search import auto
 from cnnsweep.search.auto import FIRST_LOOKS, LOOKS
 from cnnsweep.search.curve_model import Forecast
@@ -165,3 +166,21 @@ def test_each_proposal_looks_for_an_improvement_of_its_own_size(start, monkeypat
     assert np.mean(wanted) == pytest.approx(auto.MARGIN, rel=0.5)
     assert max(wanted) > 2 * auto.MARGIN
     assert min(wanted) < 0.5 * auto.MARGIN
+
+
+@pytest.mark.parametrize(("built", "candidates"), [(False, 64), (True, 16)])
+def test_fewer_candidates_are_drawn_where_each_has_to_be_built(start, monkeypatch, built, candidates):
+    monkeypatch.setattr(auto, "AT_RANDOM", 0.0)
+    monkeypatch.setattr(auto, "FIRST_LOOKS", 100)  # none is continued
+    _, search = start("auto", FLAT, training={"epochs": 9}, budget={"trials": 100})
+    for number in range(LOOKS):
+        look = search.ask("a")
+        search.report(look.id, 1, {"val_accuracy": 0.5 + number / 100})
+        search.end(look.id, succeeded=True)
+    drawn, real = [], search.untried.draw
+    monkeypatch.setattr(search.untried, "draw", lambda *a, **k: drawn.append(0) or real(*a, **k))
+    if built:
+        layers = search.problem.layers
+        search.problem = replace(search.problem, sizes=lambda *about: measure(layers(*about), about[1]))
+    assert search.draw() is not None
+    assert len(drawn) == candidates
