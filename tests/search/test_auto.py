@@ -184,3 +184,18 @@ def test_fewer_candidates_are_drawn_where_each_has_to_be_built(start, monkeypatc
         search.problem = replace(search.problem, sizes=lambda *about: measure(layers(*about), about[1]))
     assert search.draw() is not None
     assert len(drawn) == candidates
+
+
+def test_the_model_is_given_the_variance_of_each_forecast(start, monkeypatch):
+    noises, real = [], auto.Ensemble
+    monkeypatch.setattr(auto, "Ensemble", lambda x, y, noise, rng: noises.append(noise) or real(x, y, noise, rng))
+    monkeypatch.setattr(auto, "AT_RANDOM", 0.0)
+    monkeypatch.setattr(auto, "FIRST_LOOKS", 100)  # none is continued
+    monkeypatch.setattr(auto, "forecasts", lambda _, points, *__: dict.fromkeys(points, Forecast(np.log(0.5), 0.1, 1)))
+    _, search = start("auto", FLAT, training={"epochs": 9}, budget={"trials": 100})
+    for _ in range(LOOKS):
+        look = search.ask("a")
+        search.report(look.id, 1, {"val_accuracy": 0.5})
+        search.end(look.id, succeeded=True)
+    search.draw()
+    assert noises[0] == pytest.approx(np.full(LOOKS, 0.01))
