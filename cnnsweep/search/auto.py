@@ -19,8 +19,8 @@ import numpy as np
 from cnnsweep.config.components import configured_by
 from cnnsweep.config.schema import SearchConfig
 from cnnsweep.search.asha import ladder
+from cnnsweep.search.candidates import Candidates
 from cnnsweep.search.curve_model import Ensemble, Forecast, encode, expected_improvement, forecasts, most_promising
-from cnnsweep.search.observations import neighbour
 from cnnsweep.search.oracle import Oracle, Proposal, Task
 from cnnsweep.search.prior import expected_error
 from cnnsweep.search_space.space import Values
@@ -49,12 +49,8 @@ MARGIN = 0.05
 """
 AT_RANDOM = 0.15
 """The share of configurations that the model has no say in."""
-DRAWN, MUTATED, BEST = 64, 16, 5
-"""Candidates drawn, half of them evenly over all configurations, and small changes of the best: fewer, so that the
-model cannot stay in one spot.
-"""
-DRAWN_TO_BUILD = 16
-"""In place of `DRAWN`, where each network is built to be measured."""
+MUTATED, BEST = 16, 5
+"""Candidates that are small changes of the best: few, so that the model cannot stay in one spot."""
 MOST = 150
 """Curves that the model learns from: the best, and the latest."""
 
@@ -72,6 +68,7 @@ class AutoOracle(Oracle):
         super().__init__(task)
         self._threads = ThreadpoolController()
         self._units = Forecaster()
+        self._candidates = Candidates(self.problem, self.seed, lambda values: self._cost_of(values)[0])
         self.rungs = ladder(self._first_look(), FACTOR, self.full_epochs)
         self._costs: dict[str, tuple[float, float]] = {}
         """Of the first and of each further epoch of a configuration."""
@@ -84,6 +81,8 @@ class AutoOracle(Oracle):
         """The last proposal of each configuration."""
         self._complete: set[str] = set()
         """Configurations that ended by themselves before their goal, as patience ends them."""
+        self._forecasts: dict[str, Forecast] | None = None
+        """Of all that is known, until more is."""
         self._followed: str | None = None
         """While a journal is replayed: the proposal that was continued then."""
 
@@ -126,10 +125,12 @@ class AutoOracle(Oracle):
         if "epoch_seconds" in metrics:
             self._measured[0] += metrics["epoch_seconds"]
             self._measured[1] += self._cost(self.origin(id_))[epoch > 1]
+        self._forecasts = None
         return super().report(id_, epoch, metrics)
 
     def learn(self, earlier: Sequence[Mapping[str, Any]]) -> None:
         """Only from networks that are valid here: the model needs their size."""
+        self._forecasts = None
         super().learn([trial for trial in earlier if self.problem.validate(trial["values"]).fault is None])
 
     def keep_on(self, id_: str, epoch: int) -> bool:
@@ -142,11 +143,13 @@ class AutoOracle(Oracle):
         return True
 
     def end(self, id_: str, succeeded: bool, finished: bool = True) -> None:
+        self._forecasts = None
         super().end(id_, succeeded, finished)
         if finished and self.curves.reached(origin := self.origin(id_)) < self._goals[origin]:
             self._complete.add(origin)
 
     def reopen(self, id_: str) -> None:
+        self._forecasts = None
         super().reopen(id_)
         self._complete.discard(self.origin(id_))
 
@@ -176,13 +179,12 @@ class AutoOracle(Oracle):
         ranked = sorted(known, key=lambda origin: known[origin].mean)
         kept = {*ranked[: MOST // 3], *list(known)[-2 * MOST // 3 :]}
         origins = [origin for origin in known if origin in kept]
-        drawn = DRAWN if self.problem.sizes is None else DRAWN_TO_BUILD
-        draws = (self.untried.draw(rng, evenly=number % 2 > 0) for number in range(drawn))
-        candidates = [values for values in draws if values is not None]
+        drawn = self._candidates.of(len(self.proposals) - len(self._origins))
+        candidates = [candidate for candidate in drawn if candidate.values in self.untried]
         for origin in itertools.islice(itertools.cycle(ranked[:BEST]), MUTATED):
-            if (changed := self._changed(self.values_of(origin), rng)) in self.untried:
-                candidates.append(changed)
-        candidates = [v for v in candidates if self.untried.fits(v)] or candidates
+            if (changed := self._candidates.changed(self.values_of(origin), rng)) in self.untried:
+                candidates.append(self._candidates.measured(changed))
+        candidates = [candidate for candidate in candidates if self.untried.fits(candidate.values)]
         if not candidates:
             return None
         y = np.array([known[origin].mean for origin in origins])
@@ -193,18 +195,11 @@ class AutoOracle(Oracle):
         model = Ensemble(x, y, noise, rng)
         if pending := [o for o in map(self.origin, self.running) if o not in known]:
             there = np.array([self._point(origin) for origin in pending])
-            mean, deviation = model.predict(there)  # somewhat worse, so that several proposals at once spread out
-            x, y = np.vstack([x, there]), np.append(y, mean + 0.5 * deviation)
-            model = Ensemble(x, y, np.append(noise, np.zeros(len(pending))), rng)
-        mean, deviation = model.predict(np.array([encode(self.problem, values) for values in candidates]))
+            x, model = np.vstack([x, there]), model.expecting(there)
+        mean, deviation = model.predict(np.array([candidate.point for candidate in candidates]))
         least = min(float(y.min()), float(model.predict(x)[0].min())) - rng.exponential(MARGIN)
-        cost = np.array([self._cost_of(values)[0] for values in candidates])
-        return candidates[int((expected_improvement(mean, deviation, least) / cost**THRIFT).argmax())]
-
-    def _changed(self, values: Mapping[str, object], rng: np.random.Generator) -> Values:
-        known = self.problem.space.by_name
-        kept = {name: value for name, value in values.items() if name in known and known[name].allows(value)}
-        return neighbour(self.problem.space, kept, rng) if kept else {}
+        cost = np.array([candidate.cost for candidate in candidates])
+        return candidates[int((expected_improvement(mean, deviation, least) / cost**THRIFT).argmax())].values
 
     def _choose(self, ended: str | None = None, last: bool = False) -> str | None:
         """The configuration to continue; None: a new one is worth more.
@@ -247,6 +242,11 @@ class AutoOracle(Oracle):
 
     def _known(self) -> dict[str, Forecast]:
         """What each configuration with an epoch is expected to reach; a failed one as much as the worst."""
+        if self._forecasts is None:
+            self._forecasts = self._forecast()
+        return self._forecasts
+
+    def _forecast(self) -> dict[str, Forecast]:
         failed = {self.origin(id_) for id_, trial in self.trials.items() if trial.status == "FAILED"}
         looking = {o for o in map(self.origin, self.running) if self.curves.reached(o) < self.rungs[0]}
         began = [o for o in self._latest if self.curves.reached(o) and o not in failed | looking]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -74,32 +75,28 @@ def forecasts(
     that a copy of what has ended is not expected to end better because it began well. In the mean of all, copies of
     one another count as one.
     """
-    shift = 1.0 if direction == "max" else 0.0  # the curves' values are negative where larger ones are better
-
-    def value(id_: str, until: float = math.inf) -> float:
-        best = curves.best(id_, until)
-        return math.log(max(shift + (0.0 if best is None else best), LEAST))
-
     reached = {id_: epoch for id_ in points if (epoch := curves.reached(id_))}
     if not reached:
         return {}
-    x, names = np.array([points[id_] for id_ in reached]), list(reached)
-    change, doubt, variance = {rungs[-1]: np.zeros(len(names))}, {rungs[-1]: np.zeros(len(names))}, {rungs[-1]: 0.0}
+    best = curves.table(list(reached), [*rungs, math.inf])
+    shift = 1.0 if direction == "max" else 0.0  # the curves' values are negative where larger ones are better
+    values = np.log(np.maximum(shift + np.where(np.isinf(best), 0.0, best), LEAST)).T
+    at = dict(zip(rungs, values, strict=False))
+    x, none = np.array([points[id_] for id_ in reached]), np.zeros(len(reached))
+    change, doubt, variance = {rungs[-1]: none}, {rungs[-1]: none}, {rungs[-1]: 0.0}
     left = {rung: (rung / rungs[-1]) ** SHRINKING for rung in rungs}  # of a lead at a rung, in the end
     for rung, above in reversed(list(pairwise(rungs))):
         longer = [number for number, epoch in enumerate(reached.values()) if epoch >= above][-LATEST:]
-        near = np.exp(-_squared(x, x[longer])) if longer else np.zeros((len(names), 0))
-        start = np.array([value(name, rung) for name in names])
-        end = np.array([value(names[number], above) for number in longer])
-        changes, of_doubt, of_chance = _changes(start, end, longer, near, math.log(above / rung))
+        near = np.exp(-_squared(x, x[longer])) if longer else np.zeros((len(x), 0))
+        changes, of_doubt, of_chance = _changes(at[rung], at[above][longer], longer, near, math.log(above / rung))
         change[rung] = change[above] + left[above] * changes
         doubt[rung] = doubt[above] + left[above] ** 2 * of_doubt
         variance[rung] = variance[above] + left[above] ** 2 * of_chance
     found: dict[str, Forecast] = {}
     for number, (id_, epoch) in enumerate(reached.items()):
         last = max((rung for rung in rungs if rung <= epoch), default=rungs[0])
-        mean, unsure = left[last] * value(id_) + float(change[last][number]), math.sqrt(doubt[last][number])
-        found[id_] = Forecast(mean, math.sqrt(variance[last]), epoch, doubt=unsure)
+        mean = left[last] * values[-1][number] + change[last][number]
+        found[id_] = Forecast(float(mean), math.sqrt(variance[last]), epoch, doubt=math.sqrt(doubt[last][number]))
     return found
 
 
@@ -162,8 +159,9 @@ class _Member:
     probability: float
     """The logarithm, up to a constant."""
     factor: np.ndarray
-    """The inverse of the kernel's Cholesky factor."""
-    weights: np.ndarray
+    """The kernel's Cholesky factor, the lower one."""
+    half: np.ndarray
+    """The observations, divided by it."""
     variance: float
 
 
@@ -209,23 +207,38 @@ class Ensemble:
         count, x = len(self._x), self._x / np.exp(scales[:-1])
         kernel = _matern(x, x) + np.diag(np.exp(scales[-1]) + 1e-6 + self._noise)
         lower = np.linalg.cholesky(kernel)
-        factor = solve_triangular(lower, np.eye(count), lower=True, check_finite=False)
-        half = factor @ self._y
+        half = solve_triangular(lower, self._y, lower=True, check_finite=False)
         variance = max(float(half @ half) / count, 1e-9)
         likelihood = -0.5 * count * math.log(variance) - float(np.log(np.diag(lower)).sum())
         off = (scales - np.append(np.full(len(scales) - 1, SCALE), NOISE)) / np.append(
             np.full(len(scales) - 1, SPREAD), NOISE_SPREAD
         )
-        return _Member(scales, likelihood - 0.5 * float(off @ off), factor, factor.T @ half, variance)
+        return _Member(scales, likelihood - 0.5 * float(off @ off), lower, half, variance)
+
+    def expecting(self, x: np.ndarray) -> Ensemble:
+        """The same processes, for which k configurations, (k, keys), count as observed, somewhat worse than expected.
+
+        So configurations that are proposed at the same time spread out (as by a constant liar, Ginsbourg 2010).
+        """
+        mean, deviation = self.predict(x)
+        found = copy(self)
+        expected = (mean + 0.5 * deviation - self._trend(x) - self._mean) / self._deviation
+        found._x, found._y = np.vstack([self._x, x]), np.append(self._y, expected)
+        found._noise = np.append(self._noise, np.zeros(len(x)))
+        found._members = [(share, found._member(member.scales)) for share, member in self._members]
+        return found
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means and standard deviations, free of noise."""
+        from scipy.linalg import solve_triangular
+
         mean, square, total = np.zeros(len(x)), np.zeros(len(x)), 0.0
         for share, m in self._members:
             scales = np.exp(m.scales[:-1])
             kernel = _matern(x / scales, self._x / scales)
-            here = kernel @ m.weights
-            variance = m.variance * np.maximum(1 - ((m.factor @ kernel.T) ** 2).sum(0), 1e-6)
+            found = solve_triangular(m.factor, kernel.T, lower=True, check_finite=False)
+            here = m.half @ found
+            variance = m.variance * np.maximum(1 - (found**2).sum(0), 1e-6)
             mean, square, total = mean + share * here, square + share * (here**2 + variance), total + share
         mean, square = mean / total, square / total
         deviation = np.sqrt(np.maximum(square - mean**2, 1e-12))

@@ -72,6 +72,17 @@ class Curves:
         """The best value up to an epoch; None where there is none."""
         return min((value for epoch, value in self.by_id.get(id_, {}).items() if epoch <= until), default=None)
 
+    def table(self, ids: Sequence[str], until: Sequence[float]) -> np.ndarray:
+        """The best value of each up to each of these epochs, (ids, epochs); infinity where there is none."""
+        curves = [self.by_id.get(id_, {}) for id_ in ids]
+        row = np.repeat(np.arange(len(ids)), [len(curve) for curve in curves])
+        epoch = np.array([epoch for curve in curves for epoch in curve])
+        value = np.array([value for curve in curves for value in curve.values()])
+        found = np.full((len(ids), len(until)), np.inf)
+        for column, last in enumerate(until):
+            np.minimum.at(found[:, column], row[epoch <= last], value[epoch <= last])
+        return found
+
     def best_epoch(self, id_: str) -> int:
         epochs = self.by_id[id_]
         return min(epochs, key=lambda epoch: epochs[epoch])

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from searching import ACCURACY, FLAT
 
-from cnnsweep.geometry.network import measure
 from cnnsweep.search import auto
 from cnnsweep.search.auto import FIRST_LOOKS, LOOKS
 from cnnsweep.search.curve_model import Forecast
@@ -168,8 +167,7 @@ def test_each_proposal_looks_for_an_improvement_of_its_own_size(start, monkeypat
     assert min(wanted) < 0.5 * auto.MARGIN
 
 
-@pytest.mark.parametrize(("built", "candidates"), [(False, 64), (True, 16)])
-def test_fewer_candidates_are_drawn_where_each_has_to_be_built(start, monkeypatch, built, candidates):
+def test_a_proposal_is_chosen_among_drawn_ones_and_changes_of_the_best_that_are_new(start, monkeypatch):
     monkeypatch.setattr(auto, "AT_RANDOM", 0.0)
     monkeypatch.setattr(auto, "FIRST_LOOKS", 100)  # none is continued
     _, search = start("auto", FLAT, training={"epochs": 9}, budget={"trials": 100})
@@ -177,13 +175,31 @@ def test_fewer_candidates_are_drawn_where_each_has_to_be_built(start, monkeypatc
         look = search.ask("a")
         search.report(look.id, 1, {"val_accuracy": 0.5 + number / 100})
         search.end(look.id, succeeded=True)
-    drawn, real = [], search.untried.draw
-    monkeypatch.setattr(search.untried, "draw", lambda *a, **k: drawn.append(0) or real(*a, **k))
-    if built:
-        layers = search.problem.layers
-        search.problem = replace(search.problem, sizes=lambda *about: measure(layers(*about), about[1]))
-    assert search.draw() is not None
-    assert len(drawn) == candidates
+    drawn = search._candidates.of(LOOKS)
+    tried = [candidate.values for candidate in drawn[:3]]
+    for values in tried:
+        search.untried.remove(values)
+    offered, real = [], auto.Ensemble.predict
+    monkeypatch.setattr(auto.Ensemble, "predict", lambda self, x: offered.append(x.tolist()) or real(self, x))
+    values = search.draw()
+    among = max(offered, key=len)
+    assert [candidate.point for candidate in drawn[3:]] == among[:125]
+    assert 125 + 10 <= len(among) <= 125 + 16, "a few of the changes were tried before or change nothing"
+    assert auto.encode(search.problem, values) in among
+
+
+def test_what_is_known_is_extrapolated_once_until_more_is_known(start, monkeypatch):
+    found, real = [], auto.forecasts
+    monkeypatch.setattr(auto, "forecasts", lambda *a: found.append(0) or real(*a))
+    _, search = start("auto", FLAT, training={"epochs": 9}, budget={"trials": 100})
+    for number in range(LOOKS + 2):
+        look = search.ask("a")
+        search.report(look.id, 1 + search.curves.reached(search.origin(look.id)), {"val_accuracy": 0.5 + number / 100})
+        before = len(found)
+        search.end(look.id, succeeded=True)
+        known = search._known()
+        assert len(found) == before + 1
+        assert search._known() is known
 
 
 def test_the_model_is_given_the_variance_of_each_forecast(start, monkeypatch):

@@ -58,3 +58,13 @@ def test_a_value_with_a_variance_of_its_own_counts_less():
 
     assert at_the_outlier(0.0) > at_the_outlier(0.02) > at_the_outlier(0.08)
     assert at_the_outlier(0.08) == pytest.approx(at_the_outlier(100.0), abs=1e-9), "the signal's is 0.076"
+
+
+def test_what_is_expected_elsewhere_counts_as_observed_half_a_deviation_worse():
+    x, y = observed(1.0)
+    model, there = Ensemble(x, y, np.zeros(12), np.random.default_rng(1)), np.array([[0.5, 0.5, 1.6]])
+    (mean,), (deviation,) = model.predict(there)
+    (then,), (left,) = model.expecting(there).predict(there)
+    assert left < 0.3 * deviation
+    assert then == pytest.approx(mean + 0.5 * deviation, abs=0.1 * deviation)
+    assert model.predict(there) == ([mean], [deviation]), "the model itself does not change"
