@@ -12,11 +12,11 @@ from cnnsweep.search.observations import Untried, neighbour
 from cnnsweep.search_space.problem import Problem
 from cnnsweep.search_space.space import Values
 
-DRAWN, DRAWN_TO_BUILD = 16, 4
+DRAWN, DRAWN_TO_BUILD = 32, 8
 """Candidates drawn for each proposal, half of them evenly over all configurations; the second where each network is
 built to be measured.
 """
-KEPT = 8
+KEPT = 4
 """The number of proposals that choose among them."""
 
 

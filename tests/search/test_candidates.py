@@ -23,13 +23,13 @@ def candidates(problem):
     return lambda seed=0, problem=posed: Candidates(problem, seed, len)
 
 
-def test_each_is_kept_for_eight_proposals(candidates):
+def test_each_is_kept_for_four_proposals(candidates):
     drawn = candidates()
     first, second = drawn.of(7), drawn.of(8)
     assert (len(first), len(second)) == (128, 128)
-    assert second[:112] == first[16:]
-    assert not any(candidate in first for candidate in second[112:])
-    assert not any(candidate in first for candidate in drawn.of(15))
+    assert second[:96] == first[32:]
+    assert not any(candidate in first for candidate in second[96:])
+    assert not any(candidate in first for candidate in drawn.of(11))
 
 
 def test_they_depend_on_the_seed_and_the_number_alone(candidates):
