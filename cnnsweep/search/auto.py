@@ -117,6 +117,7 @@ class AutoOracle(Oracle):
             return Proposal(id_, values, self.full_epochs)
         if origin is None and (origin := self._choose(last=True)) is None:
             return "wait" if self.running else "done"
+        self._forecasts = None  # where its first look has not ended, it is no observation while it goes on
         before, self._latest[origin] = self._latest[origin], id_
         self._goals[origin] = self._next_goal(origin)
         return Proposal(id_, self.values_of(origin), self.full_epochs, continues=before)
@@ -175,16 +176,14 @@ class AutoOracle(Oracle):
         return min(drawn, key=lambda values: expected_error(self.problem, values), default=None)
 
     def _proposed(self, known: Mapping[str, Forecast], rng: np.random.Generator) -> Values | None:
-        """The candidate whose expected improvement is largest."""
+        """The candidate whose expected improvement is largest; None where none fits into the time left."""
         ranked = sorted(known, key=lambda origin: known[origin].mean)
         kept = {*ranked[: MOST // 3], *list(known)[-2 * MOST // 3 :]}
         origins = [origin for origin in known if origin in kept]
-        drawn = self._candidates.of(len(self.proposals) - len(self._origins))
-        candidates = [candidate for candidate in drawn if candidate.values in self.untried]
+        candidates = self._candidates.of(len(self.proposals) - len(self._origins), self.untried, rng)
         for origin in itertools.islice(itertools.cycle(ranked[:BEST]), MUTATED):
             if (changed := self._candidates.changed(self.values_of(origin), rng)) in self.untried:
                 candidates.append(self._candidates.measured(changed))
-        candidates = [candidate for candidate in candidates if self.untried.fits(candidate.values)]
         if not candidates:
             return None
         y = np.array([known[origin].mean for origin in origins])
@@ -199,7 +198,8 @@ class AutoOracle(Oracle):
         mean, deviation = model.predict(np.array([candidate.point for candidate in candidates]))
         least = min(float(y.min()), float(model.predict(x)[0].min())) - rng.exponential(MARGIN)
         cost = np.array([candidate.cost for candidate in candidates])
-        return candidates[int((expected_improvement(mean, deviation, least) / cost**THRIFT).argmax())].values
+        order = np.argsort(-expected_improvement(mean, deviation, least) / cost**THRIFT, kind="stable")
+        return next((found for index in order if self.untried.fits(found := candidates[index].values)), None)
 
     def _choose(self, ended: str | None = None, last: bool = False) -> str | None:
         """The configuration to continue; None: a new one is worth more.

@@ -78,9 +78,9 @@ def forecasts(
     reached = {id_: epoch for id_ in points if (epoch := curves.reached(id_))}
     if not reached:
         return {}
-    best = curves.table(list(reached), [*rungs, math.inf])
+    best = curves.table(list(reached), [*rungs, math.inf])  # the last column is never empty
     shift = 1.0 if direction == "max" else 0.0  # the curves' values are negative where larger ones are better
-    values = np.log(np.maximum(shift + np.where(np.isinf(best), 0.0, best), LEAST)).T
+    values = np.log(np.maximum(shift + np.where(np.isinf(best), best[:, -1:], best), LEAST)).T
     at = dict(zip(rungs, values, strict=False))
     x, none = np.array([points[id_] for id_ in reached]), np.zeros(len(reached))
     change, doubt, variance = {rungs[-1]: none}, {rungs[-1]: none}, {rungs[-1]: 0.0}
@@ -216,9 +216,10 @@ class Ensemble:
         return _Member(scales, likelihood - 0.5 * float(off @ off), lower, half, variance)
 
     def expecting(self, x: np.ndarray) -> Ensemble:
-        """The same processes, for which k configurations, (k, keys), count as observed, somewhat worse than expected.
+        """Processes of the same scales, for which k configurations, (k, keys), count as observed.
 
-        So configurations that are proposed at the same time spread out (as by a constant liar, Ginsbourg 2010).
+        Each is assumed to be half a deviation worse than expected, so that configurations that are proposed at the same
+        time spread out (after the kriging believer, Ginsbourger et al. 2010).
         """
         mean, deviation = self.predict(x)
         found = copy(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -191,6 +192,12 @@ class Untried:
     def __contains__(self, values: Values) -> bool:
         validity = self._problem.validate(values)
         return validity.fault is None and validity.signature not in self._proposed
+
+    def all_valid(self) -> Untried:
+        """The same where none has been proposed; what was counted of the space is shared."""
+        found = copy(self)
+        found._proposed, found._left, found.fits = set(), None, lambda _: True
+        return found
 
     def remove(self, values: Values) -> None:
         """Record a configuration as proposed."""

@@ -175,7 +175,7 @@ def test_a_proposal_is_chosen_among_drawn_ones_and_changes_of_the_best_that_are_
         look = search.ask("a")
         search.report(look.id, 1, {"val_accuracy": 0.5 + number / 100})
         search.end(look.id, succeeded=True)
-    drawn = search._candidates.of(LOOKS)
+    drawn = search._candidates.of(LOOKS, search.untried, np.random.default_rng(0))
     tried = [candidate.values for candidate in drawn[:3]]
     for values in tried:
         search.untried.remove(values)
@@ -186,6 +186,52 @@ def test_a_proposal_is_chosen_among_drawn_ones_and_changes_of_the_best_that_are_
     assert [candidate.point for candidate in drawn[3:]] == among[:125]
     assert 125 + 10 <= len(among) <= 125 + 16, "a few of the changes were tried before or change nothing"
     assert auto.encode(search.problem, values) in among
+
+
+def looked(start, **settings):
+    """A search that has looked at as many configurations as the model needs, and proposes by it alone."""
+    _, search = start("auto", FLAT, training={"epochs": 9}, budget={"trials": 100}, **settings)
+    for number in range(LOOKS):
+        look = search.ask("a")
+        search.report(look.id, 1, {"val_accuracy": 0.5 + number / 100})
+        search.end(look.id, succeeded=True)
+    return search
+
+
+@pytest.fixture
+def proposing(monkeypatch):
+    monkeypatch.setattr(auto, "AT_RANDOM", 0.0)
+    monkeypatch.setattr(auto, "FIRST_LOOKS", 100)  # none is continued
+
+
+def test_the_model_expects_something_of_configurations_that_run(start, monkeypatch, proposing):
+    search, expected, real = looked(start), [], auto.Ensemble.expecting
+    monkeypatch.setattr(auto.Ensemble, "expecting", lambda self, x: expected.append(x.tolist()) or real(self, x))
+    running = [search.ask("a"), search.ask("b")]
+    search.draw()
+    assert expected[-1] == [auto.encode(search.problem, look.values) for look in running]
+
+
+def test_the_best_candidate_that_fits_into_the_time_left_is_proposed(start, proposing):
+    search = looked(start)
+    without = search.draw()
+    asked = []
+    search.untried.fits = lambda values: asked.append(values) or values != without
+    values = search.draw()
+    assert asked == [without, values]
+    search.untried.fits = lambda values: False
+    assert search.draw() in search.untried, "one that does not fit, rather than none"
+
+
+def test_what_is_known_changes_with_earlier_trials_and_reopened_ones(start, proposing):
+    search = looked(start)
+    before = search._known()
+    search.learn([{"values": {"model.dropout": 0.1}, "curve": {1: {"val_accuracy": 0.5}}}])
+    assert len(search._known()) == len(before) + 1
+    last = [*search.proposals][-1]
+    known = search._known()
+    search.reopen(last)
+    assert search._known() is not known
 
 
 def test_what_is_known_is_extrapolated_once_until_more_is_known(start, monkeypatch):

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from searching import DISCRETE, FLAT
 
 from cnnsweep.geometry.network import measure
 from cnnsweep.search.candidates import Candidates
 from cnnsweep.search.curve_model import encode
+from cnnsweep.search.observations import Untried
 
 
-def values_of(found):
-    return [candidate.values for candidate in found]
+class Drawn:
+    """Candidates, whose costs are their numbers of keys, in a space of which nothing was tried yet."""
+
+    def __init__(self, problem, seed=0):
+        self.untried = Untried(problem)
+        self._candidates = Candidates(problem, seed, len)
+
+    def of(self, number):
+        return self._candidates.of(number, self.untried, np.random.default_rng(0))
 
 
 @pytest.fixture
-def candidates(problem):
-    """Makes candidates, whose costs are their numbers of keys."""
-    posed = problem(FLAT, "auto", training={"epochs": 9})
-    return lambda seed=0, problem=posed: Candidates(problem, seed, len)
+def flat(problem):
+    return problem(FLAT, "auto", training={"epochs": 9})
 
 
-def test_each_is_kept_for_four_proposals(candidates):
-    drawn = candidates()
+def test_each_is_kept_for_four_proposals(flat):
+    drawn = Drawn(flat)
     first, second = drawn.of(7), drawn.of(8)
     assert (len(first), len(second)) == (128, 128)
     assert second[:96] == first[32:]
@@ -32,24 +39,41 @@ def test_each_is_kept_for_four_proposals(candidates):
     assert not any(candidate in first for candidate in drawn.of(11))
 
 
-def test_they_depend_on_the_seed_and_the_number_alone(candidates):
+def test_they_depend_on_the_seed_and_the_number_alone(flat):
     """So that a sweep that is resumed, or that lets a number pass, has the same."""
-    one = candidates()
+    one = Drawn(flat)
     for number in range(10, 14):
         found = one.of(number)
-    assert found == candidates().of(13)
-    assert found != candidates(seed=1).of(13)
+    later = Drawn(flat)
+    for candidate in found[:5]:
+        later.untried.remove(candidate.values)
+    assert later.of(13) == found[5:]
+    assert found != Drawn(flat, seed=1).of(13)
 
 
 def test_each_is_valid_and_comes_with_its_point_and_its_cost(problem):
     posed = problem(DISCRETE, "auto", training={"epochs": 9})
-    found = Candidates(posed, 0, len).of(0)
-    assert all(posed.validate(values).fault is None for values in values_of(found))
-    assert [(c.point, c.cost) for c in found] == [(encode(posed, values), len(values)) for values in values_of(found)]
+    found = Drawn(posed).of(0)
+    assert len(found) == 128
+    assert all(posed.validate(candidate.values).fault is None for candidate in found)
+    assert [(c.point, c.cost) for c in found] == [(encode(posed, c.values), len(c.values)) for c in found]
 
 
-def test_fewer_are_drawn_where_each_has_to_be_built(candidates, problem):
-    posed = problem(FLAT, "auto", training={"epochs": 9})
-    layers = posed.layers
-    built = replace(posed, sizes=lambda *about: measure(layers(*about), about[1]))
-    assert len(candidates(problem=built).of(0)) == 32
+def test_where_most_were_tried_others_are_drawn(problem):
+    posed = problem({"training": {"batch_size": {"min": 1, "max": 2_000}}}, "auto", training={"epochs": 9})
+    drawn = Drawn(posed)
+    for size in range(1, 1_951):
+        drawn.untried.remove({"training.batch_size": size})
+    found = drawn.of(0)
+    assert len(found) == 32
+    assert len({candidate.values["training.batch_size"] for candidate in found}) > 15
+    assert all(candidate.values["training.batch_size"] > 1_950 for candidate in found)
+    for size in range(1_951, 2_001):
+        drawn.untried.remove({"training.batch_size": size})
+    assert drawn.of(1) == []
+
+
+def test_fewer_are_drawn_where_each_has_to_be_built(flat):
+    layers = flat.layers
+    built = replace(flat, sizes=lambda *about: measure(layers(*about), about[1]))
+    assert len(Drawn(built).of(0)) == 32

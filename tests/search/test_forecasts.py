@@ -117,3 +117,13 @@ def test_a_copy_of_what_has_ended_promises_less_than_what_is_unlike_it():
     assert most_promising(waiting, found["ended 0"].mean) == "other"
     assert most_promising(waiting, math.inf) == "copy", "nothing has ended that could be improved on"
     assert most_promising(waiting, -1e6) == "copy", "nothing can improve on that"
+
+
+def test_a_loss_without_its_first_epoch_is_none_of_zero():
+    """One that was not finite: it begins as it goes on, and does not spoil what others are expected to gain."""
+    losses = {f"loss {n}": {1: 2.0, 3: 1.0, 9: 0.5} for n in range(4)}
+    places = {**{id_: [float(n)] for n, id_ in enumerate(losses)}, "other": [9.0]}
+    whole = forecasts(Curves({**losses, "other": {1: 2.0}}), places, RUNGS, "min")
+    gap = forecasts(Curves({**losses, "loss 3": {3: 1.0, 9: 0.5}, "other": {1: 2.0}}), places, RUNGS, "min")
+    assert gap["other"].mean == pytest.approx(whole["other"].mean, abs=0.1)
+    assert gap["other"].doubt == pytest.approx(whole["other"].doubt, abs=0.1)
