@@ -61,7 +61,7 @@ class Candidates:
     def changed(self, values: Mapping[str, object], rng: np.random.Generator) -> Values:
         """The configuration with one or two of its keys changed, which may not be valid.
 
-        It may be of another sweep: keys and values that are not of this one's space are left out.
+        It may be of another sweep: keys and values that are not in this one's space are ignored.
         """
         known = self._problem.space.by_name
         kept = {name: value for name, value in values.items() if name in known and known[name].allows(value)}

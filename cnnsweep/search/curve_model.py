@@ -82,8 +82,8 @@ def forecasts(
     shift = 1.0 if direction == "max" else 0.0  # the curves' values are negative where larger ones are better
     values = np.log(np.maximum(shift + np.where(np.isinf(best), best[:, -1:], best), LEAST)).T
     at = dict(zip(rungs, values, strict=False))
-    x, none = np.array([points[id_] for id_ in reached]), np.zeros(len(reached))
-    change, doubt, variance = {rungs[-1]: none}, {rungs[-1]: none}, {rungs[-1]: 0.0}
+    x, zeros = np.array([points[id_] for id_ in reached]), np.zeros(len(reached))
+    change, doubt, variance = {rungs[-1]: zeros}, {rungs[-1]: zeros}, {rungs[-1]: 0.0}
     left = {rung: (rung / rungs[-1]) ** SHRINKING for rung in rungs}  # of a lead at a rung, in the end
     for rung, above in reversed(list(pairwise(rungs))):
         longer = [number for number, epoch in enumerate(reached.values()) if epoch >= above][-LATEST:]
@@ -161,7 +161,7 @@ class _Member:
     factor: np.ndarray
     """The kernel's Cholesky factor, the lower one."""
     half: np.ndarray
-    """The observations, divided by it."""
+    """The solution z of factor @ z = y, where y are the observations."""
     variance: float
 
 

@@ -96,6 +96,17 @@ def test_a_look_that_has_not_ended_is_no_observation(problem):
     assert [*search._known()] == [look.id]
 
 
+def test_a_look_that_was_cut_off_is_no_observation_once_it_goes_on(problem, monkeypatch):
+    monkeypatch.setattr(auto, "FIRST_LOOKS", 1)
+    search = short_epochs(problem)
+    look = search.ask("a")
+    search.report(look.id, 1, {"val_accuracy": 0.5})
+    search.end(look.id, succeeded=True, finished=False)
+    assert [*search._known()] == [look.id]
+    assert search.ask("a").continues == look.id
+    assert not search._known()
+
+
 @pytest.mark.parametrize(("images", "first"), [(60_000, 1), (300, 3)])
 def test_a_first_look_takes_the_time_of_a_start(problem, images, first):
     """300 images of 8×8 pass in a tenth of a second, a start takes one and more; no look takes over a third of all."""
@@ -210,6 +221,17 @@ def test_the_model_expects_something_of_configurations_that_run(start, monkeypat
     running = [search.ask("a"), search.ask("b")]
     search.draw()
     assert expected[-1] == [auto.encode(search.problem, look.values) for look in running]
+
+
+def test_what_is_continued_takes_no_candidates(start, monkeypatch, proposing):
+    """They are kept for so many new configurations, and continued ones are not chosen among them."""
+    search = looked(start)
+    monkeypatch.setattr(auto, "FIRST_LOOKS", 1)
+    assert search.ask("a").continues
+    numbers, real = [], search._candidates.of
+    monkeypatch.setattr(search._candidates, "of", lambda number, *a: numbers.append(number) or real(number, *a))
+    search.draw()
+    assert numbers == [LOOKS]
 
 
 def test_the_best_candidate_that_fits_into_the_time_left_is_proposed(start, proposing):

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from searching import DISCRETE, FLAT
+from searching import DISCRETE, FLAT, TINY
 
 from cnnsweep.geometry.network import measure
+from cnnsweep.search import observations
 from cnnsweep.search.candidates import Candidates
 from cnnsweep.search.curve_model import encode
 from cnnsweep.search.observations import Untried
@@ -77,3 +78,30 @@ def test_fewer_are_drawn_where_each_has_to_be_built(flat):
     layers = flat.layers
     built = replace(flat, sizes=lambda *about: measure(layers(*about), about[1]))
     assert len(Drawn(built).of(0)) == 32
+
+
+def test_half_are_drawn_evenly_over_all_configurations(flat, monkeypatch):
+    found, real = [], Untried.draw
+    monkeypatch.setattr(
+        Untried, "draw", lambda self, rng, evenly=False: found.append(evenly) or real(self, rng, evenly)
+    )
+    Drawn(flat).of(0)
+    assert (len(found), sum(found)) == (128, 64)
+
+
+@pytest.mark.parametrize("tries", [100, 0])
+def test_all_valid_ones_are_drawn_also_where_each_was_tried(problem, monkeypatch, tries):
+    """By chance, or from a list."""
+    monkeypatch.setattr(observations, "TRIES_IF_LISTABLE", tries)
+    untried, rng = Untried(problem(TINY, "auto")), np.random.default_rng(0)
+    names = set()
+    while (values := untried.draw(rng)) is not None:
+        untried.remove(values)
+        names.add(tuple(values.items()))
+    assert len(names) == 6
+    again = untried.all_valid()
+    assert {tuple(again.draw(rng).items()) for _ in range(100)} == names
+    for name in names:
+        again.remove(dict(name))
+    assert again.draw(rng) is None
+    assert untried.draw(rng) is None
