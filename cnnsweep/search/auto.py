@@ -68,6 +68,7 @@ class AutoOracle(Oracle):
         super().__init__(task)
         self._threads = ThreadpoolController()
         self._units = Forecaster()
+        self._seconds_in_all = 60.0 * (self.problem.config.budget.minutes or 0.0)
         self._candidates = Candidates(self.problem, self.seed, lambda values: self._cost_of(values)[0])
         self.rungs = ladder(self._first_look(), FACTOR, self.full_epochs)
         self._costs: dict[str, tuple[float, float]] = {}
@@ -117,7 +118,7 @@ class AutoOracle(Oracle):
             return Proposal(id_, values, self.full_epochs)
         if origin is None and (origin := self._choose(last=True)) is None:
             return "wait" if self.running else "done"
-        self._forecasts = None  # where its first look has not ended, it is no observation while it goes on
+        self._forecasts = None  # goals count in them, and a first look that goes on is no observation
         before, self._latest[origin] = self._latest[origin], id_
         self._goals[origin] = self._next_goal(origin)
         return Proposal(id_, self.values_of(origin), self.full_epochs, continues=before)
@@ -140,7 +141,7 @@ class AutoOracle(Oracle):
         if epoch >= self._goals[origin] and epoch < self.full_epochs:
             if self._choose(ended=origin) != origin:
                 return False
-            self._goals[origin] = self._next_goal(origin)
+            self._goals[origin], self._forecasts = self._next_goal(origin), None
         return True
 
     def end(self, id_: str, succeeded: bool, finished: bool = True) -> None:
@@ -209,11 +210,12 @@ class AutoOracle(Oracle):
         known, running = self._known(), {self.origin(id_) for id_ in self.running} - {ended}
         idle = {origin: f for origin, f in known.items() if origin in self._latest and origin not in running}
         waiting = {origin: f for origin, f in idle.items() if not f.failed and not self._is_complete(origin)}
-        looking = len(known) < FIRST_LOOKS and self.seconds_left > LOOKING * self._seconds_in_all()
+        looking = len(known) < FIRST_LOOKS and self.seconds_left > LOOKING * self._seconds_in_all
         if not waiting or (looking and not last):
             return None
         complete = [known[origin].mean for origin in known if self._is_complete(origin)]
-        best = most_promising(waiting, min(complete, default=math.inf))
+        coming = [known[o].mean for o in running if o in known and self._goals[o] > self.rungs[0]]
+        best = most_promising(waiting, min([*complete, *coming] if complete else [], default=math.inf))
         if self._closing():
             in_time = [o for o in waiting if self._seconds(o, self.full_epochs) <= self.seconds_left]
             return min(in_time, key=lambda origin: waiting[origin].mean, default=best)
@@ -251,8 +253,9 @@ class AutoOracle(Oracle):
         looking = {o for o in map(self.origin, self.running) if self.curves.reached(o) < self.rungs[0]}
         began = [o for o in self._latest if self.curves.reached(o) and o not in failed | looking]
         points = {origin: self._point(origin) for origin in [*self._earlier, *began]}
+        goals = {origin: self._goals[origin] for origin in map(self.origin, self.running)}
         with self._threads.limit(limits=1):  # the cores are the workers'
-            found = forecasts(self.curves, points, self.rungs, self.objective.direction)
+            found = forecasts(self.curves, points, self.rungs, self.objective.direction, goals)
         worst = max((forecast.mean for forecast in found.values()), default=0.0)
         return {**found, **{origin: Forecast(worst, 0.0, 0, failed=True) for origin in failed if found}}
 
@@ -261,10 +264,7 @@ class AutoOracle(Oracle):
         if math.isinf(self.seconds_left) or not self._costs:
             return False
         epoch = self._pace() * float(np.mean([other for _, other in self._costs.values()]))
-        return self.seconds_left < max(self.full_epochs * epoch, min(RESERVE, 0.2 * self._seconds_in_all()))
-
-    def _seconds_in_all(self) -> float:
-        return 60.0 * (self.problem.config.budget.minutes or 0.0)
+        return self.seconds_left < max(self.full_epochs * epoch, min(RESERVE, 0.2 * self._seconds_in_all))
 
     def _seconds(self, origin: str, epochs: int) -> float:
         """Seconds until a configuration has so many epochs."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -68,12 +69,14 @@ def forecasts(
     points: Mapping[str, Sequence[float]],
     rungs: Sequence[int],
     direction: Literal["max", "min"],
+    goals: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Forecast]:
     """Extrapolate curves from the last rung that each has reached, by the changes of longer ones from there on.
 
-    `points`: the configurations, encoded. Leads shrink. Apart from that the changes of those most alike count most, so
-    that a copy of what has ended is not expected to end better because it began well. In the mean of all, copies of
-    one another count as one.
+    `points`: the configurations, encoded. `goals`: the epochs that those in training will have; they count as trained
+    that far in how much is unknown of others, so that no two copies are continued at the same time. Leads shrink. Apart
+    from that the changes of those most alike count most, so that a copy of what has ended is not expected to end better
+    because it began well. In the mean of all, copies of one another count as one.
     """
     reached = {id_: epoch for id_ in points if (epoch := curves.reached(id_))}
     if not reached:
@@ -87,10 +90,12 @@ def forecasts(
     left = {rung: (rung / rungs[-1]) ** SHRINKING for rung in rungs}  # of a lead at a rung, in the end
     for rung, above in reversed(list(pairwise(rungs))):
         longer = [number for number, epoch in enumerate(reached.values()) if epoch >= above][-LATEST:]
-        near = np.exp(-_squared(x, x[longer])) if longer else np.zeros((len(x), 0))
-        changes, of_doubt, of_chance = _changes(at[rung], at[above][longer], longer, near, math.log(above / rung))
+        coming = [number for number, id_ in enumerate(reached) if reached[id_] < above <= goals.get(id_, 0)]
+        near = np.exp(-_squared(x, x[[*longer, *coming]])) if longer or coming else np.zeros((len(x), 0))
+        known = near[:, : len(longer)]
+        changes, of_new, of_chance = _changes(at[rung], at[above][longer], longer, known, math.log(above / rung))
         change[rung] = change[above] + left[above] * changes
-        doubt[rung] = doubt[above] + left[above] ** 2 * of_doubt
+        doubt[rung] = doubt[above] + left[above] ** 2 * of_new * EQUALS / (near.sum(1) + EQUALS)
         variance[rung] = variance[above] + left[above] ** 2 * of_chance
     found: dict[str, Forecast] = {}
     for number, (id_, epoch) in enumerate(reached.items()):
@@ -102,11 +107,12 @@ def forecasts(
 
 def _changes(
     start: np.ndarray, end: np.ndarray, longer: Sequence[int], near: np.ndarray, ratio: float
-) -> tuple[np.ndarray, np.ndarray, float]:
+) -> tuple[np.ndarray, float, float]:
     """Expected changes from a rung to the next, apart from shrinking leads, with the variances of doubt and of chance.
 
+    The doubt is about a configuration that is like no other.
     `start`: the n values at the rung; `end`: those of the m `longer` curves at the next; `near`, of shape (n, m): how
-    much each is like these, 0 to 1; `ratio`: the logarithm of the ratio of the epochs. Changes and doubts are n. The
+    much each is like these, 0 to 1; `ratio`: the logarithm of the ratio of the epochs. There are n changes. The
     value at the next rung is the change and what is left of the lead, start * exp(-SHRINKING * ratio).
     """
     share = 1 / near[longer].sum(1) if longer else np.zeros(0)
@@ -118,8 +124,7 @@ def _changes(
     spread = squares.sum() + ASSUMED_SPREAD * (DOUBT * ratio) ** 2
     apart = share @ squares + ASSUMED_SPREAD * (DOUBT_OF_NEW * ratio) ** 2
     change = middle + (near @ seen + OTHERS * mean) / (near.sum(1) + OTHERS)
-    doubt = EQUALS / (near.sum(1) + EQUALS) * apart / (share.sum() + ASSUMED_SPREAD)
-    return change, doubt, spread / (len(seen) + ASSUMED_SPREAD)
+    return change, apart / (share.sum() + ASSUMED_SPREAD), spread / (len(seen) + ASSUMED_SPREAD)
 
 
 def most_promising(waiting: Mapping[str, Forecast], least: float) -> str:

@@ -59,6 +59,37 @@ def test_what_is_continued_is_to_improve_on_the_best_that_has_ended(start, monke
     assert leasts[-1] == pytest.approx(np.log(0.1))
 
 
+def test_what_is_being_continued_counts_in_what_others_are_to_improve_on_once_one_has_ended(start, monkeypatch):
+    leasts, real = [], auto.most_promising
+    monkeypatch.setattr(auto, "most_promising", lambda waiting, least: leasts.append(least) or real(waiting, least))
+    search, first = continuing(start)
+    search.ask("b")
+    assert leasts[-1] == np.inf, "nothing had ended, so that the best go on"
+    for epoch in range(2, 10):
+        search.report(first.id, epoch, {"val_accuracy": 0.6})
+    search.end(first.id, succeeded=True)
+    monkeypatch.setattr(auto, "SHARE", 100.0)
+    second = search.ask("a")
+    assert second.continues
+    search.report(second.id, 2, {"val_accuracy": 0.8})
+    expected = search._known()[search.origin(second.id)].mean
+    search.ask("c")
+    assert leasts[-1] == expected < np.log(0.4)
+
+
+def test_forecasts_are_made_with_the_goals_of_what_is_being_trained(start, monkeypatch):
+    goals, real = [], auto.forecasts
+    monkeypatch.setattr(auto, "forecasts", lambda *a: goals.append(a[-1]) or real(*a))
+    search, first = continuing(start)
+    origin = search.origin(first.id)
+    search._known()
+    assert goals[-1] == {origin: 3}
+    for epoch in (2, 3):
+        search.report(first.id, epoch, {"val_accuracy": 0.9})
+    search._known()
+    assert goals[-1] == {origin: 9}, "it goes on at its rung"
+
+
 def short_epochs(problem):
     """A search whose first looks have several epochs, as an epoch takes less time than a start."""
     posed = problem(FLAT, "auto", training={"epochs": 36}, budget={"trials": 400})

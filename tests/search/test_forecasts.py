@@ -119,6 +119,18 @@ def test_a_copy_of_what_has_ended_promises_less_than_what_is_unlike_it():
     assert most_promising(waiting, -1e6) == "copy", "nothing can improve on that"
 
 
+def test_a_copy_of_what_is_being_trained_promises_less_as_well():
+    known = curves(going={1: 0.80}, copy={1: 0.80}, other={1: 0.79})
+    places = {"going": [0.0], "copy": [0.0], "other": [9.0]}
+    without = forecasts(known, places, (1, 9), "max")
+    found = forecasts(known, places, (1, 9), "max", {"going": 9})
+    assert [f.mean for f in found.values()] == [f.mean for f in without.values()], "nothing has been observed"
+    assert found["copy"].doubt ** 2 == pytest.approx(without["copy"].doubt ** 2 * EQUALS / (1 + EQUALS))
+    assert found["other"].doubt == pytest.approx(without["other"].doubt)
+    assert most_promising({n: found[n] for n in ("copy", "other")}, found["going"].mean) == "other"
+    assert forecasts(known, places, (1, 9), "max", {"going": 3}) == without, "not to the rung in question"
+
+
 def test_a_loss_without_its_first_epoch_is_none_of_zero():
     """One that was not finite: it begins as it goes on, and does not spoil what others are expected to gain."""
     losses = {f"loss {n}": {1: 2.0, 3: 1.0, 9: 0.5} for n in range(4)}
