@@ -214,7 +214,7 @@ class AutoOracle(Oracle):
         if not waiting or (looking and not last):
             return None
         complete = [known[origin].mean for origin in known if self._is_complete(origin)]
-        coming = [known[o].mean for o in running if o in known and self._goals[o] > self.rungs[0]]
+        coming = [known[o].mean for o in running if o in known and self._goals[o] > known[o].epoch]
         best = most_promising(waiting, min([*complete, *coming] if complete else [], default=math.inf))
         if self._closing():
             in_time = [o for o in waiting if self._seconds(o, self.full_epochs) <= self.seconds_left]

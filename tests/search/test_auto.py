@@ -75,6 +75,11 @@ def test_what_is_being_continued_counts_in_what_others_are_to_improve_on_once_on
     expected = search._known()[search.origin(second.id)].mean
     search.ask("c")
     assert leasts[-1] == expected < np.log(0.4)
+    monkeypatch.setattr(auto, "SHARE", 0.0)
+    look = search.ask("d")
+    assert not search.report(look.id, 1, {"val_accuracy": 0.99})
+    search.ask("e")
+    assert leasts[-1] == expected, "the look is over, and not known to be continued"
 
 
 def test_forecasts_are_made_with_the_goals_of_what_is_being_trained(start, monkeypatch):
