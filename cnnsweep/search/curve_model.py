@@ -74,9 +74,9 @@ def forecasts(
     """Extrapolate curves from the last rung that each has reached, by the changes of longer ones from there on.
 
     `points`: the configurations, encoded. `goals`: the epochs that those in training will have; they count as trained
-    that far in how much is unknown of others, so that no two copies are continued at the same time. Leads shrink. Apart
-    from that the changes of those most alike count most, so that a copy of what has ended is not expected to end better
-    because it began well. In the mean of all, copies of one another count as one.
+    that far in how much is unknown of others, so that copies promise little meanwhile. Leads shrink. Apart from that
+    the changes of those most alike count most, so that a copy of what has ended is not expected to end better because
+    it began well. In the mean of all, copies of one another count as one.
     """
     reached = {id_: epoch for id_ in points if (epoch := curves.reached(id_))}
     if not reached:
