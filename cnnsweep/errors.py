@@ -27,6 +27,24 @@ def nearest(name: str, allowed: Iterable[str], suggested: Mapping[str, str] | No
     return ""
 
 
+def nearest_key(name: str, allowed: Iterable[str]) -> str:
+    """The same for a dotted key: first one of another group with its last part or with these initials.
+
+    >>> nearest_key("model.epochs", ["model.blocks", "training.epochs", "training.learning_rate"])
+    ", did you mean 'training.epochs'?"
+    >>> nearest_key("model.lr", ["model.blocks", "training.epochs", "training.learning_rate"])
+    ", did you mean 'training.learning_rate'?"
+    >>> nearest_key("model.block", ["model.blocks", "training.epochs", "training.learning_rate"])
+    ", did you mean 'model.blocks'?"
+    """
+    keys, last = list(allowed), name.rpartition(".")[2]
+    by_last_part = {key.rpartition(".")[2]: key for key in reversed(keys)}
+    by_initials = {"".join(w[:1] for w in part.split("_")): key for part, key in by_last_part.items() if "_" in part}
+    if key := by_last_part.get(last) or by_initials.get(last):
+        return f", did you mean '{key}'?"
+    return nearest(name, keys) or nearest(last, by_last_part, by_last_part)
+
+
 def unknown(kind: str, name: object, allowed: Iterable[str], shown: Iterable[str] = ()) -> UserError:
     """The error for a name that is not among the allowed ones, which are `shown` in another form where that is given.
 

@@ -14,7 +14,7 @@ from cnnsweep.config.optimizers import GROUPS as SETTINGS
 from cnnsweep.config.schema import Config
 from cnnsweep.config.section import Plain
 from cnnsweep.config.validation import short
-from cnnsweep.errors import UserError, nearest, unknown
+from cnnsweep.errors import UserError, nearest_key, unknown
 
 PATHS = ("tracking.dir", "tracking.uri", "data.dir", "data.file")
 """Keys whose values are taken as they are: Hydra's grammar knows few of the signs that a path may have."""
@@ -200,7 +200,5 @@ def _unknown_key(name: str, choices: list[str], own: Path) -> UserError:
     if chosen := [choice for choice in choices if _key(choice) == group]:
         known = [key.partition(".")[2] for key in keys if key.startswith(f"{group}.")]
         return unknown(f"key of {chosen[-1]}", rest, known, shown=known)
-    allowed = [*keys, *GROUPS]
-    by_last_part = {key.rpartition(".")[2]: key for key in reversed(allowed)}
-    close = nearest(name, allowed) or nearest(name.rpartition(".")[2], by_last_part, by_last_part)
+    close = nearest_key(name, keys if "." in name else [*keys, *GROUPS])
     return UserError(f"unknown key '{name}'{close or '; python -m cnnsweep --cfg shows all keys'}")

@@ -14,7 +14,7 @@ from cnnsweep.config.compose import flat
 from cnnsweep.config.objective import COSTS, Objective
 from cnnsweep.config.schema import Config
 from cnnsweep.config.validation import Unknown
-from cnnsweep.errors import UserError, nearest
+from cnnsweep.errors import UserError, nearest_key
 from cnnsweep.models.fine_tuning import total_epochs
 from cnnsweep.search.observations import Sampler
 from cnnsweep.search.oracle import Oracle, Task
@@ -115,7 +115,7 @@ def _complete(problem: Problem, entry: Mapping[str, Any]) -> Values:
     names = {p.name for p in space.parameters} | {p.key for p in space.parameters}
     for name in given:
         if name not in names:
-            raise UserError(f"'{name}' is not searched{nearest(name, names)}")
+            raise UserError(f"'{name}' is not searched{nearest_key(name, sorted(names))}")
     fixed = dict(flat(problem.config.plain()))
     values = {p.name: _value(p, given, fixed) for p in space.parameters}
     active = space.active(values)

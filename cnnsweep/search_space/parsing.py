@@ -11,7 +11,7 @@ from cnnsweep.config.optimizers import GROUPS as SETTINGS
 from cnnsweep.config.optimizers import check_used, names_of
 from cnnsweep.config.schema import Config, check_value
 from cnnsweep.config.validation import KEY_RULE, is_key
-from cnnsweep.errors import UserError, nearest
+from cnnsweep.errors import UserError, nearest, nearest_key
 from cnnsweep.search_space.space import Parameter, Space, Value
 
 SEARCHABLE = ("job.", "model.", "training.", "data.augment.")
@@ -34,7 +34,7 @@ def parse_space(config: Config) -> Space:
     entries = dict(_entries(config.space))
     for name in entries:
         if name not in allowed:
-            raise UserError(f"space.{name}: the config has no key '{name}' to search{nearest(name, allowed)}")
+            raise UserError(f"space.{name}: the config has no key '{name}' to search{nearest_key(name, allowed)}")
     space = Space(tuple(_Reader(entries, fixed).parameters()))
     _check_settings(config, space)
     _check_values(config, space)
@@ -92,7 +92,7 @@ class _Reader:
                 elif index:
                     when.append((f"{other}.{index}", allowed))
             elif other not in self.fixed:
-                raise UserError(f"space.{name}.when: there is no key '{other}'{nearest(other, self.fixed)}")
+                raise UserError(f"space.{name}.when: there is no key '{other}'{nearest_key(other, self.fixed)}")
             elif not _fixed_allows(self.fixed[other], allowed, index):
                 return None
         return (*when, *self._owners(name))
