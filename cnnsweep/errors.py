@@ -10,10 +10,10 @@ class UserError(ValueError):
     """Wrong input, found before any training. The command line prints it without a traceback and exits with 2."""
 
 
-def nearest(name: str, allowed: Iterable[str], suggested: Mapping[str, str] | None = None) -> str:
+def nearest(name: str, allowed: Iterable[str], suggested: Mapping[str, str] | None = None, cutoff: float = 0.6) -> str:
     """Return ", did you mean 'X'?" for the allowed name closest to `name`, or "" where none is close.
 
-    X is that name, or what is `suggested` for it.
+    X is that name, or what is `suggested` for it; `cutoff` is the least similarity (difflib's ratio).
 
     >>> nearest("max_trails", ["max_trials", "minutes"])
     ", did you mean 'max_trials'?"
@@ -22,7 +22,7 @@ def nearest(name: str, allowed: Iterable[str], suggested: Mapping[str, str] | No
     >>> nearest("zebra", ["max_trials"])
     ''
     """
-    for match in difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.6):
+    for match in difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=cutoff):
         return f", did you mean '{(suggested or {}).get(match, match)}'?"
     return ""
 
@@ -42,7 +42,7 @@ def nearest_key(name: str, allowed: Iterable[str]) -> str:
     by_initials = {"".join(w[:1] for w in part.split("_")): key for part, key in by_last_part.items() if "_" in part}
     if key := by_last_part.get(last) or by_initials.get(last):
         return f", did you mean '{key}'?"
-    return nearest(name, keys) or nearest(last, by_last_part, by_last_part)
+    return nearest(name, keys) or nearest(last, by_last_part, by_last_part, cutoff=0.75)
 
 
 def unknown(kind: str, name: object, allowed: Iterable[str], shown: Iterable[str] = ()) -> UserError:

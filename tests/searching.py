@@ -29,7 +29,7 @@ FLAT = {
     },
     "training": {"learning_rate": {"min": 1e-4, "max": 1e-1, "log": True}},
 }
-MIXED = {**FLAT, "training": {**FLAT["training"], "epochs": {"min": 5, "max": 50, "log": True}}}
+MIXED = {**FLAT, "training": {**FLAT["training"], "patience": {"min": 5, "max": 50, "log": True}}}
 TINY = {"model": {"filters": {"values": [8, 16, 32]}, "pooling": {"values": ["max", "none"]}}}
 
 

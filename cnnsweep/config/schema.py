@@ -263,11 +263,17 @@ def check_section(name: str, values: object) -> Section:
     return validate(name, kind, values)
 
 
-def check_value(config: Config, name: str, value: object) -> None:
-    """Check that a key could have this value: no searched value can have a wrong type or be out of bounds later."""
+def check_value(config: Config, name: str, value: object) -> object:
+    """Return a value as the config holds it, 16 for 16.0 or "16" where a key takes whole numbers.
+
+    Raises `UserError` where the key cannot have it: no searched value can have a wrong type or be out of bounds later.
+    """
     section, *path, last = name.split(".")
     changed = node = getattr(config, section).plain()
     for part in path:
         node = node[part]
     node[last] = value
-    check_section(section, changed)
+    node = check_section(section, changed).plain()
+    for part in path:
+        node = node[part]
+    return node[last]

@@ -21,6 +21,8 @@ from cnnsweep.search.oracle import Oracle, Task
 from cnnsweep.search_space.problem import Problem
 from cnnsweep.search_space.space import Parameter, Values
 
+EPOCHS = ("training.epochs", "training.unfreeze", "training.unfreeze_epochs")
+"""Keys that say how many epochs a trial has."""
 OPTIONAL = "optional"
 """A key of an entry: true for one that is ignored where the space does not hold it."""
 
@@ -42,7 +44,12 @@ def build(config: Config, problem: Problem, objective: Objective) -> Oracle:
         start_with=start_with,
         notes=notes,
     )
-    return search(task, **config.search.settings())
+    found = search(task, **config.search.settings())
+    if found.rungs and (keys := [p.name for p in problem.space.parameters if p.name in EPOCHS]):
+        where = "compares configurations after the same numbers of epochs, so that these cannot be searched"
+        others = "others train each to its own end (search=gp, tpe, random)"
+        raise UserError(f"space.{keys[0]}: this search {where}; {others}")
+    return found
 
 
 @functools.cache
@@ -101,22 +108,29 @@ def _read_start(problem: Problem, entries: Any) -> tuple[list[Values], list[str]
         where = f"search.start_with, entry {number}"
         if not isinstance(entry, Mapping):
             raise UserError(f"{where}: '{entry}' is no configuration (a mapping, such as {{model.blocks: 2}})")
+        given, optional = dict(flat({k: v for k, v in entry.items() if k != OPTIONAL})), entry.get(OPTIONAL) is True
         try:
-            found.append(_complete(problem, {k: v for k, v in entry.items() if k != OPTIONAL}))
+            found.append(_complete(problem, given))
         except UserError as error:
-            if entry.get(OPTIONAL) is not True:
+            if not optional:
                 raise UserError(f"{where}: {error}") from error
             notes.append(f"ignored, because the space does not hold it: {where}: {str(error).splitlines()[0]}")
+            continue
+        counting = {name for p in problem.space.active(found[-1]) for name in (p.name, p.key)}
+        if not optional and (unused := [name for name in given if name not in counting]):
+            notes.append(f"{where}: without effect, because of its other values: {', '.join(unused)}")
     return found, notes
 
 
-def _complete(problem: Problem, entry: Mapping[str, Any]) -> Values:
-    space, given = problem.space, dict(flat(entry))
+def _complete(problem: Problem, given: Mapping[str, Any]) -> Values:
+    space, fixed = problem.space, dict(flat(problem.config.plain()))
     names = {p.name for p in space.parameters} | {p.key for p in space.parameters}
-    for name in given:
+    blocks = given.get("model.blocks", fixed.get("model.blocks"))
+    for name, value in given.items():
         if name not in names:
             raise UserError(f"'{name}' is not searched{nearest_key(name, sorted(names))}")
-    fixed = dict(flat(problem.config.plain()))
+        if isinstance(value, list) and len(value) != blocks:
+            raise UserError(f"{name}: {value} has {len(value)} values, and there are {blocks} blocks")
     values = {p.name: _value(p, given, fixed) for p in space.parameters}
     active = space.active(values)
     for p in active:

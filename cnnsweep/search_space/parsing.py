@@ -34,21 +34,23 @@ def parse_space(config: Config) -> Space:
     entries = dict(_entries(config.space))
     for name in entries:
         if name not in allowed:
-            raise UserError(f"space.{name}: the config has no key '{name}' to search{nearest_key(name, allowed)}")
-    space = Space(tuple(_Reader(entries, fixed).parameters()))
-    _check_settings(config, space)
+            close = nearest_key(name, allowed) or f"; first add it, +{name}=VALUE" * name.startswith("job.")
+            raise UserError(f"space.{name}: the config has no key '{name}' to search{close}")
+    space = Space(tuple(_Reader(config, entries, fixed).parameters()))
     _check_values(config, space)
+    _check_settings(config, space)
     return space
 
 
 class _Reader:
     """The entries of a space, with the keys and values of the config around it."""
 
-    def __init__(self, entries: Mapping[str, Entry], fixed: Mapping[str, Any]) -> None:
-        self.entries, self.fixed = entries, fixed
+    def __init__(self, config: Config, entries: Mapping[str, Entry], fixed: Mapping[str, Any]) -> None:
+        self.config, self.entries, self.fixed = config, entries, fixed
         self.per_block = {name for name, entry in entries.items() if entry.get("per_block")}
+        self.parsed = {name: _as_held(config, _parameter(name, entry)) for name, entry in entries.items()}
         self.blocks = self._max_blocks()
-        self.parsed = {name: _parameter(name, entry) for name, entry in entries.items()}
+        self.when = {name: dict(self._read_when(name, entry.get("when", {}))) for name, entry in entries.items()}
 
     def parameters(self) -> Iterator[Parameter]:
         """Each parameter after those it depends on, else in the order given."""
@@ -69,7 +71,23 @@ class _Reader:
             raise _one_for_all("model.blocks")
         if "model.blocks" not in self.entries:
             return int(self.fixed["model.blocks"])
-        return max(_whole(_parameter("model.blocks", self.entries["model.blocks"])), default=0)
+        return max(_whole(self.parsed["model.blocks"]), default=0)
+
+    def _read_when(self, name: str, conditions: object) -> Iterator[tuple[str, tuple[Value, ...]]]:
+        """Each key that a `when` names, with the values under which the entry counts, as the config holds them."""
+        where = f"space.{name}.when"
+        if not isinstance(conditions, Mapping):
+            raise UserError(f"{where}: expected {{key: [values]}}, got '{conditions}'")
+        for other, allowed in conditions.items():
+            if other not in self.fixed and other not in self.parsed:
+                raise UserError(f"{where}: there is no key '{other}'{nearest_key(other, self.fixed)}")
+            values = allowed if isinstance(allowed, (list, tuple)) else [allowed]
+            if not values:
+                raise UserError(f"{where}.{other}: names no value; without a condition leave it out")
+            try:
+                yield other, tuple(_held(self.config, other, value) for value in values)
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from error
 
     def _conditions(self, name: str, index: int) -> tuple[tuple[str, tuple[Value, ...]], ...] | None:
         """The conditions of one parameter (of block `index`, 0: of all); None where a fixed key rules it out."""
@@ -79,20 +97,13 @@ class _Reader:
             enough = tuple(count for count in counts if count >= index)
             if len(enough) < len(counts):
                 when.append(("model.blocks", enough))
-        conditions = self.entries[name].get("when", {})
-        if not isinstance(conditions, Mapping):
-            raise UserError(f"space.{name}.when: expected {{key: [values]}}, got '{conditions}'")
-        for other, allowed in conditions.items():
-            allowed = tuple(allowed) if isinstance(allowed, (list, tuple)) else (allowed,)
+        for other, allowed in self.when[name].items():
             if other in self.parsed:
-                if self.parsed[other].grid is None:
-                    raise UserError(f"space.{name}.when: '{other}' is a continuous range; it must have values")
-                if other not in self.per_block:
-                    when.append((other, allowed))
-                elif index:
-                    when.append((f"{other}.{index}", allowed))
-            elif other not in self.fixed:
-                raise UserError(f"space.{name}.when: there is no key '{other}'{nearest_key(other, self.fixed)}")
+                _check_when(f"space.{name}.when", self.parsed[other], allowed)
+                if other in self.per_block and not index:
+                    one = f"'{other}' has a value for each block; give {name} `per_block: true` too"
+                    raise UserError(f"space.{name}.when: {one}")
+                when.append((f"{other}.{index}" if other in self.per_block else other, allowed))
             elif not _fixed_allows(self.fixed[other], allowed, index):
                 return None
         return (*when, *self._owners(name))
@@ -148,8 +159,9 @@ def _parameter(name: str, entry: Entry) -> Parameter:
             raise UserError(f"space.{name}.{key}: '{entry[key]}' (true or false)")
     if "values" not in entry:
         return _range(name, entry)
-    if "min" in entry or "max" in entry:
-        raise UserError(f"space.{name}: has both values and min/max; give one of them (null removes a key)")
+    for word in ("min", "max", "step", "log"):
+        if entry.get(word, False) is not False:
+            raise UserError(f"space.{name}: has both values and {word}; leave out one of them (null removes a key)")
     return Parameter(name, choices=_choices(name, entry["values"]))
 
 
@@ -175,9 +187,13 @@ def _choices(name: str, values: object) -> tuple[Value, ...]:
         raise UserError(f"space.{name}.values: needs a list with at least one value, got '{values}'")
     if not all(isinstance(value, (str, bool)) or _is_number(value) for value in values):
         raise UserError(f"space.{name}.values: holds '{values}'; each must be a number, a word, true or false")
+    if {type(value) for value in values} == {int, float}:
+        values = [float(value) for value in values]
+    return _of_one_kind(name, values)
+
+
+def _of_one_kind(name: str, values: Sequence[Value]) -> tuple[Value, ...]:
     kinds = {type(value) for value in values}
-    if kinds == {int, float}:
-        values, kinds = [float(value) for value in values], {float}
     if len(kinds) > 1:
         words = " and ".join(sorted(kind.__name__ for kind in kinds))
         raise UserError(f"space.{name}.values: {values} mixes {words}; use one kind")
@@ -193,6 +209,39 @@ def _whole(p: Parameter) -> list[int]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _as_held(config: Config, p: Parameter) -> Parameter:
+    """The parameter with its values as the config holds them; faults are found when all values are checked."""
+    try:
+        held = [_held(config, p.name, value) for value in p.choices or (p.low, p.high)]
+    except UserError:
+        return p
+    if p.choices is not None:
+        return replace(p, choices=_of_one_kind(p.name, held))
+    low, high = held
+    if not (isinstance(low, int) and isinstance(high, int) and (p.step or 1) % 1 == 0):
+        return p
+    return replace(p, low=low, high=high, step=p.step and int(p.step), integer=True)
+
+
+def _held(config: Config, name: str, value: Value) -> Value:
+    """A value as the config holds it, but for whole numbers, which may stand where it holds fractions."""
+    held = check_value(config, name, value)
+    return held if isinstance(held, (str, bool, int, float)) and not isinstance(value, int) else value
+
+
+def _check_when(where: str, other: Parameter, allowed: tuple[Value, ...]) -> None:
+    """Raise where a condition on another searched key can never have been meant."""
+    if other.grid is None:
+        raise UserError(f"{where}: '{other.name}' is a continuous range; it must have values")
+    words = {str(value).casefold(): value for value in other.grid}
+    for value in allowed:
+        kinds = {bool if isinstance(v, bool) else str if isinstance(v, str) else float for v in (value, other.grid[0])}
+        same = words.get(str(value).casefold(), value)
+        if len(kinds) > 1 or (isinstance(value, str) and value not in other.grid and same != value):
+            close = f", did you mean '{same}'?" if same != value else ""
+            raise UserError(f"{where}.{other.name}: '{value}' is none of its values{close} ({other.describe()})")
 
 
 def _fixed_allows(value: Any, allowed: tuple[Value, ...], index: int) -> bool:
@@ -223,7 +272,7 @@ def _check_values(config: Config, space: Space) -> None:
     for p in space.parameters:
         firsts.setdefault(p.key, p)
     for name, p in firsts.items():
-        for value in _extremes(p):
+        for value in extremes(p):
             try:
                 check_value(config, name, value)
             except UserError as error:
@@ -236,11 +285,13 @@ def _check_values(config: Config, space: Space) -> None:
                 raise _one_for_all(name) from error
 
 
-def _extremes(p: Parameter) -> tuple[Value, ...]:
-    """All words; of numbers, which are of one type, the ends."""
-    if p.choices is None:
-        return p.low, p.high
-    return p.choices if p.categorical else (min(p.choices), max(p.choices))
+def extremes(p: Parameter) -> tuple[Value, ...]:
+    """All words; of numbers, which are of one type, the ends and one between that is not whole."""
+    if p.categorical:
+        return p.choices or ()
+    every = p.grid or (p.low, p.high, p.at(0.4))
+    numbers = [value for value in every if isinstance(value, (int, float))]
+    return (min(numbers), max(numbers), *[value for value in numbers if value % 1][:1])
 
 
 def _one_for_all(name: str) -> UserError:

@@ -61,8 +61,12 @@ class Parameter:
             return tuple(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
         if self.step is None:
             return None
-        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return tuple(float(round(self.low + i * self.step, 12)) for i in range(count))
+        count, digits = (
+            math.floor((self.high - self.low) / self.step + 1e-9) + 1,
+            12 - math.floor(math.log10(self.step)),
+        )
+        steps = (round(self.low + i * self.step, digits) for i in range(count))  # 0.1 + 0.2 is 0.3
+        return tuple(float(f"{value:.15g}") + 0.0 for value in steps)  # -0.0 + 0.0 is 0.0
 
     @property
     def categorical(self) -> bool:

@@ -204,7 +204,8 @@ class Results:
                 for name, allowed in parameter.when:
                     active &= found[name].isin(allowed)
                 absent = text.isna() | ~active
-            found[key] = parse(text.mask(absent))
+            words = parameter and parameter.choices and isinstance(parameter.choices[0], str)
+            found[key] = text.mask(absent) if words else parse(text.mask(absent))
         return found
 
     def _are_finalists(self, trials: pd.DataFrame) -> pd.Series:
@@ -220,9 +221,9 @@ class Results:
 def parse(text: pd.Series) -> pd.Series:
     """Give a column of MLflow's texts its type: whole numbers, numbers, true and false, or text.
 
-    >>> columns = ["16", None, "32"], ["0.001", "1e-05"], ["1", "0.5"], ["true", "false"], ["same", "3"]
+    >>> columns = ["16", None, "32"], ["0.001", "1e-05"], ["1", "0.5"], ["true", "false"], ["same", "3"], ["9" * 20]
     >>> [parse(pd.Series(texts)).tolist() for texts in columns]
-    [[16, <NA>, 32], [0.001, 1e-05], [1.0, 0.5], [True, False], ['same', '3']]
+    [[16, <NA>, 32], [0.001, 1e-05], [1.0, 0.5], [True, False], ['same', '3'], [99999999999999999999]]
     """
     present = text.dropna()
     if present.empty:
@@ -234,6 +235,8 @@ def parse(text: pd.Series) -> pd.Series:
     if numbers.isna().any():
         return text
     if present.str.fullmatch(r"[+-]?\d+").all():
+        if (numbers.abs() > 2.0**62).any():
+            return text.map(int, na_action="ignore")
         whole = pd.to_numeric(text).astype("Int64")
         return whole.astype("int64") if len(present) == len(text) else whole
     return pd.to_numeric(text).astype(float)

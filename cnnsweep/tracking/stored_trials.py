@@ -17,6 +17,7 @@ from cnnsweep.config.trust import Trusted, expect_trusted
 from cnnsweep.data import loading
 from cnnsweep.errors import UserError
 from cnnsweep.search_space.problem import Problem
+from cnnsweep.search_space.space import Parameter
 from cnnsweep.tracking.credentials import shown
 from cnnsweep.tracking.frames import read_results
 from cnnsweep.tracking.locations import with_store_at
@@ -104,14 +105,15 @@ def read_earlier(config: Config, problem: Problem, objective: Objective) -> tupl
     found: list[Plain] = []
     whole = unusable = 0
     for _, row in results.trials.iterrows():
-        curve = _curve(curves[row["trial"]], objective.metric) if row["trial"] in curves else {}
+        curve = _curve(curves[row["trial"]], ours) if row["trial"] in curves else {}
         logged = {key: value for key in results.keys if not pd.isna(value := row[key])}
         earlier = {key: value.item() if hasattr(value, "item") else value for key, value in logged.items()}
         values, complete = _usable(problem, earlier, results.config)
         if not curve or row["status"] == "failed" or (not values and problem.space.parameters):
             unusable += 1
             continue
-        others = {key: value for key, value in earlier.items() if key not in problem.space.by_name}
+        searched = {name for p in problem.space.parameters for name in (p.name, p.key)}
+        others = {key: value for key, value in earlier.items() if not searched & {key, _without_block(key)}}
         same = all(_value_at(fixed, key) == value for key, value in others.items())
         whole += complete and same and problem.validate(values).fault is None
         found.append({"values": values, "curve": curve})
@@ -173,7 +175,7 @@ def _usable(
     complete = True
     for p in problem.space.parameters:
         if all(name in values and values[name] in allowed for name, allowed in p.when):
-            value = earlier[p.name] if p.name in earlier else _value_at(config, p.name)
+            value = _earlier_value(p, earlier, config)
             if value is not None and p.allows(value):
                 values[p.name] = p.typed(value)
             else:
@@ -181,17 +183,32 @@ def _usable(
     return values, complete
 
 
-def _curve(rows: pd.DataFrame, metric: str) -> dict[str, dict[str, float]]:
+def _earlier_value(p: Parameter, earlier: Mapping[str, object], config: Mapping[str, object]) -> object:
+    """An earlier trial's value of a key, which may have had one for all blocks, or for each; None where not known."""
+    if p.name in earlier or p.key in earlier:
+        return earlier.get(p.name, earlier.get(p.key))
+    of_blocks = [value for name, value in earlier.items() if _without_block(name) == p.key]
+    if of_blocks:
+        return of_blocks[0] if p.block is None and len(set(of_blocks)) == 1 else None
+    return _value_at(config, p.name)
+
+
+def _without_block(name: str) -> str:
+    head, _, tail = name.rpartition(".")
+    return head if tail.isdigit() else name
+
+
+def _curve(rows: pd.DataFrame, objectives: Sequence[str]) -> dict[str, dict[str, float]]:
     """The metrics by epoch."""
     known = [
         name
         for name in map(str, rows)
-        if name.removeprefix("val_") in rows and f"val_{name.removeprefix('val_')}" in rows
+        if name in objectives or (name.removeprefix("val_") in rows and f"val_{name.removeprefix('val_')}" in rows)
     ]
     return {
         str(int(row["epoch"])): {name: float(row[name]) for name in known}
         for _, row in rows.iterrows()
-        if math.isfinite(row[metric])
+        if math.isfinite(row[objectives[0]])
     }
 
 

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnsweep.config.components import configured_by, locate
 from cnnsweep.config.schema import JobConfig
 from cnnsweep.errors import UserError
+from cnnsweep.search_space.parsing import extremes, parse_space
 from cnnsweep.training import own_checkpoints as checkpoints
 from cnnsweep.training import own_trial
 from cnnsweep.training.early_stopping import stopped_after
@@ -139,6 +140,9 @@ def check(inspection: Inspection) -> Generator[None, bool, list[str]]:
         function = locate("job.call", call)
         inspect.signature(function).bind("config", "trial")
         config_for(function, job.own)
+        for p in parse_space(inspection.config).parameters:
+            for value in extremes(p):
+                config_for(function, inspection.config.with_values({p.name: value}).job.own)
     except UserError as error:
         return [str(error)]
     except TypeError:

@@ -50,6 +50,11 @@ def test_an_unknown_sampler_is_an_error_that_lists_the_others(name):
         ({"model.filters": 12}, r"start_with, entry 1: model.filters.1: 12 is outside the space \(one of 8, 16, 32\)"),
         ({"model.filtres": 8}, r"'model.filtres' is not searched, did you mean 'model.filters'"),
         ({"model.kernel_size": 7, "model.padding": "valid"}, r"entry 1: .*"),
+        (
+            {"model.blocks": 2, "model.filters": []},
+            r"model.filters: \[\] has 0 values, and there are 2 blocks",
+        ),
+        ({"model.blocks": 2, "model.filters": [8, 16, 32]}, r"\[8, 16, 32\] has 3 values, and there are 2 blocks"),
         ("big", r"entry 1: 'big' is no configuration"),
     ],
 )
@@ -60,6 +65,21 @@ def test_a_configuration_outside_the_space_is_an_error_unless_it_is_optional(sta
         _, search = start("random", DISCRETE, search={"start_with": [{**entry, "optional": True}]})
         assert len(search.notes) == 1
         assert isinstance(search.ask("a"), Proposal)
+
+
+def test_what_has_no_effect_in_a_configuration_is_named(start):
+    entry = {"model.blocks": 1, "model.filters.1": 8, "model.filters.2": 16}
+    _, search = start("random", DISCRETE, search={"start_with": [entry]})
+    (note,) = search.notes
+    assert note.endswith("entry 1: without effect, because of its other values: model.filters.2")
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband", "auto"])
+def test_a_search_that_compares_rungs_searches_no_epochs(start, name):
+    tree = {**TINY, "training": {"epochs": {"values": [1, 4]}}}
+    with pytest.raises(UserError, match=r"space.training.epochs: this search compares .* the same numbers of epochs"):
+        start(name, tree)
+    start("tpe", tree)
 
 
 def test_a_preset_can_start_with_a_textbooks_network():

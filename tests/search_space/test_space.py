@@ -176,7 +176,39 @@ FAULTS = {
     "log below zero": ({"model": {"dropout": {"min": -1, "max": 0.5, "log": True}}}, r"log range cannot start at -1"),
     "step of zero": ({"model": {"blocks": {"min": 1, "max": 3, "step": 0}}}, r"space.model.blocks.step: '0'"),
     "too many": ({"model": {"dense_units": {"min": 0, "max": 10**12}}}, r"more than 100,000 values"),
-    "both": ({"model": {"blocks": {"min": 1, "max": 3, "values": [1]}}}, r"both values and min/max"),
+    "both": (
+        {"model": {"blocks": {"min": 1, "max": 3, "values": [1]}}},
+        r"model.blocks: has both values and min",
+    ),
+    "log of values": ({"model": {"dense_units": {"values": [8, 64], "log": True}}}, r"has both values and log"),
+    "one fraction": ({"training": {"batch_size": {"values": [16, 24.5, 32]}}}, r"'24.5' is not a whole number"),
+    "step of fractions": (
+        {"model": {"blocks": {"min": 1, "max": 3, "step": 0.5}}},
+        r"'1.5' is not a whole number",
+    ),
+    "twice as held": (
+        {"training": {"batch_size": {"values": ["16", "016"]}}},
+        r"values: \[16, 16\] holds a value twice",
+    ),
+    "no value of a condition": (
+        {"model": {"dense_units": {"values": [8], "when": {"model.padding": []}}}},
+        r"space.model.dense_units.when.model.padding: names no value",
+    ),
+    "misspelt value of a condition": (
+        {"model": {"dense_units": {"values": [8], "when": {"model.padding": "sane"}}}},
+        r"space.model.dense_units.when: .*'sane', did you mean 'same'",
+    ),
+    "a condition on the key of each block": (
+        {
+            "model": {
+                "stride": {"values": [1, 2], "when": {"model.pooling": "none"}},
+                "pooling": {"values": ["max", "none"], "per_block": True},
+            }
+        },
+        r"space.model.stride.when: 'model.pooling' has a value for each block; give model.stride `per_block: true` too",
+    ),
+    "misspelt optimizers": ({"training": {"optimizer": {"values": ["Adam", "SGD"]}}}, r"'Adam', did you mean 'adam'"),
+    "misspelt schedule": ({"training": {"schedule": {"values": ["cosin"]}}}, r"'cosin', did you mean 'cosine'"),
     "unknown word": ({"model": {"blocks": {"mim": 1, "max": 3}}}, r"unknown 'mim', did you mean 'min'"),
     "unknown key": ({"model": {"filter": {"values": [1]}}}, r"no key 'model.filter' .*did you mean 'model.filters'"),
     "not searchable": ({"seed": {"values": [1, 2]}}, r"space.seed: the config has no key 'seed' to search"),
@@ -207,6 +239,26 @@ FAULTS = {
         r"form a circle",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("key", "entry", "expected"),
+    [
+        ("training.batch_size", {"values": [16.0, 32.0]}, (16, 32)),
+        ("training.batch_size", {"values": ["16", "32"]}, (16, 32)),
+        ("training.batch_size", {"min": 16, "max": 18.0}, (16, 17, 18)),
+        ("training.batch_size", {"min": 16, "max": 24, "step": 4.0}, (16, 20, 24)),
+        ("model.batch_norm", {"values": ["true", "false"]}, (True, False)),
+        ("model.dropout", {"values": [0, 0.5]}, (0.0, 0.5)),
+        ("model.dropout", {"min": 0.0, "max": 1e-14, "step": 5e-15}, (0.0, 5e-15, 1e-14)),
+        ("training.learning_rate", {"min": 0.1, "max": 0.3, "step": 0.1}, (0.1, 0.2, 0.3)),
+    ],
+)
+def test_values_are_of_the_type_that_the_key_holds(space, key, entry, expected):
+    group, name = key.split(".")
+    (parameter,) = space({group: {name: entry}}).parameters
+    assert parameter.grid == expected
+    assert [type(value) for value in parameter.grid] == [type(value) for value in expected]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

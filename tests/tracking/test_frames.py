@@ -77,7 +77,7 @@ def test_a_row_an_epoch_agrees_with_the_journal(shared: Any) -> None:
 def test_none_as_a_choice_is_not_absence(uri: str, tmp_path: Path) -> None:
     values = {"model.blocks": 2, "model.pooling.1": "none", "model.pooling.2": "max"}
     first, *rest = trial_events(1)
-    start = named(sweep_event(), "fake", "space.model.pooling.per_block=true")
+    start = named(sweep_event(), "fake", "space.model.pooling.per_block=true", "space.model.stride.per_block=true")
     follow(uri, tmp_path / "sweep", [start, replace(first, values=values), *rest])
     row = results(tmp_path).trials.iloc[0]
     assert (row["model.pooling.1"], row["model.pooling.2"]) == ("none", "max")

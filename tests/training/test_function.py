@@ -216,6 +216,13 @@ def test_keys_that_do_not_fit_the_dataclass_are_named():
     assert "dept" in fault
 
 
+@pytest.mark.parametrize("entry", ["{values: [shallow, deep]}", "{min: 1, max: 8.0}", "{values: [1.0, 2.5]}"])
+def test_searched_values_that_do_not_fit_the_dataclass_are_found_before_the_first_trial(entry):
+    (fault,) = faults("typed", "+job.depth=1", f"space.job.depth={entry}")
+    assert fault.startswith("job.depth: ")
+    assert not faults("typed", "+job.depth=1", "space.job.depth={min: 1, max: 8}")
+
+
 def test_a_job_that_is_closed_ends_its_function(tmp_path):
     steps = function.run(spec("forgetful", tmp_path))
     next(steps)
