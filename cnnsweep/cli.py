@@ -14,6 +14,7 @@ import click
 from cnnsweep import __version__
 from cnnsweep.config.components import program
 from cnnsweep.errors import UserError
+from cnnsweep.formatting import score
 from cnnsweep.terminal.commands import CONFIG_DIR, OVERRIDES, TRUST, WORDS, Commands, examples, message, split
 from cnnsweep.terminal.output import outlive_terminal, protect
 
@@ -219,7 +220,7 @@ def predict(model: Path, inputs: tuple[str, ...], masks: Path | None) -> int:
 
     every = inputs_in(model, inputs)
     for given, found in zip(every, predicted(model, every, masks), strict=True):
-        click.echo(f"{given}: " + ("  ".join(f"{name} {value:.4f}" for name, value in found) or "no label"))
+        click.echo(f"{given}: " + ("  ".join(f"{name} {score(value)}" for name, value in found) or "no label"))
     return 0
 
 

@@ -64,6 +64,15 @@ def plain(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def score(value: float) -> str:
+    """The value of a metric: four decimals, or four digits where it is small or large.
+
+    >>> [score(v) for v in (0.9611, 0.0, -12345.6, 1.234e-6, 1e308, float("nan"))]
+    ['0.9611', '0.0000', '-12345.6000', '1.234e-06', '1e+308', 'nan']
+    """
+    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 1e5 else f"{value:.4g}"
+
+
 def brief(value: float) -> str:
     """A number in a few characters, for an axis.
 

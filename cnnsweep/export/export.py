@@ -22,7 +22,7 @@ from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Event, run_all
 from cnnsweep.export.examples import EXAMPLES, example_of
 from cnnsweep.export.model_card import ModelCard, spread
-from cnnsweep.formatting import counted
+from cnnsweep.formatting import counted, score
 from cnnsweep.sweep.catalog import new_id
 from cnnsweep.sweep.session import log_to, make_executor
 from cnnsweep.tracking.credentials import redact, shown
@@ -66,9 +66,9 @@ class Exported:
     def describe(self) -> str:
         """Its test and its places, in lines."""
         card, name = self.card, self.card.stored.config.name
-        interval = card.interval_text("95% interval {:.4f} to {:.4f}; ")
+        interval = card.interval_text("95% interval {} to {}; ")
         return (
-            f"test {card.metric} {card.values[0]:.4f} ({interval}{card.images:,} {card.data.noun})\n"
+            f"test {card.metric} {score(card.values[0])} ({interval}{card.images:,} {card.data.noun})\n"
             f"over {counted(len(card.values), 'seed')}: {spread(card.values)}\n"
             f"model: {self.folder / 'model.keras'}\n"
             f"card:  {self.folder / 'README.md'}\n"
@@ -140,7 +140,7 @@ def _train(
 
     def on_report(index: int, report: EpochReport) -> bool:
         names = [name for name in report.metrics if f"val_{name}" in report.metrics]
-        shown = "  ".join(f"{name} {report.metrics[name]:.4f}" for name in names)
+        shown = "  ".join(f"{name} {score(report.metrics[name])}" for name in names)
         say(f"seed {index + 1}  epoch {report.epoch:>3}/{epochs}  {shown}")
         return True
 
@@ -238,7 +238,7 @@ def _register(run: str, card: ModelCard) -> str:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise UserError(f"the model cannot be registered: {str(error).splitlines()[0]}") from error
-    result = f"test {card.metric} {card.values[0]:.4f}{card.interval_text(' (95%: {:.4f} to {:.4f})')}"
+    result = f"test {card.metric} {score(card.values[0])}{card.interval_text(' (95%: {} to {})')}"
     version = client.create_model_version(
         name, source, run, description=f"{card.row['name']} of {card.stored.sweep}: {result}", model_id=model.model_id
     )

@@ -13,7 +13,7 @@ from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.data.audio_decoding import AudioDecoding
 from cnnsweep.export.examples import example_of
-from cnnsweep.formatting import counted, listed, shape
+from cnnsweep.formatting import counted, listed, score, shape
 from cnnsweep.statistics import wilson
 from cnnsweep.tracking.frames import Results
 from cnnsweep.tracking.stored_trials import StoredTrial
@@ -26,7 +26,7 @@ TEXT = """# {stored.config.name}
 
 | | |
 | --- | --- |
-| test {metric} | **{value:.4f}** ({interval}{images:,} {data.noun}) |
+| test {metric} | **{value}** ({interval}{images:,} {data.noun}) |
 | over {seeds} | {spread}; the model is the first seed's, not the best |
 | parameters | {parameters:,} |
 | multiply-adds of one input | {adds} |
@@ -40,7 +40,7 @@ tested on {images:,} that took no part in the search.
 
 The sweep `{stored.sweep}` tried {count:,} configurations{by} ({tried}) and
 compared them by {objectives} on {validation}. This is trial {row[name]}
-({objective} {objective_value:.4f}, MLflow run `{stored.run}`), trained again for {epochs}, at
+({objective} {objective_value}, MLflow run `{stored.run}`), trained again for {epochs}, at
 which the trial was best. Its validation figure is the best of many and therefore optimistic; the test figure is not.
 
 | setting | value |
@@ -160,8 +160,8 @@ class ModelCard:
         return wilson(self.values[0], self.images) if is_share else None
 
     def interval_text(self, form: str) -> str:
-        """The interval by a form such as "95%: {:.4f} to {:.4f}"; empty where there is none."""
-        return form.format(*self.interval) if self.interval else ""
+        """The interval by a form such as "95%: {} to {}"; empty where there is none."""
+        return form.format(*map(score, self.interval)) if self.interval else ""
 
     def text(self) -> str:
         """The card, in Markdown."""
@@ -174,12 +174,12 @@ class ModelCard:
             data=data,
             objective=results.objective.metric,
             objectives=" and ".join(o.metric for o in results.objective.all),
-            objective_value=float(row[results.best_column]),
+            objective_value=score(float(row[results.best_column])),
             title=(kind := self.stored.config.model.title)[0].upper() + kind[1:],
             does=words.does.format(count=data.classes, names=listed(data.class_names)),
             metric=self.metric.replace("_", " "),
-            value=self.values[0],
-            interval=self.interval_text("95% interval {:.4f} to {:.4f}, "),
+            value=score(self.values[0]),
+            interval=self.interval_text("95% interval {} to {}, "),
             size=_size(data),
             seeds=counted(len(self.measured), "seed"),
             epochs=counted(int(row["best_epoch"]), "epoch"),
@@ -242,6 +242,6 @@ def spread(values: Sequence[float]) -> str:
     ('0.9100 ± 0.0141 (0.9000 to 0.9200)', '0.9000')
     """
     if len(values) == 1:
-        return f"{values[0]:.4f}"
+        return score(values[0])
     mean, deviation = statistics.fmean(values), statistics.stdev(values)
-    return f"{mean:.4f} ± {deviation:.4f} ({min(values):.4f} to {max(values):.4f})"
+    return f"{score(mean)} ± {score(deviation)} ({score(min(values))} to {score(max(values))})"

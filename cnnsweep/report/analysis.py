@@ -13,6 +13,7 @@ import pandas as pd
 
 from cnnsweep.config.objective import Objective
 from cnnsweep.errors import UserError
+from cnnsweep.formatting import score
 from cnnsweep.statistics import wilson
 from cnnsweep.tracking.frames import Results
 
@@ -221,14 +222,14 @@ def _verdict(sweeps: Sequence[Results], race: dict[str, pd.DataFrame], equal: in
     sign = -1 if objective.direction == "max" else 1
     ends = sorted(((float(race[r.sweep.id]["best"].iloc[equal - 1]), r) for r in sweeps), key=lambda e: sign * e[0])
     (first, winner), (second, other) = ends[0], ends[1]
-    verdict = f"After {equal:,} epochs each, the best {objective.metric} of {winner.sweep.id} is {first:.4f}"
+    verdict = f"After {equal:,} epochs each, the best {objective.metric} of {winner.sweep.id} is {score(first)}"
     if first == second:
         return f"{verdict}, and so is that of {other.sweep.id}: no difference."
-    verdict += f", that of {other.sweep.id} {second:.4f}."
+    verdict += f", that of {other.sweep.id} {score(second)}."
     images = winner.parent("tags", "cnnsweep.data.validation")
     if images and winner.by_share:
         low, high = wilson(first, int(images))
         position = "within" if low <= second <= high else "outside"
-        verdict += f" The second is {position} the 95% interval of the first, {low:.4f} to {high:.4f}"
+        verdict += f" The second is {position} the 95% interval of the first, {score(low)} to {score(high)}"
         verdict += f" on {int(images):,} validation images."
     return f"{verdict} It is one sweep each: other seeds may reverse the order."

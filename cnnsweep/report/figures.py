@@ -204,7 +204,7 @@ def slice_of(trials: pd.DataFrame, axis: Axis, objective: Objective) -> go.Figur
     if not axis.continuous:
         medians = placed.groupby("at")[column].median()
         mark = {"symbol": "line-ew-open", "size": 26, "color": BEST, "line": {"width": 2.5}}
-        label = "median %{y:.4f}<extra></extra>"
+        label = "median %{y:.4g}<extra></extra>"
         figure.add_scatter(x=medians.index, y=medians, mode="markers", marker=mark, hovertemplate=label)
     _set_ticks(figure, axis, "x")
     figure.update_layout(coloraxis_showscale=False, showlegend=False, margin={"l": 52, "r": 12, "t": 10})
@@ -220,11 +220,11 @@ def contour(trials: pd.DataFrame, across: Axis, up: Axis, objective: Objective) 
     counts, *_ = np.histogram2d(placed["x"], placed["y"], edges)
     sums, *_ = np.histogram2d(placed["x"], placed["y"], edges, weights=placed[column].astype(float))
     means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0).T
-    label = f"mean {objective.metric} %{{z:.4f}}<extra></extra>"
+    label = f"mean {objective.metric} %{{z:.4g}}<extra></extra>"
     ground = go.Heatmap(x=edges[0], y=edges[1], z=means, coloraxis="coloraxis", hovertemplate=label, hoverongaps=False)
     drawn = thin(placed, objective, MAX_SLICE_POINTS)
     drawn = _spread_out(_spread_out(drawn, "x", across, seed=0), "y", up, seed=1)
-    points = px.scatter(drawn, x="x", y="y", hover_name="name", hover_data={column: ":.4f", "x": False, "y": False})
+    points = px.scatter(drawn, x="x", y="y", hover_name="name", hover_data={column: ":.4g", "x": False, "y": False})
     points.update_traces(marker={"size": 6, "color": "#fff", "line": {"color": INK, "width": 1}})
     figure = go.Figure([ground, *points.data])
     figure.update_coloraxes(
@@ -261,7 +261,7 @@ def _by_status(trials: pd.DataFrame, x: str, objective: Objective) -> go.Figure:
         y=column,
         color="status",
         hover_name="name",
-        hover_data={"run": True, column: ":.4f", "status": False},
+        hover_data={"run": True, column: ":.4g", "status": False},
         color_discrete_map=STATUS,
         category_orders={"status": list(STATUS)},
     )

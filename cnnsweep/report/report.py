@@ -19,7 +19,7 @@ from plotly import graph_objects as go
 
 from cnnsweep.config.schema import Tracking
 from cnnsweep.errors import UserError
-from cnnsweep.formatting import duration
+from cnnsweep.formatting import duration, score
 from cnnsweep.report import figures as draw
 from cnnsweep.report import text
 from cnnsweep.report.analysis import Comparison, Importance, compare, importance
@@ -149,7 +149,7 @@ def _html(sections: Sequence[Section], comparison: Comparison | None) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.tests["missing"] = pd.isna
-    environment.filters |= {"figure": _json, "value": _value, "cell": _cell, "duration": duration}
+    environment.filters |= {"figure": _json, "value": _value, "cell": _cell, "duration": duration, "score": score}
     return environment.get_template("report.html.j2").render(
         title=" and ".join(s.results.sweep.name if len(sections) == 1 else s.results.sweep.id for s in sections),
         sections=sections,
@@ -275,7 +275,7 @@ def _cell(value: Cell, column: str) -> str:
         return "–"
     if column in ("trials", "epochs", "parameters"):
         return f"{int(value):,}"
-    return f"{value:,.1f}" if column == "minutes" else f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:,.1f}" if column == "minutes" else score(value) if isinstance(value, float) else str(value)
 
 
 def _marks(results: Results) -> dict[str, Callable[[pd.Series], str]]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cnnsweep.config.inputs import NOUNS
 from cnnsweep.config.objective import COSTS
-from cnnsweep.formatting import duration
+from cnnsweep.formatting import duration, score
 from cnnsweep.report.analysis import Importance
 from cnnsweep.report.axes import short
 from cnnsweep.statistics import wilson
@@ -51,7 +51,7 @@ def searched(results: Results) -> str:
 def found(results: Results) -> list[str]:
     """The best trial, its final test, how certain these are, and smaller networks that are nearly as good."""
     best, metric = results.ranked().iloc[0], results.objective.metric
-    value = f"{metric} {best[results.best_column]:.4f} at epoch {best['best_epoch']:.0f} of {best['epochs']}"
+    value = f"{metric} {score(best[results.best_column])} at epoch {best['best_epoch']:.0f} of {best['epochs']}"
     by = f" by {metric}" if results.objective.also else ""
     if len(results.finalists()) > 1:
         by = " by the mean of its trainings with other seeds"
@@ -101,7 +101,7 @@ class Tested:
     @property
     def range(self) -> str:
         """The interval as text: "95% interval 0.9012 to 0.9344"."""
-        return f"95% interval {self.interval[0]:.4f} to {self.interval[1]:.4f}" if self.interval else ""
+        return f"95% interval {score(self.interval[0])} to {score(self.interval[1])}" if self.interval else ""
 
 
 def tested(results: Results) -> Tested | None:
@@ -119,7 +119,7 @@ def spread(row: pd.Series, metric: str) -> str:
         return ""
     count = row.get("replicates")
     number = f" ({count:.0f})" if pd.notna(count) else ""
-    return f"{row[f'mean_{metric}']:.4f} ± {row[f'std_{metric}']:.4f}{number}"
+    return f"{score(row[f'mean_{metric}'])} ± {score(row[f'std_{metric}'])}{number}"
 
 
 def _data(results: Results, key: str) -> str | None:
@@ -156,7 +156,7 @@ def _front(results: Results) -> str | None:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.4f}"
+    return f"{value:,.0f}" if 100 <= value < 1e12 else score(value)
 
 
 def _size(row: pd.Series) -> str:
@@ -174,7 +174,7 @@ def _test(results: Results) -> str | None:
     interval = f"{measured.range}; " if measured.interval else ""
     return (
         f"On the {measured.images:,} test {noun(results)}, which the search never saw, that network reaches "
-        f"{name}{measured.value:.4f}, evaluated once ({interval}run {results.sweep.run[:8]})."
+        f"{name}{score(measured.value)}, evaluated once ({interval}run {results.sweep.run[:8]})."
     )
 
 
@@ -187,10 +187,10 @@ def _ties(results: Results) -> str | None:
     close = int((values >= low).sum()) - 1
     if not close:
         sample = f"{int(images):,} validation {noun(results)}"
-        return f"No other trial is within the 95% interval of {sample} (down to {low:.4f})."
+        return f"No other trial is within the 95% interval of {sample} (down to {score(low)})."
     return (
         f"{close:,} other trial{'s' if close > 1 else ''} cannot be distinguished from it: the 95% interval of "
-        f"{int(images):,} validation {noun(results)} extends down to {low:.4f}, and the best of many is partly luck."
+        f"{int(images):,} validation {noun(results)} extends down to {score(low)}, and the best of many is partly luck."
     )
 
 
@@ -204,6 +204,6 @@ def _cheaper(results: Results) -> str | None:
     small = near.loc[near["parameters"].astype(float).idxmin()]
     if pd.isna(best["parameters"]) or small["parameters"] * 2 > best["parameters"]:
         return None
-    reached = f"{small[results.best_column]:.4f} (run {small['run_id'][:8]})"
+    reached = f"{score(small[results.best_column])} (run {small['run_id'][:8]})"
     times = best["parameters"] / small["parameters"]
     return f"Trial {small['name']}, {times:.1f} times smaller ({small['parameters']:,} parameters), reaches {reached}."

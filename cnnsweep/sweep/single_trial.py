@@ -15,6 +15,7 @@ from cnnsweep.config.schema import Config
 from cnnsweep.config.trust import Trusted
 from cnnsweep.data import loading, storage
 from cnnsweep.executors.base import run_all
+from cnnsweep.formatting import score
 from cnnsweep.models.fine_tuning import total_epochs
 from cnnsweep.search_space.problem import make_problem
 from cnnsweep.sweep.catalog import new_id
@@ -111,7 +112,7 @@ def _log_epoch(
     epochs.append(report.metrics)
     time = now()
     run.send(metrics=[(key, float(value), time, report.epoch) for key, value in report.metrics.items()])
-    shown = "  ".join(f"{name} {value:.4f}" for name, value in report.metrics.items() if name not in LEFT_OUT)
+    shown = "  ".join(f"{name} {score(value)}" for name, value in report.metrics.items() if name not in LEFT_OUT)
     say(f"epoch {report.epoch:>3}/{spec.epochs}  {shown}")
     return True
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from cnnsweep.config.components import program
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.trust import find_strange, trusted_by
-from cnnsweep.formatting import duration, plain
+from cnnsweep.formatting import duration, plain, score
 from cnnsweep.journal.events import BestTested, Event, GalleryDrawn, TrialEnded, TrialStarted
 from cnnsweep.journal.state import SweepState, TrialState
 from cnnsweep.statistics import wilson
@@ -96,11 +96,11 @@ class Screen(Watcher):
 def ended_line(trial: TrialState, sweep: Sweep) -> str:
     """One line for one ended trial: "[ 31 s] 004 · 32-64 k3 same max  val_accuracy 0.9611  best 0.9722 (002) …"."""
     state, objective = sweep.state, sweep.state.objective
-    value, best = trial.best(objective), state.ranked(1)
-    result = f"{objective.metric} {value:.4f}" if value is not None else ""
+    value, best = _best(trial, objective), state.ranked(1)
+    result = f"{objective.metric} {value}" if value else ""
     if trial.status != "completed":
         result += f" {trial.status}: {trial.reason or ''}"
-    lead = f"  best {best[0].best(objective):.4f} ({best[0].number:03d})" if best else ""
+    lead = f"  best {_best(best[0], objective)} ({best[0].number:03d})" if best else ""
     left = "" if sweep.stopping else f"  {_time_left(sweep)}"
     return f"[{duration(_elapsed(sweep)):>6}] {trial.name}  {result}{lead}  {_progress(sweep)}{left}"
 
@@ -120,11 +120,11 @@ def leaderboard(state: SweepState, count: int) -> Table:
     for place, trial in enumerate((front + others)[: max(count, len(front))], start=1):
         marks = ["Pareto front"] if trial.number in on_front else []
         if spread := state.spread(trial):
-            marks.append(f"with other seeds: {spread['mean']:.4f} ± {spread['std']:.4f} ({spread['count']:.0f})")
+            marks.append(f"with other seeds: {score(spread['mean'])} ± {score(spread['std'])} ({spread['count']:.0f})")
         table.add_row(
             str(place),
             trial.name,
-            f"{trial.best(state.objective):.4f}",
+            _best(trial, state.objective),
             *(_at_best(trial, metric, state.objective) for metric in more),
             str(trial.best_epoch(state.objective)),
             f"{trial.summary['parameters']:,.0f}" if "parameters" in trial.summary else "",
@@ -135,10 +135,15 @@ def leaderboard(state: SweepState, count: int) -> Table:
     return table
 
 
+def _best(trial: TrialState, objective: Objective) -> str:
+    value = trial.best(objective)
+    return "" if value is None else score(value)
+
+
 def _at_best(trial: TrialState, metric: str, objective: Objective) -> str:
     """Another metric of the trial's best epoch."""
     row = trial.curve[(trial.best_epoch(objective) or 1) - 1]
-    return f"{row[metric]:.4f}" if metric in row else ""
+    return score(row[metric]) if metric in row else ""
 
 
 def _head(sweep: Sweep) -> RenderableType:
@@ -157,7 +162,7 @@ def _running(sweep: Sweep) -> RenderableType:
     grid, metric = Table.grid(padding=(0, 2)), sweep.state.objective.metric
     for trial in sorted(sweep.state.with_status("running"), key=lambda trial: trial.worker):
         note = sweep.executor.notes.get(trial.worker, "starting")
-        last = f"{metric} {trial.curve[-1][metric]:.4f}" if trial.curve else note
+        last = f"{metric} {score(trial.curve[-1][metric])}" if trial.curve else note
         grid.add_row(Text(trial.worker, style="cyan"), trial.name, f"epoch {len(trial.curve)}/{trial.target}", last)
     return grid
 
@@ -242,7 +247,8 @@ def _print_best(state: SweepState, best: TrialState, console: Console) -> None:
         finalists = len(state.winner.results) if state.winner else 1
         among = f", the best mean of {finalists} finalists" if finalists > 1 else ""
         console.print(
-            f"trained {times} more, each with another seed: {metric} {spread['mean']:.4f} ± {spread['std']:.4f}{among}",
+            f"trained {times} more, each with another seed: {metric} {score(spread['mean'])} ± "
+            f"{score(spread['std'])}{among}",
             soft_wrap=True,
         )
     for key, value in best.values.items():
@@ -253,13 +259,13 @@ def _print_test(final: BestTested, outcome: Outcome, console: Console) -> None:
     key = outcome.state.objective.tested([*final.metrics])
     value = final.metrics[key]
     more = {name.removeprefix("test_"): v for name, v in final.metrics.items() if name not in (key, "test_loss")}
-    others = [f"{name} {other:.4f}" for name, other in more.items()]
+    others = [f"{name} {score(other)}" for name, other in more.items()]
     interval = f"{', '.join(others)}; " if others else ""
     if key == "test_accuracy" and outcome.config.task == "classification":
         low, high = wilson(value, final.images)
-        interval = f"95% interval {low:.4f} to {high:.4f}; {interval}"
+        interval = f"95% interval {score(low)} to {score(high)}; {interval}"
     console.print()
-    console.print(Text(f"{key.replace('_', ' ', 1)} {value:.4f}", style="bold green"), end="")
+    console.print(Text(f"{key.replace('_', ' ', 1)} {score(value)}", style="bold green"), end="")
     console.print(
         f"  ({interval}{final.images:,} examples that the search never saw, evaluated once, by this network)",
         soft_wrap=True,

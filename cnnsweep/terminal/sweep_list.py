@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cnnsweep.config.components import program
 from cnnsweep.errors import UserError
-from cnnsweep.formatting import age
+from cnnsweep.formatting import age, score
 from cnnsweep.sweep import catalog
 from cnnsweep.terminal import make_console
 
@@ -50,5 +50,5 @@ def _row(folder: Path) -> tuple[float, tuple[str, ...]]:
         trials += f", {counts['failed']} failed"
     if unfinished := counts["running"] + counts["interrupted"]:
         trials += f", {unfinished} {'running' if status == 'running' else 'to go on'}"
-    best = "" if sweep.best is None else f"{sweep.best:.4f}"
+    best = "" if sweep.best is None else score(sweep.best)
     return sweep.last, (folder.name, state, trials, best, sweep.objective.metric, age(time.time() - sweep.last))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
 from cnnsweep.config.objective import Objective
+from cnnsweep.formatting import score
 from cnnsweep.training import checkpoint
 from cnnsweep.training.early_stopping import without_early_stopping
 from cnnsweep.training.pictures import save_curves
@@ -121,7 +122,7 @@ def cannot_win(rows: Sequence[Metrics], folds: int, rival: Rival, objective: Obj
     if worse <= rival.margin * math.sqrt(1 / folds - 1 / total) or not objective.better(overall, value):
         return None
     where = f"the first fold of {total}" if folds == 1 else f"{folds} folds of {total}"
-    return f"cannot win: {objective.metric} {value:.4f} on {where}, where the best trial has {theirs:.4f}"
+    return f"cannot win: {objective.metric} {score(value)} on {where}, where the best trial has {score(theirs)}"
 
 
 def _means(table: Sequence[Sequence[Metrics]], until: int, objective: Objective) -> list[Metrics]:

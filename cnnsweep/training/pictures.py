@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cnnsweep.config.objective import Objective
 from cnnsweep.data.arrays import Array
+from cnnsweep.formatting import score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -127,7 +128,8 @@ def _texts(draw: ImageDraw.ImageDraw, panel: Panel, columns: Columns, metric: st
     if metric in columns:
         legend.append(("training", TRAINING))
     if f"val_{metric}" in columns:
-        value = f" {columns[f'val_{metric}'][best]:.4f} at epoch {columns['epoch'][best]:g}" if best is not None else ""
+        values, epochs = columns[f"val_{metric}"], columns["epoch"]
+        value = f" {score(values[best])} at epoch {epochs[best]:g}" if best is not None else ""
         legend.append((f"validation{value}", VALIDATION))
     across = panel.right
     for label, colour in reversed(legend):

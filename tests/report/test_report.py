@@ -236,6 +236,22 @@ def test_a_second_metric_is_on_the_leaderboard_and_against_the_first(uri: str, t
     assert len(figures.cost(ranked, "best_val_loss", "", ACCURACY, -1).data[-1].x) == 3
 
 
+@pytest.mark.parametrize("factor", [1e-6, 1e40])
+def test_small_and_large_values_are_shown_with_their_digits(factor: float, uri: str, tmp_path: Path) -> None:
+    events: list[Event] = [named(sweep_event("scaled"), "scaled")]
+    for start, *epochs, end in map(trial_events, (1, 2, 3)):
+        scaled = [replace(e, metrics=e.metrics | {"val_accuracy": factor * e.metrics["val_accuracy"]}) for e in epochs]
+        events += [start, *scaled, end]
+    follow(uri, tmp_path / "sweep", [*events, stop_event()])
+    page, folder = page_of(tmp_path)
+    row = results(tmp_path).ranked().iloc[0]
+    value = f"{row['best_val_accuracy']:.4g}"
+    assert f"Best is trial {row['name']} with val_accuracy {value} at epoch" in (folder / report.SUMMARY).read_text()
+    text = re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert text.count(f"{value}<") == 2, "in the tile and on the leaderboard"
+    assert not re.search(r"\b0\.0000\b|\d{20}\.", text)
+
+
 @pytest.mark.parametrize("metric", ["val_accuracy", "val_loss"])
 def test_cells_without_a_trial_have_no_colour_and_those_of_the_best_are_dark(metric):
     column = f"best_{metric}"

@@ -15,6 +15,7 @@ from rich.console import Console
 from cnnsweep.journal.events import BestTested, GalleryDrawn
 from cnnsweep.sweep import loop
 from cnnsweep.sweep.session import Outcome
+from cnnsweep.terminal import sweep_list
 from cnnsweep.terminal.output import Output
 from cnnsweep.terminal.screen import Screen, leaderboard, print_outcome
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
@@ -159,3 +160,21 @@ def test_a_second_metric_has_a_column(tmp_path: Path) -> None:
     assert [*columns][2:5] == ["val_accuracy", "loss", "epoch"]
     best = sweep.state.trials[int(columns["trial"][0][:3])]
     assert columns["loss"][0] == f"{best.curve[-1]['loss']:.4f}"
+
+
+@pytest.mark.parametrize(("factor", "best"), [(1e-6, "6e-06"), (1e40, "6e+40"), (0.1, "0.6000"), (0.0, "0.0000")])
+def test_small_and_large_values_are_shown_with_their_digits(factor: float, best: str, tmp_path: Path) -> None:
+    def train(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
+        yield EpochReport(spec.number, 1, {"val_accuracy": factor * spec.number})
+        return TrialResult(spec.number, "completed", None, 1)
+
+    sweep = fake_sweeps.make(tmp_path / "sweeps" / "sweep", ("search=random",), train)
+    screen = Screen(Console(file=io.StringIO(), width=140))
+    sweep.listeners.append(screen)
+    with screen.watch(sweep, lambda: None):
+        loop.search(sweep)
+    sweep.journal.close()
+    assert f"val_accuracy {best}  best {best} (00" in shown(screen).splitlines()[-1]
+    assert [*leaderboard(sweep.state, 1).columns[2].cells] == [best]
+    sweep_list.show(tmp_path, console := Console(file=io.StringIO(), width=140))
+    assert f"{best}  val_accuracy" in console.file.getvalue()  # type: ignore[attr-defined]
