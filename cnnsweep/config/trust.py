@@ -41,6 +41,11 @@ def expect_trusted(what: str, stored: Mapping[str, Any], trusted: Trusted) -> No
         )
 
 
+def trust_option(config: Config) -> str:
+    """Return " --trust" where a config names code that it needs for `resume`: that of the command line alone."""
+    return " --trust" if find_strange(config.plain(), trusted_by()) else ""
+
+
 def find_strange(stored: Mapping[str, Any], trusted: Trusted) -> list[tuple[str, str]]:
     """The keys of a stored config that name code which is not trusted, and what they name."""
     return [] if trusted is None else [(key, name) for key, name in _named(stored) if name not in trusted]

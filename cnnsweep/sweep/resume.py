@@ -15,7 +15,7 @@ from cnnsweep.config.compose import compose
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Budget, Config
 from cnnsweep.config.section import Plain
-from cnnsweep.config.trust import expect_trusted, trusted_by
+from cnnsweep.config.trust import expect_trusted, trust_option, trusted_by
 from cnnsweep.data import loading
 from cnnsweep.errors import UserError, unknown
 from cnnsweep.journal import journal
@@ -278,6 +278,7 @@ def _say_finished(events: Sequence[Event], config: Config, folder: Path, watcher
     assert isinstance(last, SweepStopped)
     trials = len({e.trial for e in events if isinstance(e, TrialStarted)})
     where = "" if config.tracking.dir == "mlruns" else f" {shlex.quote(f'tracking.dir={config.tracking.dir}')}"
+    where += trust_option(config)
     more = f"{program()} resume {folder.name} budget.trials={2 * trials}{where}"
     watcher.say(f"{folder.name} is finished ({last.status}: {last.reason}); to go on with it: {more}")
     if failures := last.summary.get("trials_failed"):

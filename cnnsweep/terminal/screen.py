@@ -16,7 +16,7 @@ from rich.text import Text
 
 from cnnsweep.config.components import program
 from cnnsweep.config.objective import Objective
-from cnnsweep.config.trust import find_strange, trusted_by
+from cnnsweep.config.trust import trust_option
 from cnnsweep.formatting import duration, plain, score
 from cnnsweep.journal.events import BestTested, Event, GalleryDrawn, TrialEnded, TrialStarted
 from cnnsweep.journal.state import SweepState, TrialState
@@ -277,8 +277,7 @@ def _print_commands(outcome: Outcome, report: Path | None, console: Console) -> 
     tracking = outcome.config.tracking
     folder = "" if tracking.dir == "mlruns" else f" {shlex.quote(f'tracking.dir={tracking.dir}')}"
     store = f" tracking=server {shlex.quote(f'tracking.uri={outcome.uri}')}" if tracking.uri else folder
-    trust = " --trust" if find_strange(outcome.config.plain(), trusted_by()) else ""  # named on the command line alone
-    resume = f"{program()} resume {outcome.id}{folder}{trust}"
+    resume = f"{program()} resume {outcome.id}{folder}{trust_option(outcome.config)}"
     if outcome.waiting:
         console.print(f"send the rest to MLflow:  {resume}", soft_wrap=True)
     if outcome.status == "interrupted":

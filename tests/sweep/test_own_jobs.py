@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -54,3 +55,6 @@ def test_a_function_that_is_only_named_on_the_command_line_is_not_run_by_resume_
     assert code == 2
     assert "job.call: own_functions.slowly" in output
     assert run(whole, "resume", "budget.trials=6", "--trust")[0] == 0
+    code, output = run(whole, "resume", "--trust")
+    assert "is finished" in output
+    assert run(whole, *shlex.split(output.partition(" -m cnnsweep ")[2].splitlines()[0]))[0] == 0, output
