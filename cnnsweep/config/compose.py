@@ -23,6 +23,8 @@ OPEN = ("space.", "tracking.tags", "training.loss_settings", "model.hp.", "job.g
         *(f"training.{group}" for group in SETTINGS))  # fmt: skip
 """What these groups do not hold yet may be added without Hydra's "+"."""
 
+SEARCHABLE = ("job.", "model.", "training.", "data.augment.")
+
 
 def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Config:
     """Return the checked config.
@@ -100,6 +102,19 @@ def _unreadable(override: str) -> UserError:
     return UserError(f"cannot read '{short(override.removeprefix('++'))}': {advice} {quotes}")
 
 
+def _several(override: str) -> UserError:
+    """The error for several values in Hydra's own form, which starts a job for each."""
+    key = _key(override)
+    if key in GROUPS:
+        return UserError(f"cannot use '{short(override)}': choose one config ({'+' * (key == 'sweep')}{key}=NAME)")
+    searched = key.removeprefix("space.").removesuffix(".values")
+    searched = f"space.{searched if searched.startswith(SEARCHABLE) else 'KEY'}"
+    return UserError(
+        f"cannot use '{short(override)}': a list is [16,32], a text with a comma is '\"a,b\"'; "
+        f"to search a key: '{searched}.values=[16,32]'"
+    )
+
+
 def _prepare(override: str) -> str:
     key, _, value = override.partition("=")
     if key.lstrip("+") in PATHS and not re.match(r"""\s*(['"]|null\s*$|\?{3}$|$)""", value):
@@ -113,7 +128,7 @@ def _prepare(override: str) -> str:
 def _fixed_by(overrides: Sequence[str]) -> list[str]:
     names = [_key(o) for o in overrides if "=" in o]
     spaces = [n.removeprefix("space.") for n in names if n.startswith("space.")]
-    fixed = [n for n in names if n.startswith(("job.", "model.", "training.", "data.augment."))]
+    fixed = [n for n in names if n.startswith(SEARCHABLE)]
     return [n for n in fixed if not any(s == n or s.startswith(f"{n}.") for s in spaces)]
 
 
@@ -157,6 +172,8 @@ def _explain(error: Exception, overrides: Sequence[str], own: Path) -> UserError
         return _unreadable(error.override)
     if match := re.match(r"Error parsing override '(.*)'", text, re.DOTALL):
         return _unreadable(match[1])
+    if match := re.match(r"(?:Sweep parameters|Ambiguous value for argument) '(.*?)'( requires|$)", text, re.MULTILINE):
+        return _several(match[1].removeprefix("++"))
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         return UserError(f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: {error.problem}")
     if "override must be a string" in text:
@@ -169,7 +186,7 @@ def _explain(error: Exception, overrides: Sequence[str], own: Path) -> UserError
         return unknown(group or "config", choice, options) if options else UserError(text.splitlines()[0])
     if match := re.match(r"Could not override '([^']+)'", text):
         return _unknown_key(match[1], [o for o in overrides if _key(o) in GROUPS], own)
-    culprit = next((short(o) for o in overrides if _key(o) in text or len(overrides) == 1), None)
+    culprit = next((short(o.removeprefix("++")) for o in overrides if _key(o) in text or len(overrides) == 1), None)
     first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
     place = getattr(error, "full_key", None)  # None also where OmegaConf does not know it
     where = f" with {culprit!r}" if culprit else f" at {place}" if place else ""
