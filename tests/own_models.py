@@ -90,6 +90,19 @@ def fixed(hp: Any) -> keras.Model:
     return model
 
 
+def alike(hp: Any) -> keras.Model:
+    """Two names of one key."""
+    hp.Int("units.a", 4, 8)
+    return fixed(hp) if hp.Int("units_a", 40, 44) else None
+
+
+def reversed_scales(hp: Any) -> keras.Model:
+    hp.Int("stepped", 1, 100, step=10, sampling="reverse_log")
+    hp.Float("share", 0.0001, 1.0, step=10, sampling="reverse_log")
+    hp.Float("free", 0.1, 1.0, sampling="reverse_log")
+    return fixed(hp)
+
+
 def unbuildable(hp: Any) -> keras.Model:
     raise ValueError("Computed output size would be negative")
 

@@ -6,7 +6,7 @@ import inspect
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -177,13 +177,15 @@ class Explorer:
             context, name = waiting.popleft()
             waiting.extend(({**context, name: value}, new) for new, value in self._vary(context, name))
         late = [name for _, name in waiting if len(_values(self._found[name])) > 1]
-        notes = (f"not tried within {SECONDS:.0f} s, whether others depend on: {', '.join(late)}",) if late else ()
-        keys = {name: _key(name) for name in self._found}
+        uniform = [name for name, p in self._found.items() if "min" in _range(p) and p.sampling == "reverse_log"]
+        notes = [f"not tried within {SECONDS:.0f} s, whether others depend on: {', '.join(late)}"] if late else []
+        notes += [f"drawn uniformly, not by reverse_log: {', '.join(uniform)}"] if uniform else []
+        keys = _keys(self._found)
         return Discovered(
             {keys[name]: p.default for name, p in self._found.items()},
             {keys[name]: self._entry(p, keys) for name, p in self._found.items()},
             {key: name for name, key in keys.items() if key != name},
-            notes,
+            tuple(notes),
         )
 
     def _vary(self, context: Mapping[str, Value], name: str) -> list[tuple[str, Value]]:
@@ -244,8 +246,8 @@ def _range(p: HyperParameter) -> Plain:
     if kind == "Choice":
         return {"values": list(dict.fromkeys(p.values))}
     low, high, step, log = p.min_value, p.max_value, p.step, p.sampling == "log"
-    if log and step is not None:  # then it multiplies
-        return {"values": list(_geometric(low, high, step, whole=kind == "Int"))}
+    if p.sampling != "linear" and step is not None:  # then it multiplies
+        return {"values": sorted(_geometric(low, high, step, whole=kind == "Int", mirrored=not log))}
     if low == high or (step is not None and step > high - low):
         return {"values": [low]}
     if kind == "Float":
@@ -254,10 +256,11 @@ def _range(p: HyperParameter) -> Plain:
             **({"log": True} if log else {})}  # fmt: skip
 
 
-def _geometric(low: float, high: float, factor: float, whole: bool) -> Generator[float, None, None]:
+def _geometric(low: float, high: float, factor: float, whole: bool, mirrored: bool) -> Generator[float, None, None]:
     value = low
     while value <= high * (1 + 1e-9):
-        yield int(value) if whole else float(f"{value:.12g}")
+        place = low + (high - value) if mirrored else value
+        yield int(place) if whole else float(f"{place:.12g}")
         value *= factor
 
 
@@ -271,6 +274,17 @@ def _values(p: HyperParameter) -> list[Value]:
     else:
         return []
     return every if len(every) <= MOST or isinstance(every[0], str) else [every[0], every[-1]]
+
+
+def _keys(names: Iterable[str]) -> dict[str, str]:
+    """The keys of hyperparameters by name. Raises UserError for two names of one key."""
+    names_of: dict[str, str] = {}
+    for name in names:
+        if (other := names_of.setdefault(key := _key(name), name)) != name:
+            both = f"the hyperparameters '{other}' and '{name}' would both be model.hp.{key}"
+            signs = "letters, digits, spaces and / _ - : stay in a key, all else becomes _"
+            raise UserError(f"model.hypermodel: {both}: rename one ({signs})")
+    return {name: key for key, name in names_of.items()}
 
 
 def _key(name: str) -> str:

@@ -70,6 +70,14 @@ def test_conditional_scopes_are_the_conditions_of_the_space() -> None:
     assert not hypermodel.build(model("Documented", model_type="cnn", filters=4), SHAPE, CLASSES).compiled
 
 
+def test_reversed_logarithms_have_their_steps_or_their_range_and_a_note() -> None:
+    found = explore("reversed_scales")
+    assert found.space["stepped"] == {"values": [1, 91, 100]}
+    assert found.space["share"] == {"values": [0.0001, 0.9001, 0.9901, 0.9991, 1.0]}
+    assert found.space["free"] == {"min": 0.1, "max": 1.0}
+    assert found.notes == ("drawn uniformly, not by reverse_log: free",)
+
+
 def test_names_that_a_config_cannot_have_are_changed() -> None:
     assert hypermodel._key("block.1 (units)") == "block_1 _units_"
 
@@ -108,6 +116,7 @@ def test_what_is_asked_for_late_fails_its_trial_by_name_and_is_not_left_out_in_s
     {
         "unbuildable": "with the default values: ValueError: Computed output size would be negative",
         "growing": "of two builds with the default values one alone asks for extra_1, extra_2: what it asks for may",
+        "alike": "the hyperparameters 'units.a' and 'units_a' would both be model.hp.units_a: rename one",
         "without_arguments": "own_models.without_arguments() -> 'keras.Model' cannot be called with (hp)",
         "FitsOwnEpochs": "own_models.FitsOwnEpochs.fit got multiple values for keyword argument 'epochs'; x, y",
         "SHAPE": "'own_models' has no class or function 'SHAPE'",
