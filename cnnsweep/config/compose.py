@@ -82,8 +82,10 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield dotted, value
 
 
-def _check_form(override: str) -> None:
+def _check_form(override: object) -> None:
     """Hydra's own settings are not the user's here, and what has no key has no meaning that an error could name."""
+    if not isinstance(override, str):
+        raise UserError(f'overrides are strings, as in run("+sweep=smoke", "budget.trials=5"); got {override!r:.120}')
     if not re.match(r"(\+{1,2}|~)?[^\s=+~]", override) or "\0" in override:
         raise _unreadable(override)
     if not override.isascii() and override.encode(errors="replace").decode() != override:

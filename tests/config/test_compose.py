@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import _validate_tag
 
+import cnnsweep
 from cnnsweep.config import GROUPS, shipped
 from cnnsweep.config.compose import PATHS, _prepare, compose, flat
 from cnnsweep.config.schema import Config, check_section
@@ -254,6 +255,13 @@ def test_an_override_that_makes_no_sense_is_one_short_error(override):
         compose([override])
     assert len(str(caught.value)) < 400
     assert str(caught.value).isprintable() or "\0" in override
+
+
+@pytest.mark.parametrize("override", [["+sweep=smoke"], 5, {"seed": 1}, None])
+@pytest.mark.parametrize("function", [cnnsweep.run, cnnsweep.trials, cnnsweep.curves])
+def test_an_override_that_is_no_string_is_a_clear_error_in_python(function, override):
+    with pytest.raises(UserError, match=r"overrides are strings, as in run\(.*; got " + re.escape(repr(override)[:9])):
+        function("name=a", override)
 
 
 def test_a_key_of_another_choice_of_its_group_is_answered_with_the_keys_of_the_chosen_one():
