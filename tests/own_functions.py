@@ -68,6 +68,14 @@ def returning_metrics(config: Any, trial: Trial) -> Mapping[str, float]:
     return {"val_accuracy": 0.75, "loss": 1.0}
 
 
+def returning_its_epoch(config: Any, trial: Trial) -> Mapping[str, float]:
+    return {"epoch": 5, "val_accuracy": 0.75}
+
+
+def returning_numbered(config: Any, trial: Trial) -> Mapping[Any, float]:
+    return {"val_accuracy": 0.75, 1: 0.5}
+
+
 def typed(config: Settings, trial: Trial) -> None:
     trial.report(1, val_accuracy=config.rate * config.depth)
 

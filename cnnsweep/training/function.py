@@ -94,7 +94,7 @@ def _call(
         value = call(trial)
         if value is not None and not trial.done and not trial.fault:
             metrics = value if isinstance(value, Mapping) else {trial.objective.metric: value}
-            trial.report(1, **metrics)
+            trial._report(1, typing.cast("Mapping[str, typing.SupportsFloat]", metrics))  # it checks them
     except TrialStopped:
         pass
     except SystemExit as error:  # of the trial, not of the worker

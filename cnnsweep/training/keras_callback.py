@@ -38,7 +38,7 @@ class ReportEpochs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._before()
         self.save()
-        if not self._trial.report(epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}):
+        if not self._trial._report(epoch + 1, {name: float(value) for name, value in (logs or {}).items()}):
             self.model.stop_training = True
 
     def save(self) -> None:

@@ -7,7 +7,7 @@ import math
 import numbers
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
 
@@ -87,6 +87,10 @@ class Trial:
         Among the metrics is the sweep's objective; all are finite. Raises UserError, which fails the trial, where
         they are not, or the epoch is not the next one.
         """
+        return self._report(epoch, metrics)
+
+    def _report(self, epoch: int, metrics: Mapping[str, SupportsFloat]) -> bool:
+        """The same for metrics of any names."""
         if self._over:
             raise TrialStopped
         row, epoch = self._checked(epoch, metrics), int(epoch)
@@ -126,7 +130,7 @@ class Trial:
     def _partial(self) -> Path:
         return self.folder / checkpoints.FOLDER / "partial"
 
-    def _checked(self, epoch: int, metrics: dict[str, SupportsFloat]) -> dict[str, float]:
+    def _checked(self, epoch: int, metrics: Mapping[str, SupportsFloat]) -> dict[str, float]:
         if not isinstance(epoch, numbers.Integral):
             raise self._refused(f"epoch {short(repr(epoch))}, which is not a whole number")
         following = {self.done + 1} if self.done else {1, self.epoch + 1}
@@ -134,6 +138,11 @@ class Trial:
             twice = " twice" if 0 < epoch <= self.done else ""
             expected = " or ".join(map(str, sorted(following)))
             raise self._refused(f"epoch {epoch}{twice}; expected {expected}: each epoch once, counted from 1")
+        for key in metrics:
+            if not isinstance(key, str):
+                raise self._refused(f"{short(repr(key))} as a metric's name, which is no text")
+            if key == "epoch":
+                raise self._refused("'epoch' among the metrics, which is the name of the epoch's number")
         for name in (o.metric for o in self.objective.all if o.metric not in COSTS):
             if name not in metrics:
                 given = ", ".join(metrics) or "no metric"

@@ -161,6 +161,8 @@ def test_a_function_gets_the_dataclass_that_it_asks_for(tmp_path):
         "infinite": "reported loss=inf in epoch 1",
         "not_a_number": "reported val_accuracy=good in epoch 1, which is not a number",
         "without_objective": "reported val_acuracy in epoch 1, and not the objective val_accuracy (objective=METRIC)",
+        "returning_its_epoch": "reported 'epoch' among the metrics, which is the name of the epoch's number",
+        "returning_numbered": "reported 1 as a metric's name, which is no text",
         "swallowing": "reported loss in epoch 1, and not the objective val_accuracy (objective=METRIC)",
         "silent": "returned without a report (trial.report(epoch, METRIC=value)) and without a value",
     }.items(),
