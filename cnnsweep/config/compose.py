@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnsweep.config import GROUPS, shipped
+from cnnsweep.config.components import config_type
 from cnnsweep.config.optimizers import GROUPS as SETTINGS
-from cnnsweep.config.schema import Config
+from cnnsweep.config.schema import SECTIONS, Config
 from cnnsweep.config.section import Plain
 from cnnsweep.config.validation import short
 from cnnsweep.errors import UserError, nearest_key, unknown
@@ -214,10 +215,22 @@ def _unknown_key(name: str, choices: list[str], own: Path) -> UserError:
         return UserError("'sweep' is a preset to add: +sweep=NAME, with a plus")
     if name in GROUPS:
         return _is_group(name)
-    keys = [key for key, _ in flat(_compose(choices, own)) if not key.endswith("_target_")]
+    composed = _compose(choices, own)
+    keys = [key for key, _ in flat(composed) if not key.endswith("_target_")]
     group, _, rest = name.partition(".")
     if chosen := [choice for choice in choices if _key(choice) == group]:
         known = [key.partition(".")[2] for key in keys if key.startswith(f"{group}.")]
-        return unknown(f"key of {chosen[-1]}", rest, known, shown=known)
+        error = unknown(f"key of {chosen[-1]}", rest, known, shown=known)
+        return UserError(f"{error}{_addable(name, composed)}")
     close = nearest_key(name, keys if "." in name else [*keys, *GROUPS])
-    return UserError(f"unknown key '{name}'{close or '; python -m cnnsweep --cfg shows all keys'}")
+    advice = close or ("" if _addable(name, composed) else "; python -m cnnsweep --cfg shows all keys")
+    return UserError(f"unknown key '{name}'{advice}{_addable(name, composed)}")
+
+
+def _addable(name: str, composed: Plain) -> str:
+    """How to add a key of one's own to a group that takes such; empty for others."""
+    group = name.partition(".")[0]
+    target = str((composed.get(group) or {}).get("_target_") if group in SECTIONS else None)
+    kind = config_type(group, target) if target.startswith("cnnsweep.") else SECTIONS.get(group)
+    takes_own = kind is not None and kind.model_config.get("extra") == "allow"
+    return f"; a key of your own is added with a plus: +{name}=VALUE" if takes_own else ""

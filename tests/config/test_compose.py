@@ -264,6 +264,27 @@ def test_an_override_that_is_no_string_is_a_clear_error_in_python(function, over
         function("name=a", override)
 
 
+@pytest.mark.parametrize("group", ["job", "model"])
+def test_a_key_of_ones_own_that_is_set_like_a_known_one_is_answered_with_how_it_is_added(group):
+    with pytest.raises(UserError, match=rf"'units' .*; a key of your own is added with a plus: \+{group}.units=VALUE$"):
+        compose([f"{group}=function", f"{group}.call=own.main", f"{group}.units=3"])
+    assert compose([f"{group}=function", f"{group}.call=own.main", f"+{group}.units=3"])
+
+
+@pytest.mark.parametrize("overrides", [("job.y=3",), ("search=random", "search.y=3"), ("tracking.y=3",), ("y=3",)])
+def test_no_plus_is_advised_where_it_does_not_help(overrides):
+    with pytest.raises(UserError, match=r"unknown key") as caught:
+        compose(overrides)
+    assert "plus" not in str(caught.value)
+
+
+def test_a_preset_with_a_function_takes_keys_of_ones_own_too(tmp_path):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "mine.yaml").write_text("# @package _global_\ndefaults: [override /job: function]\n")
+    with pytest.raises(UserError, match=r"unknown key 'job.y'.*: \+job.y=VALUE"):
+        compose(["+sweep=mine", "job.y=3"], tmp_path)
+
+
 def test_a_key_of_another_choice_of_its_group_is_answered_with_the_keys_of_the_chosen_one():
     with pytest.raises(UserError, match=r"unknown key of executor=ray 'workers' \(one of: trial_minutes, .*, address,"):
         compose(["executor=ray", "executor.workers=1"])
