@@ -14,7 +14,7 @@ import click
 from cnnsweep import __version__
 from cnnsweep.config.components import program
 from cnnsweep.errors import UserError
-from cnnsweep.formatting import score
+from cnnsweep.formatting import counted, score
 from cnnsweep.terminal.commands import CONFIG_DIR, OVERRIDES, TRUST, WORDS, Commands, examples, message, split
 from cnnsweep.terminal.output import outlive_terminal, protect
 
@@ -243,7 +243,9 @@ def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None
     else:
         trained = single_trial.train_once(config, click.echo)
     result = trained.result
-    click.echo(f"{result.status}{f': {result.reason}' if result.reason else ''} after {result.epochs} epochs")
+    click.echo(
+        f"{result.status}{f': {result.reason}' if result.reason else ''} after {counted(result.epochs, 'epoch')}"
+    )
     click.echo(f"run {trained.run} in MLflow · files: {trained.folder}")
     return 0 if result.status == "completed" else 1
 

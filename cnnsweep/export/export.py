@@ -104,7 +104,7 @@ def export(
             "again on all data here; its checkpoints are in the folders of its trials"
         )
     data, seeds, epochs = stored.load_data(), config.export.seeds, int(row["best_epoch"])
-    what = f"{epochs} epochs on training and validation {data.noun}, {seeds} seeds"
+    what = f"{counted(epochs, 'epoch')} on training and validation {data.noun}, {counted(seeds, 'seed')}"
     say(f"training {stored.name} of {stored.sweep} for {what}")
     root = Path(stored.config.tracking.dir).absolute()
     home = root / "exports" / new_id(stored.config.tracking, stored.config.name, "exports")

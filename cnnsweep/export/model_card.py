@@ -38,7 +38,7 @@ tested on {images:,} that took no part in the search.
 
 ## Selection
 
-The sweep `{stored.sweep}` tried {count:,} configurations{by} ({tried}) and
+The sweep `{stored.sweep}` tried {count}{by} ({tried}) and
 compared them by {objectives} on {validation}. This is trial {row[name]}
 ({objective} {objective_value}, MLflow run `{stored.run}`), trained again for {epochs}, at
 which the trial was best. Its validation figure is the best of many and therefore optimistic; the test figure is not.
@@ -189,7 +189,7 @@ class ModelCard:
             trained=len(data.x_train) + (0 if data.folds else len(data.x_val)),
             together=f"those of all {folds} folds" if folds else f"the search's training and validation {data.noun}",
             validation=f"each of {folds} folds in turn" if folds else f"{len(data.x_val):,} validation {data.noun}",
-            count=len(results.trials),
+            count=counted(len(results.trials), "configuration"),
             tried=", ".join(f"{count:,} {status}" for status, count in statuses.items()),
             adds="unknown" if pd.isna(row["mmacs"]) else f"{row['mmacs']:,.2f} million",
             by=f" by {search} search" if search else "",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import prod
 
+from cnnsweep.formatting import counted
 from cnnsweep.geometry.settings import MisfitError, Part, Settings, Shape, check_function, has_bias, positive
 
 KINDS = ("embedding", "conv_max_over_time", "spectrogram", "mel_spectrogram", "merge_channels", "lstm", "gru")
@@ -51,7 +52,7 @@ def _conv_max_over_time(settings: Settings, shape: Shape) -> tuple[Shape, int, i
     filters, sizes = positive(settings, "filters"), settings["kernel_sizes"]
     check_function("activation", settings.get("activation", "linear"))
     if max(sizes) > steps:
-        problem = f"kernel of size {max(sizes)} is larger than its input of {steps} steps"
+        problem = f"kernel of size {max(sizes)} is larger than its input of {counted(steps, 'step')}"
         raise MisfitError("kernel_sizes", problem)
     weights = [positive({"kernel_sizes": size}, "kernel_sizes") * channels * filters for size in sizes]
     mult_adds = sum(w * (steps - size + 1) for w, size in zip(weights, sizes, strict=True))

@@ -11,6 +11,7 @@ from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
+from cnnsweep.formatting import counted
 from cnnsweep.geometry.settings import MisfitError, Settings, Shape, positive
 
 Ranges = tuple[Any, ...]
@@ -68,7 +69,9 @@ def slide(settings: Settings, size_name: str, shape: Shape) -> Shape:
     size, span = _sides(w.size for w in windows), _sides(w.span for w in windows)
     spans = f" at dilation {dilation} spans {span} and" if dilation > 1 else ""
     if len(sizes) == 1:
-        raise MisfitError(size_name, f"{noun} of size {size}{spans} is larger than its input of {sizes[0]} steps")
+        raise MisfitError(
+            size_name, f"{noun} of size {size}{spans} is larger than its input of {counted(sizes[0], 'step')}"
+        )
     raise MisfitError(size_name, f"{size} {noun}{spans} is larger than its {_sides(sizes)} input")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from cnnsweep.errors import UserError
+from cnnsweep.formatting import counted
 from cnnsweep.journal.events import EpochEnded, Event, SweepStarted, from_json, to_json
 
 FORMAT = 1
@@ -115,7 +116,7 @@ def mend(path: Path) -> str | None:
     if whole == len(content):
         return None
     os.truncate(path, whole)
-    return f"{path}: the last line was half written ({len(content) - whole} bytes); it was removed"
+    return f"{path}: the last line was half written ({counted(len(content) - whole, 'byte')}); it was removed"
 
 
 def damaged(path: Path, line: int, reason: str) -> UserError:

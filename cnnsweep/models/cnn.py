@@ -11,6 +11,7 @@ from cnnsweep.config.components import configured_by
 from cnnsweep.config.schema import ModelConfig
 from cnnsweep.config.validation import Counts, Float, Int, Sizes, validate, words
 from cnnsweep.errors import UserError
+from cnnsweep.formatting import counted
 from cnnsweep.geometry.network import Layer, StagedLayers, measure
 from cnnsweep.models.blocks import KINDS, BlockSettings, block_layers
 from cnnsweep.models.keras_layers import apply
@@ -61,7 +62,7 @@ class CnnConfig(ModelConfig):
             return [value] * self.blocks
         if len(value) != self.blocks:
             raise UserError(
-                f"model.{name}: {len(value)} values {value} for model.blocks={self.blocks}; "
+                f"model.{name}: {counted(len(value), 'value')} {value} for model.blocks={self.blocks}; "
                 "give one value for all blocks, or one a block"
             )
         return value

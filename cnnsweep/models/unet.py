@@ -12,6 +12,7 @@ from cnnsweep.config.schema import ModelConfig
 from cnnsweep.config.tasks import Task
 from cnnsweep.config.validation import Float, Int, Sizes, words
 from cnnsweep.errors import UserError
+from cnnsweep.formatting import counted
 from cnnsweep.geometry.network import Layer, measure
 from cnnsweep.models.cnn import ACTIVATIONS, typed
 from cnnsweep.models.keras_layers import layer_seed
@@ -44,7 +45,7 @@ class UnetConfig(ModelConfig):
             return int(value)
         if len(value) != self.blocks:
             raise UserError(
-                f"model.{name}: {len(value)} values {value} for model.blocks={self.blocks}; "
+                f"model.{name}: {counted(len(value), 'value')} {value} for model.blocks={self.blocks}; "
                 "give one value for all blocks, or one a block"
             )
         return int(value[number - 1])

@@ -16,6 +16,7 @@ from cnnsweep.data import loading as datasets
 from cnnsweep.data.loading import Dataset
 from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Executor
+from cnnsweep.formatting import counted
 from cnnsweep.models import transfer
 from cnnsweep.plan import feature_forecast
 from cnnsweep.plan.calibration import Calibration, calibrate
@@ -95,7 +96,7 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
         measured = Calibration()
         if forecast and executor is not None:
             workers = executor.workers
-            watcher.say(f"measuring a few configurations on {len(workers)} workers: {', '.join(workers)}")
+            watcher.say(f"measuring a few configurations on {counted(len(workers), 'worker')}: {', '.join(workers)}")
             measured, seconds = _measure(problem, data, frozen, executor, scratch)
             features = features and replace(features, seconds=seconds)
         images = data.images_an_epoch

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cnnsweep.formatting import brief, duration, shape
+from cnnsweep.formatting import brief, counted, duration, shape
 from cnnsweep.plan.description import Counts, LayerRow, NetworkDescription, SearchDescription, Spread
 from cnnsweep.plan.plan import Forecast, Plan
 
@@ -149,7 +149,7 @@ def _search(search: SearchDescription) -> RenderableType:
     runs = f" in {search.runs:,} runs (promoted trials go on)" if search.runs != search.trials else ""
     images = f", {brief(search.images)} examples" if search.images else ""
     text = (
-        f"{_count(search.trials, 'trial')}{runs}, {search.epochs:,} epochs{images}, "
+        f"{counted(search.trials, 'trial')}{runs}, {counted(search.epochs, 'epoch')}{images}, "
         f"if none stops early; ends when {search.ends}"
     )
     return _part("the search", f"on {search.assumed}" if search.assumed else "", Text(text))
@@ -158,15 +158,11 @@ def _search(search: SearchDescription) -> RenderableType:
 def _forecast(forecast: Forecast) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     time = Text(f"about {duration(forecast.seconds)}", style="bold")
-    grid.add_row("wall time", time, f"on {_count(forecast.workers, 'worker')}")
+    grid.add_row("wall time", time, f"on {counted(forecast.workers, 'worker')}")
     if trial := forecast.trial_seconds:
         spread = f"{duration(trial['shortest'])} to {duration(trial['longest'])}"
         grid.add_row("a trial", duration(trial["median"]), f"median; {spread}")
     grid.add_row("memory", f"{forecast.memory_mb / 1000:.1f} GB", "driver and workers")
     grid.add_row("disk", f"{brief(forecast.disk_mb)} MB", "checkpoints, the data's copy, MLflow")
-    configurations, seconds = forecast.measured["configurations"], duration(forecast.measured["seconds"])
-    return _part("forecast", f"from {configurations} configurations measured in {seconds}", grid)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' if number != 1 else ''}"
+    configurations, seconds = round(forecast.measured["configurations"]), duration(forecast.measured["seconds"])
+    return _part("forecast", f"from {counted(configurations, 'configuration')} measured in {seconds}", grid)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from cnnsweep.config.objective import Objective
 from cnnsweep.errors import UserError
-from cnnsweep.formatting import score
+from cnnsweep.formatting import counted, score
 from cnnsweep.statistics import wilson
 from cnnsweep.tracking.frames import Results
 
@@ -73,7 +73,8 @@ def importance(trials: pd.DataFrame, keys: Sequence[str], objective: Objective) 
     noise = max(found[name] for name in probes) / whole
     shares = dict(sorted(((key, found[key] / whole) for key in varied), key=lambda item: -item[1]))
     needed = max(MIN_TRIALS, MIN_TRIALS_PER_KEY * len(varied))
-    few = f"{len(scored)} trials are too few for {len(varied)} keys (about {needed} would do): do not trust the order"
+    searched = counted(len(varied), "key")
+    few = f"{len(scored)} trials are too few for {searched} (about {needed} would do): do not trust the order"
     return Importance(method, len(scored), shares, noise, few if len(scored) < needed else None)
 
 
@@ -204,7 +205,7 @@ def _runs(results: Results, steps: pd.DataFrame, marks: Sequence[int]) -> Iterat
 
 
 def _at(epochs: int) -> str:
-    return f"at {epochs:,} epochs"
+    return f"at {counted(epochs, 'epoch')}"
 
 
 def _doubts(sweeps: Sequence[Results]) -> list[str]:
@@ -222,7 +223,9 @@ def _verdict(sweeps: Sequence[Results], race: dict[str, pd.DataFrame], equal: in
     sign = -1 if objective.direction == "max" else 1
     ends = sorted(((float(race[r.sweep.id]["best"].iloc[equal - 1]), r) for r in sweeps), key=lambda e: sign * e[0])
     (first, winner), (second, other) = ends[0], ends[1]
-    verdict = f"After {equal:,} epochs each, the best {objective.metric} of {winner.sweep.id} is {score(first)}"
+    verdict = (
+        f"After {counted(equal, 'epoch')} each, the best {objective.metric} of {winner.sweep.id} is {score(first)}"
+    )
     if first == second:
         return f"{verdict}, and so is that of {other.sweep.id}: no difference."
     verdict += f", that of {other.sweep.id} {score(second)}."

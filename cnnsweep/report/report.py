@@ -19,7 +19,7 @@ from plotly import graph_objects as go
 
 from cnnsweep.config.schema import Tracking
 from cnnsweep.errors import UserError
-from cnnsweep.formatting import duration, score
+from cnnsweep.formatting import counted, duration, score
 from cnnsweep.report import figures as draw
 from cnnsweep.report import text
 from cnnsweep.report.analysis import Comparison, Importance, compare, importance
@@ -149,7 +149,8 @@ def _html(sections: Sequence[Section], comparison: Comparison | None) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.tests["missing"] = pd.isna
-    environment.filters |= {"figure": _json, "value": _value, "cell": _cell, "duration": duration, "score": score}
+    environment.filters |= {"figure": _json, "value": _value, "cell": _cell}
+    environment.filters |= {"duration": duration, "score": score, "counted": counted}
     return environment.get_template("report.html.j2").render(
         title=" and ".join(s.results.sweep.name if len(sections) == 1 else s.results.sweep.id for s in sections),
         sections=sections,

@@ -9,19 +9,20 @@ import pandas as pd
 
 from cnnsweep.config.inputs import NOUNS
 from cnnsweep.config.objective import COSTS
-from cnnsweep.formatting import duration, score
+from cnnsweep.formatting import counted, duration, score
 from cnnsweep.report.analysis import Importance
 from cnnsweep.report.axes import short
 from cnnsweep.statistics import wilson
 from cnnsweep.tracking.frames import Results
 
 OUTCOMES = {
-    "completed": "ran to their end",
-    "pruned": "were stopped early",
-    "failed": "failed",
-    "interrupted": "were interrupted",
-    "running": "are still running",
+    "completed": ("ran to its end", "ran to their end"),
+    "pruned": ("was stopped early", "were stopped early"),
+    "failed": ("failed", "failed"),
+    "interrupted": ("was interrupted", "were interrupted"),
+    "running": ("is still running", "are still running"),
 }
+"""Of one trial, and of several."""
 
 
 def searched(results: Results) -> str:
@@ -32,10 +33,12 @@ def searched(results: Results) -> str:
     train, validation = _data(results, "train"), _data(results, "validation")
     if train and validation:
         data += f" ({int(train):,} training and {int(validation):,} validation {noun(results)})"
-    keys = f"{len(results.keys)} settings" if results.keys else "one configuration"
+    keys = counted(len(results.keys), "setting") if results.keys else "one configuration"
     what = "" if own else " of a CNN"
     by = f" with {search} search" if search else ""
-    each = [f"{count:,} {OUTCOMES[str(status)]}" for status, count in trials["status"].value_counts().items()]
+    each = [
+        f"{count:,} {OUTCOMES[str(status)][count != 1]}" for status, count in trials["status"].value_counts().items()
+    ]
     epochs = int(trials["epochs"].fillna(0).sum())
     workers = json.loads(results.parent("tags", "cnnsweep.machine.workers") or "[]")
     where = f" on {', '.join(workers) if len(workers) < 5 else f'{len(workers)} workers'}" if workers else ""
@@ -43,7 +46,7 @@ def searched(results: Results) -> str:
     if precision not in (None, "auto") and "training.precision" not in results.keys and not own:
         where += f", in {precision}"
     return (
-        f"Searched {keys}{what}{data}{by}: {len(trials):,} trials, {epochs:,} epochs, "
+        f"Searched {keys}{what}{data}{by}: {counted(len(trials), 'trial')}, {counted(epochs, 'epoch')}, "
         f"{duration(sweep_seconds(results))}{where}. Of the trials {', '.join(each)}."
     )
 

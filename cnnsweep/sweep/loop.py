@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from cnnsweep.executors.base import Event as Message
+from cnnsweep.formatting import counted
 from cnnsweep.journal.events import EpochEnded, Event, TrialEnded, TrialStarted
 from cnnsweep.journal.state import TrialState
 from cnnsweep.models.fine_tuning import total_epochs
@@ -156,7 +157,7 @@ def end(sweep: Sweep, worker: str, result: TrialResult) -> None:
     sweep.record(TrialEnded(trial=trial.number, status=status, reason=reason, epochs=len(trial.curve), summary=summary))
     most = sweep.config.search.max_failures
     if most and sweep.state.failures_in_a_row() >= most and not sweep.stopping:
-        sweep.stopping = f"{most} trials in a row failed (search.max_failures): {sweep.state.reasons(most)}"
+        sweep.stopping = f"{counted(most, 'trial')} in a row failed (search.max_failures): {sweep.state.reasons(most)}"
 
 
 def _check_budget(sweep: Sweep) -> None:

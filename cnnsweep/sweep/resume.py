@@ -18,6 +18,7 @@ from cnnsweep.config.section import Plain
 from cnnsweep.config.trust import expect_trusted, trust_option, trusted_by
 from cnnsweep.data import loading
 from cnnsweep.errors import UserError, unknown
+from cnnsweep.formatting import counted
 from cnnsweep.journal import journal
 from cnnsweep.journal.events import (
     EpochEnded,
@@ -262,7 +263,7 @@ def _check_runs(config: Config, folder: Path, watcher: session.Watcher) -> None:
     wanted = f"tags.`cnnsweep.sweep` = '{folder.name}'"
     if parent and (gone := client.search_runs([parent.info.experiment_id], wanted, ViewType.DELETED_ONLY)):
         names = ", ".join(run.info.run_name or run.info.run_id for run in gone[:3])
-        watcher.say(f"{len(gone)} MLflow runs were deleted and get nothing more: {names}")
+        watcher.say(f"nothing more is sent to {counted(len(gone), 'deleted MLflow run')}: {names}")
 
 
 def _say_finished(events: Sequence[Event], config: Config, folder: Path, watcher: session.Watcher) -> None:
@@ -273,7 +274,7 @@ def _say_finished(events: Sequence[Event], config: Config, folder: Path, watcher
         left = tracker.flush(session.FLUSH_SECONDS)
         trouble = tracker.trouble
         tracker.close(session.HURRIED_SECONDS)
-        watcher.say(trouble or f"sent to MLflow: {waiting - left} events that were missing there")
+        watcher.say(trouble or f"sent to MLflow: {counted(waiting - left, 'missing event')}")
     last = events[-1]
     assert isinstance(last, SweepStopped)
     trials = len({e.trial for e in events if isinstance(e, TrialStarted)})
@@ -288,7 +289,8 @@ def _say_finished(events: Sequence[Event], config: Config, folder: Path, watcher
 
 def _progress(state: SweepState, pending: Mapping[int, bool]) -> str:
     ended = len(state.trials) - len(pending)
+    done = f"{counted(ended, 'trial')} done"
     if not pending:
-        return f"{ended} trials are done"
+        return done
     epochs = [f"{n:03d} after epoch {len(state.trials[n].curve)}" for n in pending]
-    return f"{ended} trials are done, {len(epochs)} go on: {', '.join(epochs[:4])}{' …' if len(epochs) > 4 else ''}"
+    return f"{done}, {len(epochs)} to go on: {', '.join(epochs[:4])}{' …' if len(epochs) > 4 else ''}"

@@ -22,6 +22,7 @@ from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Executor, ExecutorGoneError, Job, run_all
 from cnnsweep.executors.shared_work import SharedWorkExecutor
 from cnnsweep.executors.time_limits import TimeLimitedExecutor
+from cnnsweep.formatting import counted
 from cnnsweep.journal.events import Event, SweepResumed, SweepStarted
 from cnnsweep.journal.journal import FILE, FORMAT, CannotWriteError, Journal
 from cnnsweep.journal.state import SweepState
@@ -162,7 +163,7 @@ def assemble(
     check_code(config, data, executor)
     stack.enter_context(log_to(log))
     shown = os.path.relpath(log) if log.is_relative_to(Path.cwd()) else log
-    watcher.say(f"{len(executor.workers)} workers: {', '.join(executor.workers)} · log: {shown}")
+    watcher.say(f"{counted(len(executor.workers), 'worker')}: {', '.join(executor.workers)} · log: {shown}")
     with framework_noise_to(log):
         search = build(config, problem, Objective.of(config.objective))
         locate("model._target_", config.model.target)
@@ -203,7 +204,7 @@ def conduct(
         forecaster.save(root, workers)
     hurried = sweep.interrupted or trouble or tracker.trouble
     if (waiting := tracker.flush(HURRIED_SECONDS if hurried else FLUSH_SECONDS)) or tracker.trouble:
-        trouble.append(tracker.trouble or f"MLflow: {waiting} events are not sent yet")
+        trouble.append(tracker.trouble or f"MLflow has not got {counted(waiting, 'event')} yet")
     config = config.replace(tracking=parts.tracking)
     outcome = Outcome(folder.name, folder, shown(parts.uri), config, state, "\n".join(trouble) or None, waiting)
     if outcome.status == "completed":

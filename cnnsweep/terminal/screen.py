@@ -17,7 +17,7 @@ from rich.text import Text
 from cnnsweep.config.components import program
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.trust import trust_option
-from cnnsweep.formatting import duration, plain, score
+from cnnsweep.formatting import counted, duration, plain, score
 from cnnsweep.journal.events import BestTested, Event, GalleryDrawn, TrialEnded, TrialStarted
 from cnnsweep.journal.state import SweepState, TrialState
 from cnnsweep.statistics import wilson
@@ -194,7 +194,8 @@ def _share_spent(sweep: Sweep) -> float:
 def _progress(sweep: Sweep) -> str:
     total = f"/{sweep.config.budget.trials}" if sweep.config.budget.trials else ""
     failed = f", {sweep.state.counts['failed']} failed" if sweep.state.counts["failed"] else ""
-    return f"{_ended(sweep.state)}{total} trials{failed}"
+    noun = "trial" if (sweep.config.budget.trials or _ended(sweep.state)) == 1 else "trials"
+    return f"{_ended(sweep.state)}{total} {noun}{failed}"
 
 
 def _time_left(sweep: Sweep) -> str:
@@ -232,7 +233,7 @@ def _totals(state: SweepState) -> str:
     statuses = ("completed", "pruned", "failed", "interrupted")
     counts = [f"{summary[f'trials_{s}']:.0f} {s}" for s in statuses if summary.get(f"trials_{s}")]
     return (
-        f"{', '.join(counts) or 'no trials'} · {summary.get('epochs', 0):.0f} epochs · "
+        f"{', '.join(counts) or 'no trials'} · {counted(round(summary.get('epochs', 0)), 'epoch')} · "
         f"{summary.get('sweep_seconds', 0):.0f} s · {(state.stop.reason if state.stop else None) or ''}"
     )
 
@@ -243,7 +244,7 @@ def _print_best(state: SweepState, best: TrialState, console: Console) -> None:
         f"best configuration{f' by {metric}' if state.objective.also else ''}: trial {best.name}", style="bold"
     )
     if spread := state.spread(best):
-        times = f"{spread['count']:.0f} time{'s' if spread['count'] > 1 else ''}"
+        times = counted(round(spread["count"]), "time")
         finalists = len(state.winner.results) if state.winner else 1
         among = f", the best mean of {finalists} finalists" if finalists > 1 else ""
         console.print(

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cnnsweep.config.components import program
 from cnnsweep.errors import UserError
-from cnnsweep.formatting import age, score
+from cnnsweep.formatting import age, counted, score
 from cnnsweep.sweep import catalog
 from cnnsweep.terminal import make_console
 
@@ -44,7 +44,7 @@ def _row(folder: Path) -> tuple[float, tuple[str, ...]]:
         return 0.0, (folder.name, "damaged", str(error).splitlines()[0][:80], "", "", "")
     counts, status = sweep.counts, catalog.state(folder, sweep)
     waiting = 0 if status == "running" else catalog.unsent(folder, sweep.events)
-    state = f"{status} ({waiting} events not in MLflow)" if waiting else status
+    state = f"{status} ({counted(waiting, 'event')} not in MLflow)" if waiting else status
     trials = f"{counts['completed'] + counts['pruned']} done"
     if counts["failed"]:
         trials += f", {counts['failed']} failed"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Config, Training
+from cnnsweep.formatting import counted
 from cnnsweep.models.fine_tuning import out_of_patience
 
 
@@ -26,7 +27,7 @@ def reason_to_stop(rows: Sequence[Mapping[str, float]], objective: Objective, tr
     if not out_of_patience(training, _last_better(values, objective, training.min_delta), len(rows)):
         return None
     margin = f" (by more than {training.min_delta:g})" if training.min_delta else ""
-    return f"no better {objective.metric} for {training.patience} epochs{margin}"
+    return f"no better {objective.metric} for {counted(training.patience or 0, 'epoch')}{margin}"
 
 
 def stopped_after(epoch: int) -> str:

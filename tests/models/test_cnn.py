@@ -102,7 +102,7 @@ def test_settings_for_each_block():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"filters": [8], "blocks": 3}, r"model.filters: 1 values \[8\] for model.blocks=3"),
+        ({"filters": [8], "blocks": 3}, r"model.filters: 1 value \[8\] for model.blocks=3"),
         ({"filters": [8, 8, 8]}, "model.filters: 3 values"),
         ({"filters": [8, 0]}, "model.filters: block 2's value is 0, not a positive integer"),
         ({"blocks": 0}, r"model.blocks: 0 \(must be at least 1"),

@@ -98,7 +98,7 @@ def test_the_table_and_the_summary_hold_all_trials(written: Any) -> None:
 def test_failures_are_listed_with_their_reasons(written: Any) -> None:
     page, _, runs = written
     failures = page.partition("<h2>Failures</h2>")[2].partition("</section>")[0]
-    assert all(text in failures for text in ("was failed", runs[3], "1 trials were stopped early"))
+    assert all(text in failures for text in ("was failed", runs[3], "1 trial was stopped early"))
 
 
 def test_a_runs_name_is_escaped(uri: str, tmp_path: Path) -> None:
@@ -234,6 +234,21 @@ def test_a_second_metric_is_on_the_leaderboard_and_against_the_first(uri: str, t
     front = figures.cost(ranked, "best_val_loss", "", ACCURACY, 1).data[-1]
     assert list(front.x) == [ranked["best_val_loss"].min()]
     assert len(figures.cost(ranked, "best_val_loss", "", ACCURACY, -1).data[-1].x) == 3
+
+
+def test_one_is_no_plural(uri: str, tmp_path: Path) -> None:
+    start, *rest = trial_events(1, epochs=1)
+    one = [replace(start, values={"model.blocks": 2}), *rest]
+    follow(
+        uri,
+        tmp_path / "sweep",
+        [named(sweep_event("one"), "one", "space=none", "space.model.blocks.values=[2,3]"), *one, stop_event()],
+    )
+    page, folder = page_of(tmp_path)
+    summary = (folder / report.SUMMARY).read_text()
+    assert "Searched 1 setting of a CNN on digits with random search: 1 trial, 1 epoch, " in summary
+    assert "Of the trials 1 ran to its end." in summary
+    assert not re.search(r"\b1 [a-z]+s\b", re.sub(r"<(script|style).*?</\1>", "", page + summary, flags=re.S))
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1e40])

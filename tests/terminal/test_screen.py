@@ -130,7 +130,7 @@ def test_the_summary(tmp_path: Path) -> None:
     epoch = best.best_epoch(outcome.state.objective)
     outcome.state.final = BestTested(trial=best.number, epoch=epoch, folder="best", metrics=metrics, images=100)
     start = len(shown(screen))
-    outcome = replace(outcome, trouble="MLflow: 3 events are not sent yet", waiting=3)
+    outcome = replace(outcome, trouble="MLflow has not got 3 events yet", waiting=3)
     print_outcome(outcome, tmp_path / "report.html", screen.console)
     text = shown(screen)[start:]
     for line in (
@@ -138,7 +138,7 @@ def test_the_summary(tmp_path: Path) -> None:
         f"best configuration: trial {best.name}",
         f"  training.learning_rate: {best.values['training.learning_rate']:.4g}",
         "test accuracy 0.9000  (95% interval 0.8256 to 0.9448; 100 examples",
-        "MLflow: 3 events are not sent yet",
+        "MLflow has not got 3 events yet",
         "report.html",
         "-m cnnsweep resume sweep",
         "-m cnnsweep ui sweep",
@@ -150,6 +150,13 @@ def test_the_summary(tmp_path: Path) -> None:
     text = shown(screen)[start:]
     assert f"best configuration: trial {best.name}" in text
     assert not re.search("test accuracy|model:", text), "those of another trial"
+
+
+def test_one_trial_is_no_plural(tmp_path: Path) -> None:
+    screen, outcome = run(tmp_path / "sweep", False, "budget.trials=1", "training.epochs=1")
+    print_outcome(outcome, None, screen.console)
+    assert " 1/1 trial" in shown(screen)
+    assert not re.search(r"\b1 [a-z]+s\b|1/1 trials", shown(screen))
 
 
 def test_a_second_metric_has_a_column(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_deleted_run_is_noticed(tmp_path: Path) -> None:
     client.delete_run(trial.info.run_id)
     again, messages = go_on(tmp_path, "budget.trials=2")
     assert again is not None
-    assert any("1 MLflow runs were deleted" in line for line in messages)
+    assert any("nothing more is sent to 1 deleted MLflow run: " in line for line in messages)
     assert [e.status for e in again.state.trials.values()] == ["completed"] * 2
     elsewhere = f"sqlite:///{tmp_path / 'other.db'}"
     third, messages = go_on(tmp_path, "budget.trials=3", f"tracking.uri={elsewhere}")
