@@ -56,6 +56,18 @@ def test_the_space_of_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert {"model.filters.4", "data.augment.rotation"} <= set(names)
 
 
+def test_the_preset_of_the_pages_fixes_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf/sweep").mkdir(parents=True)
+    preset, searched = blocks(ROOT / "docs/spaces.md", "yaml")[1], []
+    for content in (preset, re.sub("space: .*", "", preset)):
+        (tmp_path / "conf/sweep/mine.yaml").write_text(content)
+        config = compose(["+sweep=mine"])
+        assert config.model.plain()["kernel_size"] == 5
+        searched.append(any("kernel_size" in p.name for p in parse_space(config).parameters))
+    assert searched == [False, True]
+
+
 @pytest.mark.slow
 def test_the_data_set_of_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = ROOT / "docs/extending.md"
