@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cnnsweep.config.compose import flat
+from cnnsweep.config.compose import SEARCHABLE, flat
 from cnnsweep.config.optimizers import GROUPS as SETTINGS
 from cnnsweep.config.optimizers import check_used, names_of
 from cnnsweep.config.schema import Config, check_value
@@ -14,7 +14,6 @@ from cnnsweep.config.validation import KEY_RULE, is_key
 from cnnsweep.errors import UserError, nearest, nearest_key
 from cnnsweep.search_space.space import Parameter, Space, Value
 
-SEARCHABLE = ("job.", "model.", "training.", "data.augment.")
 NAMES_OF_CODE = ("layers", "measure", "check", "prepare", "fit", "call", "hypermodel", "discover")
 NOT_SEARCHABLE = {f"{group}.{name}" for group in ("job", "model") for name in NAMES_OF_CODE}
 ENTRY_KEYS = ("values", "min", "max", "log", "step", "per_block", "when")
