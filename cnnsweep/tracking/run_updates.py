@@ -37,7 +37,7 @@ MLFLOW_STATUS: Mapping[Status, str] = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
-TAG_LENGTH, PARAM_LENGTH = 5000, 6000
+PARAM_LENGTH = 6000
 _YAML = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -232,7 +232,7 @@ class RunUpdates:
         tags = self._tags | {"cnnsweep.kind": kind, "cnnsweep.sweep": self._sweep, "cnnsweep.status": status}
         if reason or trial in self._with_reason:  # an old reason must not outlive its failure
             self._with_reason.add(trial)
-            tags["cnnsweep.reason"] = text(redact(reason or ""))[:TAG_LENGTH]
+            tags["cnnsweep.reason"] = text(redact(reason or ""))
         return tags
 
     def _settle(self, trial: int | None, values: Mapping[str, object]) -> tuple[dict[str, str], dict[str, str]]:

@@ -22,6 +22,8 @@ LASTING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"
 """MLflow's error codes that another attempt does not cure."""
 MISTAKES = (LookupError, TypeError, AttributeError, ValueError, FileNotFoundError, NotADirectoryError)
 PER_BATCH, PER_PAGE = 800, 500
+NAME_LENGTH, TAG_LENGTH = 250, 8000
+"""What the databases of MLflow have room for."""
 _log = logging.getLogger("cnnsweep.tracking")
 
 
@@ -81,11 +83,14 @@ class RunWriter:
             self._locations.pop(run, None)
 
     def _create(self, update: RunUpdate) -> str:
+        if update.trial is not None and None not in self._runs:
+            raise LookupError("the sweep has no run")
         if update.name is None:
-            raise LookupError(f"trial {update.trial} has no run")
+            raise LookupError("there is no run")
         parent = {} if update.trial is None else {"mlflow.parentRunId": self._runs[None]}
         start = update.start or update.time
-        info = self._client.create_run(self._experiment, start, {**update.tags, **parent}, update.name).info
+        tags, name = _tags(update) | parent, update.name[:NAME_LENGTH]
+        info = self._client.create_run(self._experiment, start, tags, name).info
         self._locations[info.run_id] = info.artifact_uri
         self._runs[update.trial] = info.run_id
         return str(info.run_id)
@@ -107,7 +112,7 @@ class RunWriter:
 
         metrics = [Metric(key, value, time, step) for key, value, time, step in update.metrics]
         params = [Param(key, value) for key, value in update.params.items()]
-        tags = [RunTag(key, value) for key, value in update.tags.items()] if with_tags else []
+        tags = [RunTag(key, value) for key, value in _tags(update).items()] if with_tags else []
         while params or tags or metrics:
             self._client.log_batch(run, metrics[:PER_BATCH], params[:100], tags[:100])
             metrics, params, tags = metrics[PER_BATCH:], params[100:], tags[100:]
@@ -154,6 +159,11 @@ class RunWriter:
             self._client.finalize_logged_model(model.model_id, "READY")
         self._client.log_outputs(run, [LoggedModelOutput(model.model_id, 0)])
         self._client.set_tag(run, "cnnsweep.model_uri", f"models:/{model.model_id}")
+
+
+def _tags(update: RunUpdate) -> dict[str, str]:
+    """A run's tags, cut where they are too long: a command line has no limit."""
+    return {k: v if len(v) <= TAG_LENGTH else f"{v[: TAG_LENGTH - 2]} …" for k, v in update.tags.items()}
 
 
 def is_lasting(error: Exception) -> bool:

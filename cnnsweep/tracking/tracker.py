@@ -97,6 +97,7 @@ class Tracker:
         self._hurry = self._closing = False
         self._down: str | None = None
         self._skipped: list[str] = []
+        self._missing = False
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
 
     @property
@@ -154,7 +155,7 @@ class Tracker:
                 batch = self._gather()
                 for updates in by_run(update for event in batch for update in self._updates_of(event)):
                     self._deliver(updates)
-                if self._seen > self._progress.sent:
+                if self._seen > self._progress.sent and not self._missing:  # else all are sent again after a restart
                     self._progress.note_sent(self._seen)
                 with self._wake:
                     for _ in batch:
@@ -185,6 +186,7 @@ class Tracker:
             for update in updates:
                 self._deliver([update])
         elif error:
+            self._missing = self._missing or whole.trial not in self._progress
             self._skip("the sweep" if whole.trial is None else f"trial {whole.trial}", error)
 
     def _attempt(self, action: Callable[[], None], give_up: bool = True) -> Exception | None:

@@ -164,6 +164,29 @@ def test_a_value_that_changes_is_noted_as_a_tag(uri: str, tmp_path: Path) -> Non
     assert run.data.params["training.batch_size"] == str(first[0].values["training.batch_size"])
 
 
+def test_a_long_command_and_a_long_title_fit_into_any_database(uri: str, tmp_path: Path) -> None:
+    command = ["cnnsweep", f"search.start_with={'9' * 9000}"]
+    start, *rest = trial_events(1)
+    tracker = follow(uri, tmp_path, [replace(sweep_event(), command=command), replace(start, title="t" * 300), *rest])
+    sweep, trial = (connect(uri).get_run(tracker.runs[n]) for n in (None, 1))
+    assert max(map(len, sweep.data.tags.values())) == len(sweep.data.tags["cnnsweep.command"]) == 8000
+    assert sweep.data.tags["cnnsweep.command"].endswith("9 …")
+    assert len(trial.info.run_name) == 250
+
+
+def test_a_sweep_whose_run_the_store_refused_is_sent_again_once_it_takes_it(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnsweep.tracking.tracker.PATIENCE", 0)
+    events = sweep_events()
+    tracker = Tracker(uri, "tests", tmp_path, {"team": "\udce9"})
+    tracker.catch_up(events)
+    assert tracker.close(60) == 0
+    assert str(tracker.trouble).endswith("(trial 3: the sweep has no run)")
+    follow(uri, tmp_path, events)
+    assert set(snapshot(uri)) == {"sweep", "1", "2", "3"}
+
+
 def test_nan_and_infinity_do_not_stop_the_follower(uri: str, tmp_path: Path) -> None:
     events = [sweep_event(), *trial_events(1, epochs=2, status="failed"), *trial_events(2)]
     metrics = {"loss": math.nan, "val_accuracy": math.nan, "val_loss": math.inf}
