@@ -7,11 +7,17 @@ from typing import Any
 
 import keras
 
+from cnnsweep.config import own_code
 from cnnsweep.config.components import locate
-from cnnsweep.errors import UserError
+from cnnsweep.config.schema import Config
+from cnnsweep.config.tasks import measured
+from cnnsweep.errors import UserError, unknown
+from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.trial import Inspection
 
 Settings = Mapping[str, Any]
+SETS_RATE = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
+"""Set the learning rate, which an optimizer with a schedule does not allow."""
 
 
 class Callbacks:
@@ -79,16 +85,44 @@ def make(number: int, entry: Settings) -> keras.callbacks.Callback:
         raise UserError(f"{key}: {target} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(made, keras.callbacks.Callback):
         raise UserError(f"{key}: {target} is no keras.callbacks.Callback")
+    if isinstance(made, keras.callbacks.LearningRateScheduler) and not callable(made.schedule):
+        raise UserError(f"{key}: schedule is '{made.schedule}', {target} takes a function, which a config cannot hold; "
+                        "name a class of your own that is derived from it, or choose a training.schedule")  # fmt: skip
     return made
 
 
 def check(inspection: Inspection) -> Generator[None, bool, list[str]]:
     """A job: what is wrong with the callbacks of a config."""
-    faults = []
-    for number, entry in enumerate(inspection.config.training.callbacks):
+    config, faults, before = inspection.config, [], []
+    own = own_code.is_run_by(config.plain())  # has an optimizer and metrics of its own
+    for number, entry in enumerate(config.training.callbacks):
         try:
-            make(number, entry)
+            before.append(make(number, entry))
+            if not own:
+                _check_rate(number, before[-1], config)
+                _check_monitor(number, before, config)
         except UserError as error:
             faults.append(str(error))
     return faults
     yield
+
+
+def _check_rate(number: int, made: keras.callbacks.Callback, config: Config) -> None:
+    if not isinstance(made, SETS_RATE):
+        return
+    needed = {"training.schedule": "constant", "training.warmup_epochs": 0}
+    given = {"training.schedule": config.training.schedule, "training.warmup_epochs": config.training.warmup_epochs}
+    given |= {parameter.name: "searched" for parameter in parse_space(config).parameters if parameter.name in needed}
+    for key, value in given.items():
+        if value != needed[key]:
+            raise UserError(f"training.callbacks.{number}: {type(made).__name__} sets the learning rate, which needs "
+                            f"{key}={needed[key]}; it is {value}")  # fmt: skip
+
+
+def _check_monitor(number: int, made: Sequence[keras.callbacks.Callback], config: Config) -> None:
+    """Of Keras' callbacks alone: one of the user's own may measure more, for those behind it as well."""
+    monitor = getattr(made[-1], "monitor", None)
+    if isinstance(monitor, str) and all(type(each).__module__.startswith("keras.") for each in made):
+        allowed = [*measured(config.training.metrics, config.task), "epoch_seconds", "learning_rate"]
+        if monitor not in allowed:
+            raise unknown(f"training.callbacks.{number}: monitor", monitor, allowed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,51 @@ def test_a_callback_that_raises_fails_its_trial(digits: Path, tmp_path: Path) ->
     ],
 )
 def test_what_cannot_be_made_is_found_before_the_first_trial(entry: dict[str, Any], fault: str) -> None:
-    config = compose(NETWORK)
-    config = config.replace(training=config.training.replace(callbacks=[entry]))
+    (found,) = faults([entry])
+    assert fault in found
+
+
+def faults(entries: list[dict[str, Any]], *overrides: str, network: Sequence[str] = NETWORK) -> list[str]:
+    config = compose([*network, *overrides])
+    config = config.replace(training=config.training.replace(callbacks=entries))
     with pytest.raises(StopIteration) as end:
         next(callbacks.check(Inspection(config, (8, 8, 1), 10)))
-    (found,) = end.value.value
-    assert fault in found
+    return [*end.value.value]
+
+
+PLATEAU = {"_target_": "keras.callbacks.ReduceLROnPlateau", "monitor": "val_loss"}
+STOPPING = {"_target_": "keras.callbacks.EarlyStopping", "monitor": "val_los", "mode": "min"}
+OWN: dict[str, Any] = {"_target_": "own_callbacks.Noting"}
+OWN_MODEL = ("space=none", "model=function", "model.call=own_models.compiled")
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("training.schedule=cosine", "needs training.schedule=constant; it is cosine"),
+        ("training.warmup_epochs=0.5", "needs training.warmup_epochs=0; it is 0.5"),
+        ("space.training.schedule.values=[constant, cosine]", "needs training.schedule=constant; it is searched"),
+        ("space.training.warmup_epochs={min: 0, max: 1}", "needs training.warmup_epochs=0; it is searched"),
+    ],
+)
+def test_one_that_sets_the_learning_rate_needs_a_constant_one(override: str, fault: str) -> None:
+    assert faults([OWN, PLATEAU], override) == [
+        f"training.callbacks.1: ReduceLROnPlateau sets the learning rate, which {fault}"
+    ]
+    assert faults([PLATEAU]) == []
+    assert faults([PLATEAU], override, network=OWN_MODEL) == []
+
+
+def test_a_monitor_is_a_metric_of_trials() -> None:
+    assert faults([STOPPING]) == [
+        "unknown training.callbacks.0: monitor 'val_los', did you mean 'val_loss'? (one of: accuracy, epoch_seconds, "
+        "learning_rate, loss, val_accuracy, val_loss)"
+    ]
+    assert faults([OWN, STOPPING]) == []  # which may add one of this name
+    assert faults([STOPPING], network=OWN_MODEL) == []
+
+
+def test_a_text_is_no_schedule_of_a_callback() -> None:
+    entry = {"_target_": "keras.callbacks.LearningRateScheduler", "schedule": "my.f"}
+    (found,) = faults([entry])
+    assert found.startswith("training.callbacks.0: schedule is 'my.f', keras.callbacks.LearningRateScheduler takes a")
