@@ -32,6 +32,10 @@ def brier(y_true: Any, y_pred: Any, power: float = 2.0) -> Any:
     return ops.sum(ops.abs(y_true - y_pred) ** power, axis=-1)
 
 
+def scalar(y_true: Any, y_pred: Any) -> Any:
+    return ops.mean(brier(y_true, y_pred))
+
+
 def each_class(y_true: Any, y_pred: Any) -> Any:
     return ops.mean(y_true - y_pred, axis=0)
 

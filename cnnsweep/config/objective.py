@@ -148,7 +148,8 @@ def check(value: Any, task: Any, training: Mapping[str, Any], space: object) -> 
     entry = searched.get("loss") if isinstance(searched, Mapping) else None
     losses = entry.get("values") if isinstance(entry, Mapping) else None
     tasks.check_losses(losses or [training["loss"]], training["loss_settings"], task)
-    tasks.check_class_weights(training["class_weights"], task, training["loss"])
+    for loss in losses or [training["loss"]]:
+        tasks.check_class_weights(training["class_weights"], task, loss)
     found = read(value, tasks.measured(training["metrics"], task))
     if losses and {"loss", "val_loss"} & {*([found] if isinstance(found, str) else found)}:
         raise UserError("objective: trials of different losses (space.training.loss) cannot be compared by their loss")

@@ -82,6 +82,20 @@ def check(inspection: Inspection) -> Generator[None, bool, list[str]]:
 def _try_loss(entry: Plain, inspection: Inspection) -> None:
     loss, given = make_loss(entry), _labels(inspection)
     _expect_number("training.loss", entry, lambda: loss(*given))
+    if inspection.config.training.class_weights != "none":
+        _expect_one_for_each(entry, loss, *given)
+
+
+def _expect_one_for_each(entry: Plain, loss: keras.losses.Loss, labels: np.ndarray, predicted: np.ndarray) -> None:
+    """Raise `UserError` where a loss has no value of each label, which its class's weight would multiply."""
+    try:
+        shape = tuple(np.shape(loss.call(*map(keras.ops.convert_to_tensor, (labels, predicted)))))
+    except NotImplementedError:  # it is computed in its __call__
+        return
+    if shape[: labels.ndim - 1] != labels.shape[:-1]:
+        raise UserError(f"training.class_weights: {entry[TARGET]} returns numbers of the shape {shape} for labels of "
+                        f"the shape {labels.shape}, which classes cannot weigh; let it return one for each label, or "
+                        "set training.class_weights=none")  # fmt: skip
 
 
 def _try_metric(name: str, entry: Plain, inspection: Inspection) -> None:

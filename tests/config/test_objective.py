@@ -151,8 +151,9 @@ def test_trials_of_different_losses_are_not_compared_by_them():
 def test_class_weights_need_classes():
     with pytest.raises(UserError, match="but task=regression has numbers"):
         compose(["task=regression", "training.class_weights=balanced"])
-    with pytest.raises(UserError, match="dice is a loss of whole images"):
-        compose(["task=segmentation", *UNET, "training.loss=dice", "training.class_weights=balanced"])
+    for losses in ("training.loss=dice", "+space.training.loss.values=[auto,dice]"):
+        with pytest.raises(UserError, match="dice is a loss of whole images"):
+            compose(["task=segmentation", *UNET, losses, "training.class_weights=balanced"])
 
 
 @pytest.mark.parametrize(

@@ -87,11 +87,24 @@ def test_a_loss_that_cannot_be_used_is_found_before_the_first_trial(loss, fault)
     assert fault in fault_of(f"training.loss={{_target_: {loss}}}")
 
 
-def fault_of(override: str) -> str:
+@pytest.mark.parametrize("loss", ["own_metrics.scalar", "keras.losses.Dice"])
+def test_a_loss_of_one_number_has_no_labels_to_weigh(loss):
+    entry = f"training.loss={{_target_: {loss}}}"
+    fault = f"training.class_weights: {loss} returns numbers of the shape () for labels of the shape (4, 3)"
+    assert fault in fault_of(entry, "training.class_weights=balanced")
+    assert faults_of(entry) == []
+    assert faults_of("training.loss={_target_: own_metrics.brier}", "training.class_weights=balanced") == []
+
+
+def fault_of(*overrides: str) -> str:
+    (text,) = faults_of(*overrides)
+    return text
+
+
+def faults_of(*overrides: str) -> list[str]:
     with pytest.raises(StopIteration) as end:
-        next(check(Inspection(found(override, "objective=val_loss"), (8, 8, 1), 3)))
-    (text,) = end.value.value
-    return str(text)
+        next(check(Inspection(found(*overrides, "objective=val_loss"), (8, 8, 1), 3)))
+    return [*end.value.value]
 
 
 SKILL = "training.metrics=[{_target_: m.Skill}]"
