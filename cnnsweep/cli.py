@@ -218,8 +218,7 @@ def predict(model: Path, inputs: tuple[str, ...], masks: Path | None) -> int:
     from cnnsweep.export.predict import inputs_in
     from cnnsweep.export.predict import predict as predicted
 
-    every = inputs_in(model, inputs)
-    for given, found in zip(every, predicted(model, every, masks), strict=True):
+    for given, found in predicted(model, inputs_in(model, inputs), masks, inputs):
         click.echo(f"{given}: " + ("  ".join(f"{name} {score(value)}" for name, value in found) or "no label"))
     return 0
 

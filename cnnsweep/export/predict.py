@@ -20,6 +20,7 @@ from cnnsweep.data.image_decoding import BadImageError, Decoding, read
 from cnnsweep.data.text_decoding import TextDecoding
 from cnnsweep.data.video_decoding import BadVideoError, VideoDecoding
 from cnnsweep.errors import UserError, nearest
+from cnnsweep.export.masks import mask_files, write_masks
 from cnnsweep.sweep.session import framework_noise_to
 from cnnsweep.training import keras_settings
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from cnnsweep.data.decoding import AnyDecoding
 
 TOP = 3
+BATCH = 64
+"""Inputs that are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -62,27 +65,55 @@ class Labels:
     """How a file or a text becomes numbers."""
 
 
-def predict(where: Path, inputs: Sequence[str | Path], masks: Path | None = None) -> list[list[tuple[str, float]]]:
-    """Return names and numbers for each file or text, as the network's task has them.
+def predict(
+    where: Path, inputs: Sequence[str | Path], masks: Path | None = None, below: Sequence[str] = ()
+) -> Iterator[tuple[str | Path, list[tuple[str, float]]]]:
+    """Yield each file or text with names and numbers, as the network's task has them.
 
     The most probable classes with their probabilities; the labels with one above 0.5; the targets with their values;
     or of masks the share of each class in the image: then the masks are written to the folder `masks`, if there is
-    one, as images of the classes' numbers. `where` is an exported folder, that of a sweep, whose best network it is, or
-    a .keras file. Raises UserError for a model or an input that cannot be used.
+    one, as images of the classes' numbers, with the paths that the images have `below` one of these folders. `where`
+    is an exported folder, that of a sweep, whose best network it is, or a .keras file. Raises UserError for a model
+    that cannot be used, and at the end for all inputs that cannot.
     """
-    labels = read_labels(where)
-    # Before the seconds that loading the model takes, where the size is known.
-    found = None if labels is None else read_inputs(inputs, labels)
-    with framework_noise_to(Path(os.devnull)):
+    labels, model = read_labels(where), None
+    files = mask_files(masks, inputs, below, labels.task if labels else "classification") if masks else {}
+    if labels is None:
         model = load(where)
-        if found is None:
-            found = read_inputs(inputs, Labels("classification", (), 1 / 255, _plain(model.input_shape[1:])))
-        outputs = np.asarray(model.predict(found, verbose=0))
-    names = labels.classes if labels else tuple(str(i) for i in range(outputs.shape[-1]))
-    task: Task = labels.task if labels else "classification"
-    if task == "segmentation" and masks is not None:
-        _write_masks(masks, [Path(each) for each in inputs], outputs.argmax(axis=-1).astype(np.uint8))
-    return [_told(task, names, output) for output in outputs]
+        labels = Labels("classification", (), 1 / 255, _plain(model.input_shape[1:]))
+    faults: list[str] = []
+    for start in range(0, len(inputs), BATCH):
+        given, arrays = _read_good(inputs[start : start + BATCH], labels, faults)
+        if not given:
+            continue
+        model = model or load(where)  # after the first are read: it takes seconds
+        outputs = _outputs(model, np.concatenate(arrays))
+        if files:
+            write_masks([files[each] for each in given], outputs)
+        names = labels.classes or tuple(map(str, range(outputs.shape[-1])))
+        yield from ((each, _told(labels.task, names, output)) for each, output in zip(given, outputs, strict=True))
+    if faults:
+        several = [f"{len(faults):,} inputs cannot be used:"] if len(faults) > 1 else []
+        raise UserError("\n  ".join([*several, *dict.fromkeys(faults)]))
+
+
+def _read_good(
+    inputs: Sequence[str | Path], labels: Labels, faults: list[str]
+) -> tuple[list[str | Path], list[np.ndarray]]:
+    """The inputs that can be read, and each as a batch of one; why others cannot is added to `faults`."""
+    given, arrays = [], []
+    for each in inputs:
+        try:
+            arrays.append(read_inputs([each], labels))
+            given.append(each)
+        except UserError as error:
+            faults.append(str(error))
+    return given, arrays
+
+
+def _outputs(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
+    with framework_noise_to(Path(os.devnull)):
+        return np.asarray(model.predict(inputs, verbose=0))
 
 
 def _told(task: Task, names: Sequence[str], output: np.ndarray) -> list[tuple[str, float]]:
@@ -98,29 +129,18 @@ def _told(task: Task, names: Sequence[str], output: np.ndarray) -> list[tuple[st
     return [(names[i], float(output[i])) for i in np.argsort(-output)[:TOP]]
 
 
-def _write_masks(folder: Path, paths: Sequence[Path], masks: np.ndarray) -> None:
-    from PIL import Image
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, mask in zip(paths, masks, strict=True):
-            Image.fromarray(mask).save(folder / f"{path.stem}.png")
-    except OSError as error:
-        raise UserError(f"--masks: '{folder}' cannot be written ({error.strerror})") from error
-
-
 def load(where: Path) -> keras.Model:
     """Load the network of an exported folder or a .keras file, without running code from the file (Keras' safe mode).
 
     Raises UserError where there is none or it cannot be loaded.
     """
     path = model_file(where)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras
-
-    keras_settings.use_defaults()
     try:
-        return keras.models.load_model(path, safe_mode=True, compile=False)
+        with framework_noise_to(Path(os.devnull)):
+            import keras
+
+            keras_settings.use_defaults()
+            return keras.models.load_model(path, safe_mode=True, compile=False)
     except Exception as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"'{path}' cannot be loaded as a Keras model: {first[:300]}") from error

@@ -181,7 +181,7 @@ def test_predict_and_the_example_give_the_answers_of_training(tmp_path: Path) ->
     trained = model.predict(np.concatenate([data.x_train, data.x_val, data.x_test]), verbose=0)
 
     files = sorted((tmp_path / "photos").rglob("*.*"))
-    answers = predict(tmp_path / "model", files)
+    answers = [answer for _, answer in predict(tmp_path / "model", files)]
     first = np.sort([dict(each)["ants"] for each in answers])
     np.testing.assert_allclose(first, np.sort(trained[:, 0]), atol=1e-5)
 
@@ -193,11 +193,62 @@ def test_predict_and_the_example_give_the_answers_of_training(tmp_path: Path) ->
     assert done.stdout.splitlines() == [f"{f}: {a[0][0]} {a[0][1]:.4f}" for f, a in zip(files, answers, strict=True)]
 
 
-def described(folder: Path, kind: str, shape: list[int], decoding: dict[str, Any] | None = None) -> Path:
+def painter(folder: Path) -> Path:
+    """A network that calls dark pixels 0 and bright ones 1."""
+    import keras
+
+    layers = [keras.layers.Input((3, 4, 1)), keras.layers.Rescaling([-1.0, 1.0], [1.0, 0.0])]
+    keras.Sequential(layers).save(described(folder, "image", [3, 4, 1], task="segmentation") / "model.keras")
+    return folder
+
+
+def test_masks_have_the_paths_of_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, shown = painter(Path("model")), {"A": 255, "B": 0}
+    for name, value in shown.items():
+        Path("in", name).mkdir(parents=True)
+        saved(Path("in", name), np.full((3, 4), value, "uint8"), name="0.png")
+    files = inputs_in(model, ["in"])
+    assert [dict(found) for _, found in predict(model, files, Path("out"), ["in"])] == [
+        {"a": 0, "b": 1},
+        {"a": 1, "b": 0},
+    ]
+    assert [int(np.asarray(Image.open(f"out/{name}/0.png")).max()) for name in shown] == [1, 0]
+    for inputs, folder, fault in (
+        (files, "out2", "'in/A/0.png' and 'in/B/0.png' would both be written to 'out2/0.png'"),
+        (["in/A/0.png"], "in/A", "'in/A/0.png' is an image itself"),
+    ):
+        with pytest.raises(UserError, match=fault):
+            list(predict(model, inputs, Path(folder)))
+    classes = described(Path("classes"), "image", [3, 4, 1])
+    with pytest.raises(UserError, match="--masks: this network is for task=classification"):
+        list(predict(classes, files, Path("out")))
+
+
+def test_inputs_are_read_in_batches_and_all_that_cannot_be_are_named_in_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnsweep.export.predict.BATCH", 2)
+    model, good = painter(tmp_path / "model"), str(saved(tmp_path, np.zeros((3, 4), "uint8")))
+    late = str(tmp_path / "late.png")
+    answers = predict(model, [good, "a.png", late, good, "b.png"])
+    assert next(answers) == (good, [("a", 1.0), ("b", 0.0)])
+    shutil.copy(good, late)
+    assert next(answers)[0] == late
+    assert cli.main(["predict", str(model), "a.png", good, good, "b.png", late]) == 2
+    printed = capsys.readouterr()
+    assert [line.split(": ")[0] for line in printed.out.splitlines()] == [good, good, late]
+    assert "2 inputs cannot be used:\n  there is no image 'a.png'" in printed.err
+    assert "there is no image 'b.png'" in printed.err
+
+
+def described(
+    folder: Path, kind: str, shape: list[int], decoding: dict[str, Any] | None = None, task: str = "classification"
+) -> Path:
     """A folder with a model that is not needed, and its labels.json."""
     folder.mkdir(parents=True)
     (folder / "model.keras").touch()
-    content = {"task": "classification", "kind": kind, "classes": ["a", "b"], "input_shape": shape, "scale": 1.0}
+    content = {"task": task, "kind": kind, "classes": ["a", "b"], "input_shape": shape, "scale": 1.0}
     (folder / "labels.json").write_text(json.dumps({**content, "decoding": decoding}))
     return folder
 

@@ -74,7 +74,7 @@ def test_a_trial_is_resumed_to_the_last_digit_and_its_export_takes_raw_inputs(fa
         return
     file = tmp_path / "files" / case.argument
     argument = str(file) if file.exists() else case.argument
-    ((name, probability), *_), *_ = predict(model, [argument])
+    ((_, ((name, probability), *_)),) = predict(model, [argument])
     if data.kind == "text":
         served = mlflow.pyfunc.load_model(str(model / "mlflow_model")).predict([argument, "a dull plot"])
         assert served[0].max() == pytest.approx(probability, abs=1e-5)
