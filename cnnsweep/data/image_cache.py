@@ -74,7 +74,9 @@ class ImageFiles:
         return _hash(entries)
 
     def relative(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+        if path.is_relative_to(self.root):
+            return path.relative_to(self.root).as_posix()
+        return Path(os.path.relpath(path, self.root)).as_posix()  # a table may name any
 
     def kept(self, decoded: Decoded) -> dict[str, list[str]]:
         """The names of the files of each split that could be decoded."""

@@ -61,6 +61,14 @@ def test_numbers_with_splits_and_groups(tmp_path):
     assert not groups[0] & groups[1]
 
 
+def test_files_may_lie_anywhere(tmp_path):
+    folder(tmp_path, "", below="images")
+    root = folder(tmp_path / "data", rows("file,class", "2", "10"), images=10, below=".")
+    (root / "labels.csv").write_text(rows("file,class", "2", "10").replace("\n1", f"\n{tmp_path}/images/1"))
+    found = loaded(root, "classification")
+    assert len(found.x_train) + len(found.x_val) + len(found.x_test) == 20
+
+
 def test_other_labels_are_other_data(tmp_path):
     first = loaded(folder(tmp_path, rows("file,age", "1", "2")), "regression")
     again = loaded(folder(tmp_path, rows("file,age", "1", "3")), "regression")
