@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,7 @@ def _images(root: Path, table: LabelTable, skip_bad: bool) -> tuple[ImageFiles, 
     faults = [f"{table.place(row)}: no file '{table.files[row]}'" for row, path in enumerate(paths) if path is None]
     if faults and not skip_bad:
         refuse(faults, "data.skip_bad=true skips all of these")
+    _expect_once(table, paths)
     splits: dict[str, list[tuple[Path, int]]] = {}
     for row, path in enumerate(paths):
         if path is not None:
@@ -73,6 +76,14 @@ def _images(root: Path, table: LabelTable, skip_bad: bool) -> tuple[ImageFiles, 
     files = {split: [ImageFile(path, 0) for path, _ in found] for split, found in ordered.items()}
     rows = {split: np.array([row for _, row in found]) for split, found in ordered.items()}
     return ImageFiles(root, (), files, dict.fromkeys(files, root), tuple(faults), ()), rows
+
+
+def _expect_once(table: LabelTable, paths: Sequence[Path | None]) -> None:
+    seen: dict[str, int] = {}
+    rows = [(row, os.path.abspath(path)) for row, path in enumerate(paths) if path is not None]
+    if twice := [(row, first) for row, path in rows if (first := seen.setdefault(path, row)) != row]:
+        refuse([f"{table.place(row)}: '{table.files[row]}' is given twice, first in line {table.lines[first]}"
+                for row, first in twice])  # fmt: skip
 
 
 def _split(table: LabelTable, row: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ class LabelTable:
     """The rows of a table as texts."""
 
     path: Path
+    lines: list[int]
+    """On which each row ends."""
     files: list[str]
     columns: dict[str, list[str]]
     """The labels, by the column's name."""
@@ -35,7 +38,7 @@ class LabelTable:
 
     def place(self, row: int) -> str:
         """A row, for messages."""
-        return f"{show(self.path)}, line {row + 2}"
+        return f"{show(self.path)}, line {self.lines[row]}"
 
 
 def read_table(path: Path, columns: Sequence[str] | None) -> LabelTable:
@@ -48,25 +51,30 @@ def read_table(path: Path, columns: Sequence[str] | None) -> LabelTable:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"data.labels: '{show(path)}' cannot be read: {error}") from error
-    first = text.partition("\n")[0]
-    rows = list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=first.count)))
-    header = [name.strip() for name in rows[0]] if rows else []
+    first = text.lstrip("\n").partition("\n")[0]
+    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
+    numbered = [(reader.line_num, row) for row in reader if row]
+    rows = dict(numbered)
+    header = [name.strip() for name in next(iter(rows.values()), [])]
     if len(header) < 2 or len(rows) < 2:
         refuse([f"{show(path)}: expected a header (file,LABEL …) and a row for each image"])
-    rows = [row for row in rows if row]
-    if uneven := [i for i, row in enumerate(rows, start=1) if len(row) != len(header)]:
-        refuse([f"{show(path)}, line {i}: {len(rows[i - 1])} values, the header has {len(header)}" for i in uneven])
-    found = {name: [row[i].strip() for row in rows[1:]] for i, name in enumerate(header)}
+    if uneven := {line: row for line, row in rows.items() if len(row) != len(header)}:
+        refuse(
+            [f"{show(path)}, line {n}: {len(row)} values, the header has {len(header)}" for n, row in uneven.items()]
+        )
+    _, *lines = rows
+    found = {name: [rows[line][i].strip() for line in lines] for i, name in enumerate(header)}
     files, special = header[0], {name.lower(): name for name in header[1:] if name.lower() in (SPLIT, GROUP)}
     labels = [name for name in header[1:] if name not in special.values()]
     for name in columns or ():
         if name not in labels:
             raise UserError(f"data.columns: {show(path)} has no column '{name}'{nearest(name, labels)} "
                             f"(it has {', '.join(labels)})")  # fmt: skip
-    if twice := [name for name in set(found[files]) if found[files].count(name) > 1] if len(rows) < 5000 else []:
-        refuse([f"{show(path)}: '{name}' is given twice" for name in sorted(twice)])
+    used = [files, *special.values(), *(columns or labels)]
+    if twice := [name for name in dict.fromkeys(used) if header.count(name) > 1]:
+        refuse([f"{show(path)}: the header has '{name}' twice" for name in twice])
     split, group = (found[special[key]] if key in special else None for key in (SPLIT, GROUP))
-    return LabelTable(path, found[files], {name: found[name] for name in columns or labels}, split, group)
+    return LabelTable(path, lines, found[files], {name: found[name] for name in columns or labels}, split, group)
 
 
 def labels_of(table: LabelTable, task: Task) -> tuple[NDArray[np.generic], tuple[str, ...]]:

@@ -123,3 +123,5 @@ def _check_columns(path: Path, config: TextCsvConfig, columns: Sequence[str]) ->
         has = ", ".join(columns) or "none"
         faults = [f"no column '{name}'{nearest(name, columns)} (it has {has})" for name in missing.values()]
         refuse([f"{path}: {fault}" for fault in faults], " ".join(f"data.{key}=NAME" for key in missing))
+    if twice := [name for name in wanted.values() if columns.count(name) > 1]:
+        refuse([f"{path}: the header has '{name}' twice" for name in twice])

@@ -162,6 +162,13 @@ def test_a_comma_in_a_text_without_quotes_is_named(tmp_path):
         load(config("text_csv", dir=str(path)), 0)
 
 
+def test_a_column_that_is_there_twice(tmp_path):
+    path = tmp_path / "all.csv"
+    path.write_text("text,label,label\n" + "".join(f"{t},{c},1\n" for t, c in rows()))
+    with pytest.raises(UserError, match="the header has 'label' twice"):
+        load(config("text_csv", dir=str(path)), 0)
+
+
 def test_made_texts_are_all_different():
     data = load(compose(["data=made_texts"]).data, 0)
     assert (len(data.x_train) + len(data.x_val), len(data.x_test)) == (2400, 600)
