@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image, ImageOps
 
 from cnnsweep.config.components import configured_by
 from cnnsweep.data.arrays import Array, Arrays, refuse
+from cnnsweep.data.folder_tree import IMAGES as IMAGE_FILES
 from cnnsweep.data.folder_tree import Folder, read_folder, show
 from cnnsweep.data.groups import find_groups
 from cnnsweep.data.image_cache import Decoded, ImageFile, ImageFiles, open_decoded
@@ -25,6 +27,7 @@ MASKS = ("masks", "mask", "labels", "annotations", "segmentation", "groundtruth"
 """Names of the two folders, in any case."""
 ENDINGS = ("_mask", "_label", "_labels", "_seg", "_gt", "-mask", "-seg")
 """What the name of a mask may have after that of its image."""
+MARGIN = "the margin of data.resize=pad is 0: name it as a class, or choose data.resize=crop or stretch"
 EXPECTED = "a folder with images/ and masks/, files of the same names"
 
 
@@ -42,6 +45,7 @@ def load(config: MaskFolderConfig) -> Arrays:
     mask with a value that is no class; `data.skip_bad` skips images without a mask and unreadable ones.
     """
     root = data_dir(config.dir, EXPECTED)
+    _check_values(config.classes)
     splits = _find_splits(read_folder(root))
     pairs, faults = _find_pairs(splits)
     if faults and not config.skip_bad:
@@ -50,10 +54,14 @@ def load(config: MaskFolderConfig) -> Arrays:
         refuse([f"'{show(root)}': no image with a mask for training, expected {EXPECTED}"])
     files = {split: [ImageFile(image, 0) for image, _ in found] for split, found in pairs.items()}
     images = ImageFiles(root, (), files, {s: folders[0].path for s, folders in splits.items()}, tuple(faults), ())
+    images = _leave_out(images, {split: len(found) for split, found in pairs.items()}, config.skip_bad)
     decoded = open_decoded(Path(config.cache), images, config.decoding)
     if decoded.skipped and not config.skip_bad:
         refuse([f"{show(root)}/{fault}" for fault in decoded.skipped], "data.skip_bad=true skips all of these")
-    return _arrays(config, images, decoded, pairs)
+    kept = {split: len(decoded.array(split, "kept")) for split in images.splits}
+    if (left := _leave_out(images, kept, config.skip_bad)) is not images:
+        images, decoded = left, open_decoded(Path(config.cache), left, config.decoding)
+    return _arrays(config, images, decoded, {split: pairs[split] for split in images.splits})
 
 
 def _find_splits(tree: Folder) -> dict[str, tuple[Folder, Folder]]:
@@ -78,13 +86,35 @@ def _find_pairs(splits: dict[str, tuple[Folder, Folder]]) -> tuple[dict[str, lis
     pairs: dict[str, list[tuple[Path, Path]]] = {}
     faults: list[str] = []
     for split, (images, masks) in splits.items():
-        by_name = {_key(path, masks.path): path for path in masks.walk()}
-        found = [
-            (path, by_name.get(path.relative_to(images.path).with_suffix("").as_posix())) for path in images.walk()
-        ]
-        faults += [f"{show(path)}: no mask of this name in {show(masks.path)}" for path, mask in found if mask is None]
-        pairs[split] = sorted((path, mask) for path, mask in found if mask is not None)
+        by_name = _by_name(masks)
+        names = {path: path.relative_to(images.path).with_suffix("").as_posix() for path in images.walk()}
+        found = [(path, by_name.get(name, [])) for path, name in names.items()]
+        for path, several in [(path, of_it) for path, of_it in found if len(of_it) != 1]:
+            none = f"no mask of this name in {show(masks.path)}"
+            listed = f"{len(several)} masks of this name ({', '.join(show(mask.name) for mask in several)})"
+            faults.append(f"{show(path)}: {listed if several else none}")
+        pairs[split] = sorted((path, of_it[0]) for path, of_it in found if len(of_it) == 1)
     return pairs, faults
+
+
+def _by_name(masks: Folder) -> dict[str, list[Path]]:
+    """The masks by the names of their images; a file with another suffix counts where there is no image."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(masks.walk(), key=lambda path: not IMAGE_FILES.fits(path)):
+        if IMAGE_FILES.fits(path) or _key(path, masks.path) not in found:
+            found.setdefault(_key(path, masks.path), []).append(path)
+    return found
+
+
+def _leave_out(images: ImageFiles, counts: Mapping[str, int], skip_bad: bool) -> ImageFiles:
+    """Leave out splits with no image. Raises `UserError` for them unless bad ones are skipped, and for training."""
+    lost = [split for split in images.splits if not counts[split]]
+    reasons = [f"{show(images.folders[split])}: no image with a mask can be used" for split in lost]
+    if "train" in lost or (lost and not skip_bad):
+        refuse(reasons, "" if "train" in lost else "data.skip_bad=true leaves such a split out")
+    kept = {split: files for split, files in images.splits.items() if split not in lost}
+    notes = (*images.notes, *(f"skipped: {reason}" for reason in reasons))
+    return replace(images, splits=kept, notes=notes) if lost else images
 
 
 def _key(mask: Path, root: Path) -> str:
@@ -99,7 +129,8 @@ def _arrays(
     kept = {split: [found[i] for i in decoded.array(split, "kept")] for split, found in pairs.items()}
     raw = {split: _read_masks(decoded, split, found, config) for split, found in kept.items()}
     names, values = _classes(config.classes, raw["train"])
-    y = {split: _numbered(masks, values, names, kept[split]) for split, masks in raw.items()}
+    advice = MARGIN if config.resize == "pad" else ""
+    y = {split: _numbered(masks, values, names, kept[split], advice) for split, masks in raw.items()}
     content = hashlib.sha256(decoded.folder.name.encode() + repr(names).encode())
     for masks in y.values():
         content.update(masks.data)
@@ -114,7 +145,7 @@ def _arrays(
         files={f"{a}_{split}": show(images.folders[split]) for split in y for a in "xy"},
         digest=content.hexdigest()[:16],
         decoding=decoded.decoding,
-        notes=(*depth_notes(decoded),),
+        notes=(*images.notes, *depth_notes(decoded)),
         names=file_names,
         prints={split: decoded.array(split, "prints") for split in y},
         groups=find_groups(config.group, file_names),
@@ -171,7 +202,19 @@ def _classes(setting: list[str] | dict[str, int] | None, masks: Array) -> tuple[
     return (*setting,), [*range(len(setting))] if consecutive else found
 
 
-def _numbered(masks: Array, values: list[int], names: tuple[str, ...], pairs: Sequence[tuple[Path, Path]]) -> Array:
+def _check_values(classes: list[str] | dict[str, int] | None) -> None:
+    """Raise `UserError` for values that masks cannot have, or that two classes have."""
+    seen: dict[int, str] = {}
+    for name, value in classes.items() if isinstance(classes, dict) else ():
+        if not 0 <= value <= 255:
+            raise UserError(f"data.classes: {name} is {value}; the values of masks are 0 to 255")
+        if (other := seen.setdefault(value, name)) != name:
+            raise UserError(f"data.classes: {other} and {name} are both {value}")
+
+
+def _numbered(
+    masks: Array, values: list[int], names: tuple[str, ...], pairs: Sequence[tuple[Path, Path]], advice: str
+) -> Array:
     """Masks with the classes' numbers in place of their values. Raises `UserError` for values that are no class."""
     table = np.full(256, 255, np.uint8)
     table[values] = range(len(values))
@@ -182,5 +225,5 @@ def _numbered(masks: Array, values: list[int], names: tuple[str, ...], pairs: Se
             listed = ", ".join(f"{value} {name}" for name, value in zip(names, values, strict=True))
             faults.append(f"{show(path)}: value {strange[0]} is no class ({listed})")
     if faults:
-        refuse(faults)
+        refuse(faults, "" if known[0] else advice)
     return table[masks]

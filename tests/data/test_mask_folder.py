@@ -64,6 +64,56 @@ def test_what_is_wrong_with_masks_is_said_with_their_names(tmp_path):
         loaded(root)
 
 
+def test_a_split_of_which_nothing_is_left(tmp_path):
+    for split in ("train", "val", "test"):
+        root = folder(tmp_path / "data", split)
+    for path in (root / "val" / "images").iterdir():
+        path.write_text("no image")
+    for path in (root / "test" / "masks").iterdir():
+        path.unlink()
+    found = loaded(root, skip_bad=True)
+    assert [note for note in found.notes if "skipped" in note] == [
+        f"skipped: {root}/{split}/images: no image with a mask can be used" for split in ("test", "val")
+    ]
+    assert len(found.x_train) + len(found.x_val) + len(found.x_test) == 12
+    for path in (root / "test" / "images").iterdir():
+        path.unlink()
+    for path in (root / "val" / "images").iterdir():
+        path.unlink()
+    with pytest.raises(
+        UserError, match=r"data/val/images: no image with a mask can be used\n.*\n.*skip_bad=true leaves"
+    ):
+        loaded(root)
+    for path in (root / "train" / "images").iterdir():
+        path.write_text("no image")
+    with pytest.raises(UserError, match="data/train/images: no image with a mask can be used"):
+        loaded(root, skip_bad=True)
+
+
+def test_two_masks_of_one_name(tmp_path):
+    root = folder(tmp_path / "data")
+    (root / "masks" / "3.json").write_text("{}")  # is no mask
+    loaded(root)
+    Image.fromarray(np.zeros((12, 16), np.uint8)).save(root / "masks" / "3.bmp")
+    with pytest.raises(UserError, match=r"images/3.png: 2 masks of this name \(3.bmp, 3.png\)"):
+        loaded(root)
+
+
+def test_values_that_masks_cannot_have(tmp_path):
+    root = folder(tmp_path / "data")
+    for classes, fault in (
+        ({"a": 0, "b": 256}, "data.classes: b is 256; the values of masks are 0 to 255"),
+        ({"a": -1, "b": 0}, "data.classes: a is -1"),
+        ({"a": 0, "b": 0}, "data.classes: a and b are both 0"),
+    ):
+        with pytest.raises(UserError, match=fault):
+            loaded(root, classes=classes)
+    for mask in (root / "masks").iterdir():
+        Image.fromarray(np.maximum(np.asarray(Image.open(mask)), 1)).save(mask)
+    with pytest.raises(UserError, match=r"(?s)value 0 is no class \(1 a, 255 b\).*the margin of data.resize=pad is 0"):
+        loaded(root, classes={"a": 1, "b": 255}, resize="pad")
+
+
 def test_unknown_classes(tmp_path):
     root = folder(tmp_path / "data")
     with pytest.raises(UserError, match=r"value 255 is no class \(0 dark, 254 light\)"):
