@@ -27,7 +27,7 @@ from cnnsweep.errors import UserError
 if TYPE_CHECKING:
     from cnnsweep.data.decoding import FileDecoding
 
-FORMAT = 4  # raised when the files or the decoding change
+FORMAT = 5  # raised when the files or the decoding change
 PORTION = 8  # files that a thread takes at a time
 BYTES = 2**21  # and that they decode to; more than one file at a time only where these are enough
 AHEAD = 4  # portions a thread that may wait in memory to be written

@@ -31,7 +31,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 MODES = {"rgb": "RGB", "grey": "L"}
 JPEG_SPACES = ("YCbCr", "Gray")
 JPEG_COLORS = {"rgb": "RGB", "grey": "GRAY"}
-EXIF = b"Exif\0\0"
+ORIENTED = (b"Exif\0\0", b"tiff:Orientation")
+"""One of these is in a JPEG that may be turned: Exif, and XMP."""
 ORIENTATION = 0x0112
 PNG, PNG_DEPTH, PNG_COLOURED = b"\x89PNG\r\n\x1a\n", 24, 25
 """The signature of a PNG; the bytes with the bits of a channel, and with 0 for grey."""
@@ -152,7 +153,7 @@ def _upright(image: Image.Image, decoding: Decoding) -> Image.Image:
 def _is_turned(image: Image.Image) -> bool:
     """Whether a camera says that the image does not lie as it is stored; not, where what it says is broken."""
     try:
-        return "exif" in image.info and image.getexif().get(ORIENTATION, 1) != 1
+        return bool(image.getexif().get(ORIENTATION, 1) != 1)
     except Exception:  # of many types
         return False
 
@@ -164,7 +165,8 @@ def _is_deep(image: Image.Image) -> bool:
 
 def _eight_bits(image: Image.Image, values: tuple[float, float] | None) -> Image.Image:
     pixels = np.asarray(image).astype(np.float32)
-    low, high = values or value_range(*_extremes(pixels), USUAL_DEPTHS)
+    found = _extremes(pixels)
+    low, high = values or value_range(*found, USUAL_DEPTHS)
     return Image.fromarray(np.clip(np.rint((pixels - low) * (255 / (high - low))), 0, 255).astype(np.uint8))
 
 
@@ -253,7 +255,7 @@ def _reduced_size(shape: Size, size: Size, resize: str) -> Size | None:
 
 
 def _is_jpeg_turned(raw: bytes) -> bool:
-    if EXIF not in raw:
+    if not any(mark in raw for mark in ORIENTED):
         return False
     with Image.open(io.BytesIO(raw), formats=("JPEG",)) as image:
         return _is_turned(image)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cnnsweep.data.image_decoding import BadImageError, Decoding, any_size
 from cnnsweep.data.image_decoding import decode as decode_with
@@ -61,6 +62,40 @@ def test_a_camera_s_orientation_is_applied(tmp_path, size, orientation, white):
     upright = decode((tmp_path / "a.jpg").read_bytes(), size, "grey", "crop")[..., 0]
     assert upright[white].min() > 200
     assert upright[::-1][white].max() < 60
+
+
+TURNED = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="3"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("size", [(10, 10), (11, 11)])
+@pytest.mark.parametrize("format", ["jpeg", "png", "png, by ImageMagick", "tiff"])
+def test_orientation_is_found_wherever_programs_write_it(format, size):
+    image, exif, file, text = Image.new("RGB", (40, 40), "black"), Image.Exif(), io.BytesIO(), PngInfo()
+    image.paste((255, 255, 255), (0, 0, 40, 20))
+    exif[0x0112] = 3
+    raw = exif.tobytes()
+    if "," in format:
+        text.add_text("Raw profile type exif", f"\nexif\n    {len(raw)}\n{raw.hex()}\n", zip=True)
+    else:
+        text.add_itxt("XML:com.adobe.xmp", TURNED)
+    settings = {"jpeg": {"xmp": TURNED.encode()}, "tiff": {"exif": exif}}.get(format, {"pnginfo": text})
+    image.save(file, format.partition(",")[0], **settings)
+    upright = decode(file.getvalue(), size, "grey", "crop")[..., 0]
+    assert upright[-4:].min() > 200
+    assert upright[:4].max() < 60
+
+
+@pytest.mark.parametrize("values", [None, (0.0, 1.0)])
+@pytest.mark.parametrize("strange", [np.nan, np.inf])
+def test_values_that_are_no_numbers_are_no_pixels(values, strange):
+    pixels, file = np.full((8, 8), 0.5, np.float32), io.BytesIO()
+    pixels[3, 3] = strange
+    Image.fromarray(pixels).save(file, "tiff")
+    with pytest.raises(BadImageError, match="holds values that are no numbers"):
+        decode_with(file.getvalue(), Decoding((8, 8), "grey", "crop", 180, values))
 
 
 @pytest.mark.parametrize(
