@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 LISTED = 5
@@ -96,3 +97,18 @@ def listed(names: Sequence[str]) -> str:
     """
     shown = list(names) if len(names) <= LISTED else [*names[: LISTED - 1], f"{len(names) - LISTED + 1} others"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
+
+
+def escaped(text: str) -> str:
+    """A text as one line of Markdown, or a cell of a table.
+
+    >>> print(escaped("a|b <i>"), escaped("two\\nlines"))
+    a\\|b \\<i> two lines
+    """
+    return re.sub(r"[|<]", r"\\\g<0>", " ".join(text.splitlines()))
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [f"| {' | '.join(map(escaped, row))} |" for row in (header, *rows)]
+    return "\n".join([lines[0], "|" + " --- |" * len(header), *lines[1:]])

@@ -6,7 +6,7 @@ import math
 import random
 
 from cnnsweep.config.objective import front
-from cnnsweep.statistics import Ranking
+from cnnsweep.statistics import Ranking, wilson
 
 
 def test_the_order_is_that_of_sorting_after_any_changes() -> None:
@@ -21,6 +21,12 @@ def test_the_order_is_that_of_sorting_after_any_changes() -> None:
     assert [ranking.place(number) for number in ranking.first()] == [*range(len(wanted))]
     some = [number for number in values if number % 2]
     assert ranking.first_of(some, 5) == [number for _, number in wanted if number % 2][:5]
+
+
+def test_the_interval_of_a_share_is_one_of_shares() -> None:
+    for count in range(1, 500):
+        assert f"{wilson(0.0, count)[0]:.3f}" == "0.000"
+        assert 0 < wilson(1.0, count)[0] < wilson(1.0, count)[1] <= 1
 
 
 def test_the_front_is_what_comparing_all_with_all_gives() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,11 +13,10 @@ from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.data.audio_decoding import AudioDecoding
 from cnnsweep.export.examples import example_of
-from cnnsweep.formatting import counted, listed, score, shape
+from cnnsweep.formatting import counted, escaped, listed, markdown_table, score, shape
 from cnnsweep.statistics import wilson
 from cnnsweep.tracking.frames import Results
 from cnnsweep.tracking.stored_trials import StoredTrial
-from cnnsweep.training.breakdown import Breakdown
 from cnnsweep.training.evaluate import Refit
 
 TEXT = """# {stored.config.name}
@@ -33,7 +32,7 @@ TEXT = """# {stored.config.name}
 
 ## Data
 
-{data.name}, from {data.source}; digest `{data.digest}`. Trained on {trained:,} {data.noun}, {together};
+{name}, from {source}; digest `{data.digest}`. Trained on {trained:,} {data.noun}, {together};
 tested on {images:,} that took no part in the search.
 
 ## Selection
@@ -43,8 +42,6 @@ compared them by {objectives} on {validation}. This is trial {row[name]}
 ({objective} {objective_value}, MLflow run `{stored.run}`), trained again for {epochs}, at
 which the trial was best. Its validation figure is the best of many and therefore optimistic; the test figure is not.
 
-| setting | value |
-| --- | --- |
 {settings}
 
 `config.yaml` is the whole configuration.
@@ -172,11 +169,13 @@ class ModelCard:
             stored=self.stored,
             row=row,
             data=data,
+            name=escaped(data.name),
+            source=escaped(data.source),
             objective=results.objective.metric,
             objectives=" and ".join(o.metric for o in results.objective.all),
             objective_value=score(float(row[results.best_column])),
             title=(kind := self.stored.config.model.title)[0].upper() + kind[1:],
-            does=words.does.format(count=data.classes, names=listed(data.class_names)),
+            does=words.does.format(count=data.classes, names=escaped(listed(data.class_names))),
             metric=self.metric.replace("_", " "),
             value=score(self.values[0]),
             interval=self.interval_text("95% interval {} to {}, "),
@@ -195,9 +194,9 @@ class ModelCard:
             by=f" by {search} search" if search else "",
             files=example.use(words.prints) if (example := example_of(data)) else "",
             **_input(data),
-            settings="\n".join(f"| `{key}` | {value} |" for key, value in self.stored.values.items()),
+            settings=markdown_table(["setting", "value"], [(f"`{k}`", str(v)) for k, v in self.stored.values.items()]),
             by_what=words.by_what,
-            breakdown="\n".join(_table(self.measured[0]["breakdown"])),
+            breakdown=markdown_table(**self.measured[0]["breakdown"]),
             output=words.output,
             warning=words.warning,
         )
@@ -227,12 +226,6 @@ def _input(data: Dataset) -> dict[str, str]:
         "shape": f", {dtype} of the shape ({data.noun}, {sizes})",
         "call": call.format(sizes=sizes),
     }
-
-
-def _table(table: Breakdown) -> Iterator[str]:
-    yield f"| {' | '.join(table['header'])} |"
-    yield "|" + " --- |" * len(table["header"])
-    yield from (f"| {' | '.join(row)} |" for row in table["rows"])
 
 
 def spread(values: Sequence[float]) -> str:

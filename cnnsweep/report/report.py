@@ -19,7 +19,7 @@ from plotly import graph_objects as go
 
 from cnnsweep.config.schema import Tracking
 from cnnsweep.errors import UserError
-from cnnsweep.formatting import counted, duration, score
+from cnnsweep.formatting import counted, duration, markdown_table, score
 from cnnsweep.report import figures as draw
 from cnnsweep.report import text
 from cnnsweep.report.analysis import Comparison, Importance, compare, importance
@@ -173,7 +173,7 @@ def _markdown(sections: Sequence[Section], comparison: Comparison | None) -> str
     if comparison:
         columns = list(comparison.table.columns)
         rows = [[_cell(row[c], c) for c in columns] for _, row in comparison.table.iterrows()]
-        parts += ["# Comparison", comparison.verdict, *comparison.doubts, _table(columns, rows)]
+        parts += ["# Comparison", comparison.verdict, *comparison.doubts, markdown_table(columns, rows)]
     for section in sections:
         results, trials = section.results, section.results.ranked().head(TOP)
         sentences = "\n".join(f"- {sentence}" for sentence in text.found(results))
@@ -186,9 +186,9 @@ def _markdown(sections: Sequence[Section], comparison: Comparison | None) -> str
             [str(t["name"]), *(_value(t[c]) for c in columns), *(mark(t) for mark in more.values()), t["run_id"]]
             for _, t in trials.iterrows()
         ]
-        parts += ["## Best trials", _table(["trial", *columns, *more, "run_id"], rows)]
+        parts += ["## Best trials", markdown_table(["trial", *columns, *more, "run_id"], rows)]
         best = [[f"`{key}`", _value(trials.iloc[0][key])] for key in results.keys]
-        parts += ["## Best configuration", _table(["key", "value"], best)]
+        parts += ["## Best configuration", markdown_table(["key", "value"], best)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -293,8 +293,3 @@ def _marks(results: Results) -> dict[str, Callable[[pd.Series], str]]:
 
 def _at_best(metric: str, trial: pd.Series) -> str:
     return _cell(trial.get(f"best_{metric}"), metric)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, *rows)]
-    return "\n".join([lines[0], "|" + " --- |" * len(header), *lines[1:]])

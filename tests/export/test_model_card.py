@@ -1,0 +1,37 @@
+"""The model card of an exported network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from tracked_sweeps import empty_store, results, shared
+
+from cnnsweep.config.compose import compose
+from cnnsweep.data.loading import load
+from cnnsweep.export.model_card import ModelCard
+from cnnsweep.tracking.stored_trials import StoredTrial
+from cnnsweep.training.breakdown import break_down
+
+__all__ = ["empty_store", "shared"]
+NAMES = ("a|b", "<script>", "two\nlines", *"3456789")
+
+
+def test_names_of_any_characters_leave_its_tables_whole(shared: Any) -> None:
+    found = results(shared[0])
+    config = compose(["data=digits", "data.limit=60"])
+    data = replace(load(config.data, 0), class_names=NAMES, name="my|data <b>")
+    table = break_down("classification", [(np.array([0, 1, 1]), np.eye(10)[[0, 1, 0]])], NAMES)
+    measured: Any = {"metrics": {"test_accuracy": 0.5}, "images": 12, "parameters": 9, "breakdown": table}
+    stored = StoredTrial("run", "uri", config, 5, {"model.pooling": "max|<i>"}, "sweep", "001")
+    lines = ModelCard(found, found.ranked().iloc[0], stored, data, [measured]).text().splitlines()
+    for line in (
+        r"| a\|b | 1.000 | 0.207 to 1.000 | 1 |",
+        r"| \<script> | 0.500 | 0.095 to 0.905 | 2 |",
+        "| two lines | – | – | 0 |",
+        r"| `model.pooling` | max\|\<i> |",
+        "| setting | value |",
+    ):
+        assert line in lines
+    assert r"my\|data \<b>, from" in "\n".join(lines)
