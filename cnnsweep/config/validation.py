@@ -202,12 +202,12 @@ def _explain(name: str, model: type[BaseModel], error: ErrorDetails) -> UserErro
             return unknown(where, short(value), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
         case "model_type" | "model_attributes_type" | "dict_type":
             return UserError(f"{where}: expected a group of keys, got '{short(value)}'")
-    rules = " and ".join(_rules(field))
+    rules = [*_rules(field)]
     if kind in OUT_OF_BOUNDS:
-        finite = "" if abs(float(value)) < float("inf") else "finite and "
-        return UserError(f"{where}: {_number(field, value)} (must be {finite}{rules})")
-    wanted = KINDS.get(kind.partition("_")[0], error["msg"])
-    return UserError(f"{where}: '{short(value)}' is not {wanted}{f' ({rules})' if rules else ''}")
+        finite = [] if abs(float(value)) < float("inf") else ["finite"]
+        return UserError(f"{where}: {_number(field, value)} (must be {' and '.join([*finite, *rules])})")
+    wanted, bounds = KINDS.get(kind.partition("_")[0], error["msg"]), " and ".join(rules)
+    return UserError(f"{where}: '{short(value)}' is not {wanted}{f' ({bounds})' if bounds else ''}")
 
 
 def _number(field: Any, value: object) -> str:

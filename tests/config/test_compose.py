@@ -202,6 +202,7 @@ FAULTS = {
     "training.epochs=1.5": r"training.epochs: .*1.5",
     "training.learning_rate=nan": r"training.learning_rate: nan \(must be finite and above 0\)",
     "training.learning_rate=inf": r"must be finite",
+    "training.target=nan": r"training.target: nan \(must be finite\)",
     "training.optimizer=sdg": r"unknown training.optimizer 'sdg', did you mean 'sgd'",
     "training.steps_per_execution=0": r"training.steps_per_execution: '0' \(auto, or a whole number from 1\)",
     "training.deterministic=maybe": r"training.deterministic: 'maybe'",
