@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,10 @@ def _masks(y: Array) -> Iterator[str]:
 
 
 def class_faults(arrays: Arrays, task: Task) -> Iterator[str]:
-    """The faults of labels that are sound in each split by itself."""
+    """The faults of labels that are sound in each split by itself, and of their names."""
+    for name, count in Counter(arrays.class_names).items():
+        if count > 1 or not name.strip():
+            yield f"{arrays.place('class_names')}: '{name}' is {'given twice' if name.strip() else 'no name'}"
     if task == "regression":
         yield from _targets(arrays)
     elif task == "multi_label":

@@ -45,6 +45,8 @@ def test_npz(tmp_path: Path) -> None:
         ({"x_test": None, "y_test": None}, "2 faults"),
         ({"y_train": Y.astype(object)}, "y_train cannot be read"),
         ({"class_names": np.arange(2)}, "class_names is int64 (2,), expected a list of texts"),
+        ({"class_names": np.array(["a", "a"])}, "class_names: 'a' is given twice"),
+        ({"class_names": np.array(["", "b"])}, "class_names: '' is no name"),
         ({"y_train": Y.astype(float)}, "y_train: dtype float64"),
         ({"x_val": X[:4]}, "y_val: missing"),
     ],
