@@ -85,7 +85,7 @@ def find_sweep(reader: Reader, wanted: str | None) -> SweepRun:
     """
     sweeps = reader.sweeps()
     if not sweeps:
-        raise UserError(f"there is no sweep in the MLflow store {shown(reader.uri)} yet")
+        raise UserError(f"there is no sweep in the MLflow store {shown(reader.uri)}{_deleted(reader.uri)}")
     if wanted is None:
         return sweeps[-1]
     found = [s for s in sweeps if s.id == wanted] or [s for s in sweeps if s.name == wanted]
@@ -95,6 +95,14 @@ def find_sweep(reader: Reader, wanted: str | None) -> SweepRun:
         more = ", …" if len(names) > 8 else ""
         raise UserError(f"there is no sweep '{wanted}'{close} (in the store: {', '.join(names[:8])}{more})")
     return found[-1]
+
+
+def _deleted(uri: str) -> str:
+    """Why a store may have no sweep."""
+    from mlflow.entities import ViewType
+
+    names = [f"'{e.name}'" for e in connect(uri).search_experiments(ViewType.DELETED_ONLY)]
+    return f": the MLflow experiment {', '.join(names)} was deleted; restore it" if names else " yet"
 
 
 def read_yaml(uri: str, location: str) -> Mapping[str, Any]:

@@ -147,6 +147,16 @@ def test_a_store_without_sweeps_or_of_another_program(uri: str, tmp_path: Path, 
         assert store.execute("SELECT name FROM sqlite_master").fetchall() == tables
 
 
+def test_a_deleted_experiment_is_named(uri: str, tmp_path: Path) -> None:
+    follow(uri, tmp_path / "sweep", events_of())
+    client = connect(uri)
+    client.delete_experiment(client.get_experiment_by_name("tests").experiment_id)
+    with pytest.raises(
+        UserError, match=r"there is no sweep in .*: the MLflow experiment 'tests' was deleted; restore it"
+    ):
+        cnnsweep.trials(None, f"tracking.dir={tmp_path}")
+
+
 def test_reading_from_a_server_that_does_not_answer() -> None:
     with pytest.raises(UserError, match="no answer"):
         cnnsweep.trials(None, "tracking=server", "tracking.uri=http://127.0.0.1:9")
