@@ -55,13 +55,14 @@ def compile_model(model: keras.Model, training: Training, data: Dataset, for_tra
     """Compile a model with a new optimizer, built on the trainable weights."""
     import keras
 
-    from cnnsweep.training.metrics import make_loss, make_metrics, needs_one_hot
+    from cnnsweep.training.metrics import make_loss, make_metrics, needs_one_hot, relative
 
     steps = steps_an_epoch(training, data)
     one_hot = needs_one_hot(training, data.task)
+    loss = make_loss(training, data.task, one_hot)
     model.compile(
         optimizer=make_optimizer(training, steps, for_training),
-        loss=make_loss(training, data.task, one_hot),
+        loss=relative(loss, data.y_train) if data.task == "regression" else loss,
         metrics=make_metrics(training, data.task, data.classes, one_hot),
         jit_compile=jit_compile(model),
         steps_per_execution=_steps_per_execution(training.steps_per_execution, steps),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from cnnsweep.config.schema import Training
@@ -27,6 +28,14 @@ from cnnsweep.training import user_metrics
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from cnnsweep.data.arrays import Array
+
+Shape = tuple[int, ...]
+TYPICAL = 10_000
+"""Training targets from which the typical value of a loss is taken."""
+MOST_TARGETS = 50
+"""More of an example are taken together."""
 
 
 class BalancedAccuracy(keras.metrics.MeanIoU):
@@ -50,13 +59,39 @@ class MeanDice(BalancedAccuracy):
         return _mean(2 * right, images + predicted, images + predicted)
 
 
+class R2Score(keras.metrics.R2Score):
+    """R² of values less the mean of the first batch, which leaves it as it is.
+
+    Keras' own takes the difference of two sums of squares in float32, which is rounding where the mean is large.
+    Where all values are equal it is 1 for the right ones and 0 for others, as in scikit-learn.
+    """
+
+    def _build(self, y_true_shape: Shape, y_pred_shape: Shape) -> None:
+        super()._build(y_true_shape, y_pred_shape)
+        self.offset = self.add_variable(name="offset", shape=[y_pred_shape[-1]], initializer="zeros")
+
+    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
+        y_pred = ops.convert_to_tensor(y_pred, dtype=self.dtype)
+        y_true = ops.reshape(ops.cast(y_true, self.dtype), ops.shape(y_pred))
+        if not self._built:
+            self._build(y_true.shape, y_pred.shape)
+        self.offset.assign(ops.where(self.count > 0, self.offset, ops.mean(y_true, axis=0)))
+        super().update_state(y_true - self.offset, y_pred - self.offset, sample_weight)
+
+    def result(self) -> tf.Tensor:
+        total = self.squared_sum - self.sum * self.sum / self.count
+        varied = total > 0
+        equal = ops.where(self.total_mse > 0, 0.0, 1.0)
+        return ops.mean(ops.where(varied, 1 - self.total_mse / ops.where(varied, total, 1.0), equal))
+
+
 def _mean(above: tf.Tensor, below: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
     known = ops.cast(present > 0, "float32")
     return ops.sum(known * above / ops.maximum(below, 1)) / ops.maximum(ops.sum(known), 1)
 
 
-OWN = {"BalancedAccuracy": BalancedAccuracy, "MeanDice": MeanDice}
-COUNTED = (*OWN, "MeanIoU")
+OWN = {"BalancedAccuracy": BalancedAccuracy, "MeanDice": MeanDice, "R2Score": R2Score}
+COUNTED = ("BalancedAccuracy", "MeanDice", "MeanIoU")
 """Metrics that count how often each class is taken for each."""
 
 
@@ -77,6 +112,45 @@ def needs_one_hot(training: Training, task: Task) -> bool:
     if vectors and numbers:
         raise UserError(f"training.loss: {numbers[0]} cannot be used together with {vectors[0]}")
     return bool(vectors)
+
+
+class Relative(keras.losses.Loss):
+    """A loss whose gradient in each target's prediction is multiplied by a factor, (targets,)."""
+
+    def __init__(self, loss: keras.losses.Loss, factors: Array) -> None:
+        super().__init__(name=loss.name)
+        self._loss, self._factors = loss, factors
+
+    def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
+        return self._loss(y_true, self._weighed(y_pred), sample_weight)
+
+    def _weighed(self, predicted: tf.Tensor) -> tf.Tensor:
+        @ops.custom_gradient
+        def same(x: tf.Tensor) -> tuple[tf.Tensor, Callable[..., tf.Tensor]]:
+            def gradient(*args: tf.Tensor, upstream: tf.Tensor | None = None) -> tf.Tensor:
+                return (args[0] if upstream is None else upstream) * ops.cast(self._factors, x.dtype)
+
+            return x, gradient
+
+        return same(predicted)
+
+
+def relative(loss: keras.losses.Loss, y: Array) -> keras.losses.Loss:
+    """The loss with gradients in relation to what each target adds to it where its mean is predicted.
+
+    So the units of the targets, `y` of shape (examples, targets), make no difference to the optimizer, as they do to
+    Adam's epsilon and to the learning rate of SGD: the gradient of a squared error grows with the square of the unit.
+    """
+    labels, count = np.asarray(y[:TYPICAL], np.float32), y.shape[1]
+    mean = np.asarray(y, np.float64).mean(axis=0).astype(np.float32)
+    exact, factors = float(loss(labels, labels)), np.ones(count, np.float32)
+    for columns in range(count) if count <= MOST_TARGETS else (slice(None),):
+        predicted = labels.copy()
+        predicted[:, columns] = mean[columns]
+        typical = (float(loss(labels, predicted)) - exact) * count / np.size(mean[columns])
+        if 1e-37 < typical < 1e37:
+            factors[columns] = 1 / typical
+    return Relative(loss, factors)
 
 
 def make_loss(training: Training, task: Task, one_hot: bool) -> keras.losses.Loss:
@@ -101,7 +175,8 @@ def make_metrics(
     for entry in _entries(training.metrics, task):
         name, settings = named(entry)
         kind = _kind(name, settings)
-        if kind.keras in ("", *OWN) and not own:
+        name_in_keras = _class_name(kind, task, one_hot)
+        if not own and not hasattr(keras.metrics, name_in_keras):
             continue
         if not kind.keras:
             made.append(user_metrics.make_metric(name, settings))
@@ -113,7 +188,8 @@ def make_metrics(
             arguments["num_labels"] = classes
         if task == "multi_label" and kind.keras in ("F1Score", "FBetaScore"):
             arguments = {"threshold": 0.5} | arguments
-        made.append((OWN.get(kind.keras) or getattr(keras.metrics, _class_name(kind, task, one_hot)))(**arguments))
+        ours = OWN.get(kind.keras) if own else None
+        made.append((ours or getattr(keras.metrics, name_in_keras))(**arguments))
     return made
 
 

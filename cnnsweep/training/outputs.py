@@ -38,8 +38,9 @@ def with_output_of(model: keras.Model, data: Dataset) -> keras.Model:
     if data.task == "multi_label":
         return model
     y = np.asarray(data.y_train, np.float64)
-    scale, mean = (values.round(9).tolist() for values in (np.maximum(y.std(axis=0), 1e-9), y.mean(axis=0)))
-    outputs = keras.layers.Rescaling(scale, mean, name="to_units", dtype="float32")(model.output)
+    mean, deviation = y.mean(axis=0), y.std(axis=0)
+    scale = np.where(deviation > 0, deviation, np.maximum(1e-9 * np.abs(mean), 1e-9))
+    outputs = keras.layers.Rescaling(scale.tolist(), mean.tolist(), name="to_units", dtype="float32")(model.output)
     return keras.Model(model.inputs, outputs, name=model.name)
 
 

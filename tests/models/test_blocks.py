@@ -152,7 +152,7 @@ def test_a_known_small_resnet_has_the_parameters_of_its_paper():
         ({"block": "residual", "padding": "valid"}, r"model.padding: block 1's maps of 24×24 cannot be added to a "),
         ({"block": "inverted", "kernel_size": 40, "padding": "valid"}, "model.kernel_size: block 1's 40×40 kernel"),
         ({"repeats": 0}, "model.repeats: 0 .must be at least 1 and at most 20"),
-        ({"repeats": [2]}, r"model.repeats: 1 values \[2\] for model.blocks=2"),
+        ({"repeats": [2]}, r"model.repeats: 1 value \[2\] for model.blocks=2"),
         ({"block": "residual", "filters": 0}, "model.filters: block 1's value is 0"),
         ({"expansion": 0}, "model.expansion: 0"),
         ({"squeeze_excite": -1}, "model.squeeze_excite: -1"),

@@ -117,3 +117,23 @@ def test_short_names_are_metrics(short, name):
     task = METRICS[name].tasks[0]
     (metric,) = make_metrics(training(metrics=[short]), task, 3, True)
     assert metric.name == short
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(0, 1), (2000, 1), (1e6, 10), (-1e5, 1)])
+def test_r2_is_that_of_scikit_learn_however_far_the_values_are_from_zero(mean, spread):
+    y = (mean + spread * RNG.normal(size=(1000, 2))).astype("float32")
+    predicted = (y + 0.5 * spread * RNG.normal(size=y.shape)).astype("float32")
+    (metric,) = make_metrics(training(metrics=["r2"]), "regression", 1, one_hot=False)
+    for _ in range(2):  # the second time after a reset
+        metric.reset_state()
+        for start in range(0, 1000, 300):
+            metric.update_state(y[start : start + 300], predicted[start : start + 300])
+        assert float(metric.result()) == pytest.approx(sk.r2_score(y.astype(float), predicted.astype(float)), abs=1e-4)
+
+
+def test_r2_of_equal_values_is_1_for_the_right_ones_and_0_for_others():
+    y = np.full((10, 1), 3.0, "float32")
+    for shift, expected in ((0, 1.0), (1, 0.0)):
+        (metric,) = make_metrics(training(metrics=["r2"]), "regression", 1, one_hot=False)
+        metric.update_state(y, y + np.float32(shift))
+        assert float(metric.result()) == expected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from data_sets import config, made
@@ -10,7 +12,9 @@ from cnnsweep.config.compose import compose
 from cnnsweep.data import loading
 from cnnsweep.data.arrays import Arrays
 from cnnsweep.errors import UserError
+from cnnsweep.training.building import build_model
 from cnnsweep.training.targets import check_labels
+from cnnsweep.training.train import run_epoch
 
 GIVEN: list[Arrays] = []
 
@@ -54,3 +58,29 @@ def test_the_right_class_is_always_among_all(metric, works):
     else:
         with pytest.raises(UserError, match=f"{metric} is always 1: there are 3 classes"):
             check("classification", labels, override)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_unit_of_a_target_makes_no_difference_to_its_training(optimizer, tmp_path):
+    """Units that are powers of two, so that the numbers are the same to the last digit but for their exponents."""
+    rng = np.random.default_rng(0)
+    x = (rng.random((80, 1, 1, 1)) * rng.random((80, 6, 6, 1))).astype(np.float32)
+    target = x.mean(axis=(1, 2)) * np.float32(8)
+    scores = {}
+    for unit in (0, -30, 30):
+        y = np.concatenate([target, target * np.float32(2.0**unit)], axis=1)
+        np.savez(tmp_path / "made.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+        chosen = compose(
+            ["task=regression", "data=npz", f"data.file={tmp_path / 'made.npz'}", "model.filters=4", "model.blocks=1",
+             "training.epochs=4", "training.learning_rate=0.01", "training.batch_size=8",
+             f"training.optimizer={optimizer}"]
+        )  # fmt: skip
+        data = loading.load(chosen.data, 0, "regression")
+        model, spec = build_model(chosen, data, 1), SimpleNamespace(config=chosen, seed=1)
+        rows = [run_epoch(model, data, spec, epoch) for epoch in range(1, 5)]
+        scores[unit] = [row["val_r2"] for row in rows]
+        errors = np.asarray(model.predict(data.x_val, verbose=0)) - data.y_val
+        assert rows[-1]["val_loss"] == pytest.approx(np.square(errors).mean(), rel=1e-3)  # in the targets' units
+    assert scores[0][-1] > 0.3
+    assert scores[-30] == pytest.approx(scores[0], abs=1e-3)
+    assert scores[30] == pytest.approx(scores[0], abs=1e-3)
