@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from cnnsweep.config.components import program
 from cnnsweep.errors import UserError
 from cnnsweep.formatting import counted, score
 from cnnsweep.terminal.commands import CONFIG_DIR, OVERRIDES, TRUST, WORDS, Commands, examples, message, split
-from cnnsweep.terminal.output import outlive_terminal, protect
+from cnnsweep.terminal.output import lost, outlive_terminal, protect
 
 if TYPE_CHECKING:
     from cnnsweep.config.schema import Config
@@ -254,10 +255,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [*(sys.argv[1:] if argv is None else argv)]
     if argv is None:
         protect()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     name = "cnnsweep" if Path(sys.argv[0]).name == "cnnsweep" else "python -m cnnsweep"
     typed = [*name.split(), *(argument for argument in arguments if argument != "--debug")]
     try:
-        return commands.main(arguments, name, standalone_mode=False, obj=typed) or 0
+        code = commands.main(arguments, name, standalone_mode=False, obj=typed) or 0
+        if reason := not code and lost():
+            print(f"cnnsweep: the output cannot be written: {reason}", file=sys.stderr)
+        return code or bool(reason)
     except (UserError, click.ClickException) as error:
         if "--debug" in arguments:
             raise
@@ -285,5 +290,9 @@ def _conclude(outcome: Outcome, screen: Screen) -> int:
     from cnnsweep.api import make_report
     from cnnsweep.terminal.screen import print_outcome
 
-    print_outcome(outcome, make_report(outcome), screen.console)
+    try:
+        page = make_report(outcome)
+    except KeyboardInterrupt:  # the sweep has ended; `report` makes it
+        page = None
+    print_outcome(outcome, page, screen.console)
     return {"completed": 0, "interrupted": 130}.get(outcome.status, 1)

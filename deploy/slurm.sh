@@ -82,9 +82,9 @@ if [ "$stopping" ]; then
     wait "$driver" || code=$?
 fi
 
-# 0: complete. 130: interrupted, can be resumed.
+# 0: complete. 130: interrupted, can be resumed; 143: so early that nothing was begun.
 echo "the sweep ended with $code"
-if [ "$code" -eq 130 ] && [ "${REQUEUE:-}" ]; then
+if [[ $code == 130 || $code == 143 ]] && [ "${REQUEUE:-}" ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

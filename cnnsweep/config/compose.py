@@ -177,6 +177,8 @@ def _explain(error: Exception, overrides: Sequence[str], own: Path) -> UserError
         return _unreadable(match[1])
     if match := re.match(r"(?:Sweep parameters|Ambiguous value for argument) '(.*?)'( requires|$)", text, re.MULTILINE):
         return _several(match[1].removeprefix("++"))
+    if not __debug__ and "TerminalNodeImpl" in text:
+        return UserError("Hydra reads no {key: value} under python -O; start without -O and PYTHONOPTIMIZE")
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         return UserError(f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: {error.problem}")
     if "override must be a string" in text:

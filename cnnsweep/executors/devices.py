@@ -57,7 +57,7 @@ def _visible_by(gpus: Sequence[Gpu], setting: str | None) -> list[Gpu]:
         return list(gpus)
     chosen: list[Gpu] = []
     for entry in (part.strip() for part in setting.split(",")):
-        if entry.isdigit():
+        if entry.isdecimal():
             named = [Gpu(entry, gpu.name) for gpu in gpus[int(entry) : int(entry) + 1]]
         else:
             named = [gpu for gpu in gpus if entry.startswith(("GPU-", "MIG-")) and gpu.visible.startswith(entry)]

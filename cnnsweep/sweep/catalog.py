@@ -64,11 +64,11 @@ def hold(folder: Path) -> Iterator[None]:
     """
     try:
         lock = FileLock(folder / LOCK, timeout=PATIENCE, thread_local=False).acquire()
-    except (Timeout, OSError, NotImplementedError) as error:
-        raise UserError(
-            f"sweep {folder.name} is still running in another process, or its folder cannot be locked ({error}); "
-            "stop it there (Ctrl-C) before you resume it here"
-        ) from error
+    except Timeout as error:
+        raise UserError(f"sweep {folder.name} is still running in another process; stop it there (Ctrl-C) before you "
+                        "resume it here") from error  # fmt: skip
+    except (OSError, NotImplementedError) as error:
+        raise UserError(f"the folder of sweep {folder.name} cannot be locked: {error}") from error
     with lock:
         yield
 

@@ -13,6 +13,11 @@ from typing import TextIO
 class Output(io.TextIOBase):
     """A text stream whose reader may go: what cannot be written is dropped."""
 
+    fault: str | None = None
+    """Why something was dropped, other than that the reader went."""
+    extra = False
+    """Whether the work of this process matters more than what it writes."""
+
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         if isinstance(stream, io.TextIOWrapper) and not stream.closed:
@@ -41,19 +46,21 @@ class Output(io.TextIOBase):
         if self._stream is not None:
             try:
                 self._stream.write(text)
-            except (OSError, ValueError):  # ValueError: it is closed
-                self._drop()
+            except (OSError, ValueError) as error:  # ValueError: it is closed
+                self._drop(error)
         return len(text)
 
     def flush(self) -> None:
         if self._stream is not None:
             try:
                 self._stream.flush()
-            except (OSError, ValueError):
-                self._drop()
+            except (OSError, ValueError) as error:
+                self._drop(error)
 
-    def _drop(self) -> None:
+    def _drop(self, error: Exception) -> None:
         """Let what is waiting, and what native code and other processes write, go nowhere."""
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            self.fault = error.strerror
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
@@ -72,8 +79,15 @@ def protect() -> None:
     sys.stdout, sys.stderr = Output(sys.stdout), Output(sys.stderr)
 
 
+def lost() -> str | None:
+    """Why standard output was not written, where it is the result of the command."""
+    sys.stdout.flush()
+    return None if Output.extra else getattr(sys.stdout, "fault", None)
+
+
 def outlive_terminal() -> None:
     """Go on when the terminal is closed, and so do the processes that are started from now on."""
+    Output.extra = True
     if hasattr(signal, "SIGHUP"):
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGHUP, signal.SIG_IGN)

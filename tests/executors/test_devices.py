@@ -71,6 +71,7 @@ def test_the_real_machine_answers() -> None:
         ("1,-1,0", ["1"]),
         ("1,7,0", ["1"]),
         ("none", []),
+        ("²", []),
     ],
 )
 def test_cuda_visible_devices(monkeypatch: pytest.MonkeyPatch, setting: str, visible: list[str]) -> None:

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,6 @@ def test_text_files_are_utf_8_whatever_the_locale() -> None:
     ("line", "variables"),
     [
         ("cnnsweep --help | head -1", {}),
-        ("cnnsweep --help > /dev/full", {}),
         ("cnnsweep --help >&-", {}),
         ("cnnsweep --cfg seed=2 <&- >&- 2>&-", {}),
         (
@@ -94,3 +94,41 @@ def test_help_and_configs_end_well_whatever_happens_to_what_they_print(
 def test_the_exit_code_tells_of_an_error_that_cannot_be_printed(tmp_path: Path, line: str) -> None:
     done = shell(line, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+
+
+def test_a_result_that_cannot_be_written_is_a_failure_and_a_reader_that_goes_is_none(tmp_path: Path) -> None:
+    full = shell("cnnsweep --cfg > /dev/full", tmp_path)
+    assert (full.returncode, full.stderr) == (1, "cnnsweep: the output cannot be written: No space left on device\n")
+    gone = shell("cnnsweep --cfg | head -n 1", tmp_path)
+    assert (gone.returncode, gone.stderr) == (0, "")
+    sweep = "cnnsweep +sweep=smoke budget.trials=1 training.epochs=1 tracking.report=false > /dev/full"
+    assert shell(sweep, tmp_path).returncode == 0  # what it shows is an extra
+
+
+SLOW = """
+import pathlib, time
+def load(config):
+    pathlib.Path("begun").touch()
+    time.sleep(100)
+"""
+
+
+def test_a_sigterm_before_the_first_trial_ends_as_ctrl_c_does_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    line = [sys.executable, "-m", "cnnsweep", "+sweep=smoke", "data._target_=slow.load"]
+    process = subprocess.Popen(line, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, encoding="utf-8")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.splitlines()[-1]) == (130, "interrupted")
+    assert not [*tmp_path.glob("mlruns/sweeps/*")]
+
+
+def test_a_mapping_that_hydra_cannot_read_without_assertions_is_named(tmp_path: Path) -> None:
+    line = [sys.executable, "-O", "-m", "cnnsweep", "--cfg", "space.model.dilation={values: [1, 2]}"]
+    found = subprocess.run(line, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, encoding="utf-8", timeout=60)
+    assert (found.returncode, found.stderr) == (
+        2, "cnnsweep: Hydra reads no {key: value} under python -O; start without -O and PYTHONOPTIMIZE\n"
+    )  # fmt: skip
