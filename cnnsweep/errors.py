@@ -52,4 +52,5 @@ def unknown(kind: str, name: object, allowed: Iterable[str], shown: Iterable[str
     unknown search 'randon', did you mean 'random'? (one of: grid, random)
     """
     allowed = sorted(str(a) for a in allowed)
-    return UserError(f"unknown {kind} '{name}'{nearest(str(name), allowed)} (one of: {', '.join([*shown] or allowed)})")
+    one_of = ", ".join([*shown] or allowed) or "none"
+    return UserError(f"unknown {kind} '{name}'{nearest(str(name), allowed)} (one of: {one_of})")

@@ -93,6 +93,8 @@ def _check_form(override: object) -> None:
         raise UserError(f"cannot read {override!a}: it is no text in this locale; set LC_ALL=C.UTF-8, or rename it")
     if re.match(r"[+~]*hydra\b", override):
         raise UserError(f"unknown key '{_key(override)}' (hydra's own settings have no effect here; see --config-dir)")
+    if _key(override) in GROUPS and _key(override) != "sweep" and re.search(r"=\s*\[", override):
+        raise _several(override)  # Hydra would take the last one
 
 
 def _key(override: str) -> str:
