@@ -75,8 +75,9 @@ class R2Score(keras.metrics.R2Score):
         y_true = ops.reshape(ops.cast(y_true, self.dtype), ops.shape(y_pred))
         if not self._built:
             self._build(y_true.shape, y_pred.shape)
-        self.offset.assign(ops.where(self.count > 0, self.offset, ops.mean(y_true, axis=0)))
-        super().update_state(y_true - self.offset, y_pred - self.offset, sample_weight)
+        offset = ops.where(self.count > 0, ops.convert_to_tensor(self.offset), ops.mean(y_true, axis=0))
+        self.offset.assign(offset)
+        super().update_state(y_true - offset, y_pred - offset, sample_weight)
 
     def result(self) -> tf.Tensor:
         total = self.squared_sum - self.sum * self.sum / self.count

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -137,3 +141,27 @@ def test_r2_of_equal_values_is_1_for_the_right_ones_and_0_for_others():
         (metric,) = make_metrics(training(metrics=["r2"]), "regression", 1, one_hot=False)
         metric.update_state(y, y + np.float32(shift))
         assert float(metric.result()) == expected
+
+
+WITH_JAX = """
+import jax, keras, numpy as np
+from cnnsweep.config.compose import compose
+from cnnsweep.training.metrics import Relative, make_metrics
+y, predicted = np.zeros((4, 2), "float32"), np.arange(8, dtype="float32").reshape(4, 2)
+loss = Relative(keras.losses.MeanSquaredError(), np.array([2.0, 10.0], "float32"))
+assert float(loss(y, predicted)) == 17.5
+gradient = jax.jit(jax.grad(lambda values: loss(y, values)))(predicted)
+np.testing.assert_allclose(gradient, predicted / 4 * [2, 10])
+(metric,) = make_metrics(compose().training.replace(metrics=["r2"]), "regression", 1, one_hot=False)
+metric.update_state(predicted + 1e6, predicted + 1e6)
+metric.reset_state()
+state = [variable.value for variable in metric.variables]
+state = jax.jit(metric.stateless_update_state)(state, predicted + 1e6, predicted + 1e6 + 1)
+assert abs(float(metric.stateless_result(state)) - 0.8) < 1e-3
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
+def test_relative_losses_and_r2_with_jax():
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    subprocess.run([sys.executable, "-c", WITH_JAX], env=environment, check=True, timeout=120)
