@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +14,7 @@ import pandas as pd
 from cnnsweep.config.objective import Objective
 from cnnsweep.errors import UserError
 from cnnsweep.formatting import counted, score
+from cnnsweep.search_space.space import Parameter
 from cnnsweep.statistics import wilson
 from cnnsweep.tracking.frames import Results
 
@@ -50,12 +51,15 @@ class Importance:
         return [key for key, share in self.shares.items() if share > self.noise]
 
 
-def importance(trials: pd.DataFrame, keys: Sequence[str], objective: Objective) -> Importance | None:
+def importance(
+    trials: pd.DataFrame, keys: Sequence[str], objective: Objective, space: Mapping[str, Parameter] | None = None
+) -> Importance | None:
     """Work out each key's share in the objective's variance (fANOVA), or in getting into the best tenth (PED-ANOVA).
 
     `trials` has a row a trial and `best_<metric>`. None where fewer than 4 trials have a value, or none differ.
-    Numbers count as ordered, on a logarithmic scale where they span a factor of 20; absence of a key counts as a value
-    of its own. Values far worse than most count as the worst of the others.
+    Numbers count as ordered, on the scale of their range in `space` (parameters by name); others on a logarithmic scale
+    where they span a factor of 20. Absence of a key counts as a value of its own. Values far worse than most count as
+    the worst of the others.
     fANOVA: Hutter, Hoos, Leyton-Brown 2014. PED-ANOVA: Watanabe, Bansal, Hutter 2023.
     """
     column = f"best_{objective.metric}"
@@ -66,7 +70,7 @@ def importance(trials: pd.DataFrame, keys: Sequence[str], objective: Objective) 
     probes = {f"probe {i}": np.random.default_rng([PROBE_SEED, i]).random(len(scored)) for i in range(PROBES)}
     with_probes = pd.concat([scored[varied], pd.DataFrame(probes, scored.index)], axis=1)
     method: Method = "fANOVA" if len(scored) <= FANOVA_TRIALS else "PED-ANOVA"
-    found = _evaluate(with_probes, _without_outliers(scored[column], objective), objective, method)
+    found = _evaluate(with_probes, _without_outliers(scored[column], objective), objective, method, space or {})
     whole = sum(found[key] for key in varied)
     if not whole > 0:
         return None
@@ -78,12 +82,14 @@ def importance(trials: pd.DataFrame, keys: Sequence[str], objective: Objective) 
     return Importance(method, len(scored), shares, noise, few if len(scored) < needed else None)
 
 
-def _evaluate(columns: pd.DataFrame, values: pd.Series, objective: Objective, method: Method) -> dict[str, float]:
+def _evaluate(
+    columns: pd.DataFrame, values: pd.Series, objective: Objective, method: Method, space: Mapping[str, Parameter]
+) -> dict[str, float]:
     import optuna
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    described = {str(name): _distribution(columns[name]) for name in columns}
+    described = {str(name): _distribution(columns[name], space.get(str(name))) for name in columns}
     distributions: dict[str, BaseDistribution] = {name: kind for name, (kind, _) in described.items()}
     rows = zip(*(column for _, column in described.values()), strict=True)
     with warnings.catch_warnings():
@@ -106,7 +112,9 @@ def _evaluate(columns: pd.DataFrame, values: pd.Series, objective: Objective, me
     return {name: max(float(found[name]), 0.0) for name in described}
 
 
-def _distribution(column: pd.Series) -> tuple[BaseDistribution, list[float] | list[int] | list[str]]:
+def _distribution(
+    column: pd.Series, parameter: Parameter | None
+) -> tuple[BaseDistribution, list[float] | list[int] | list[str]]:
     """Optuna's description of a column, and its values in these terms."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -116,7 +124,8 @@ def _distribution(column: pd.Series) -> tuple[BaseDistribution, list[float] | li
         return CategoricalDistribution(sorted(set(texts))), texts
     values = column.astype("Float64").to_numpy(float, na_value=np.nan)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if low > 0 and high / low >= 20:
+    log = parameter.log if parameter and parameter.choices is None else low > 0 and high / low >= 20
+    if log and low > 0:
         values, low, high = np.log(values), math.log(low), math.log(high)
     values = np.where(np.isnan(values), low - (high - low) / 4, values)  # absent: apart from all numbers
     distinct, places = np.unique(values, return_inverse=True)

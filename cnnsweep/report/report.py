@@ -107,9 +107,9 @@ def _section(results: Results) -> Section:
     """Work out all that the page shows of a sweep."""
     trials, epochs, objective = results.trials, results.curves, results.objective
     scored = trials[trials["status"] != "failed"].reset_index(drop=True)
-    weighed = importance(trials, results.keys, objective)
-    order = list(weighed.shares) if weighed else [key for key in results.keys if trials[key].nunique() > 1]
     by_name = results.space.by_name if results.space else {}
+    weighed = importance(trials, results.keys, objective, by_name)
+    order = list(weighed.shares) if weighed else [key for key in results.keys if trials[key].nunique() > 1]
     axes = {key: axis(key, scored[key], by_name.get(key)) for key in order}
     time_used = _time(results)
     drawn = {

@@ -8,6 +8,7 @@ import pytest
 
 from cnnsweep.config.objective import Objective
 from cnnsweep.report.analysis import FANOVA_TRIALS, importance
+from cnnsweep.search_space.space import Parameter
 
 ACCURACY = Objective.of("val_accuracy")
 
@@ -91,3 +92,26 @@ def test_failed_trials_and_constant_keys_do_not_count() -> None:
 @pytest.mark.parametrize("trials", [made(3), made(30).assign(best_val_accuracy=0.5)])
 def test_no_importance_without_differences(trials: pd.DataFrame) -> None:
     assert importance(trials, ["rate", "filters"], ACCURACY) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_range_counts_on_the_scale_of_the_space_not_of_the_values_drawn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rate, kernel = rng.random(100) * 0.5, rng.choice([3, 5], 100)
+    value = 0.9 - 0.4 * (rate - 0.25).clip(0) - 0.04 * (kernel == 5)
+    trials = pd.DataFrame({"rate": rate, "kernel": kernel, "best_val_accuracy": value, "status": "completed"})
+    found = importance(trials, ["rate", "kernel"], ACCURACY, {"rate": Parameter("rate", low=0, high=0.5)})
+    assert found is not None
+    assert found.shares["rate"] == pytest.approx(0.72, abs=0.06)
+
+
+def test_a_logarithmic_range_stays_one_where_few_of_it_are_drawn() -> None:
+    rate = np.exp(np.linspace(np.log(0.001), np.log(0.018), 100))
+    trials = pd.DataFrame({"rate": rate, "best_val_accuracy": np.where(rate < 0.003, 0.8, 0.9), "status": "completed"})
+    trials["kernel"] = np.random.default_rng(0).permutation([3, 5] * 50)
+    trials["best_val_accuracy"] -= 0.05 * (trials["kernel"] == 5)
+    found = importance(trials, ["rate", "kernel"], ACCURACY, {"rate": Parameter("rate", low=1e-3, high=1.0, log=True)})
+    share = np.log(3) / np.log(18)
+    variance = 0.01 * share * (1 - share)
+    assert found is not None
+    assert found.shares["rate"] == pytest.approx(variance / (variance + 0.05**2 / 4), abs=0.03)
