@@ -201,10 +201,17 @@ def find_faults(arrays: Arrays, task: Task = "classification") -> list[str]:
     return faults or [*_mismatches(arrays), *class_faults(arrays, task)]
 
 
-def find_missing(arrays: Arrays, task: Task = "classification") -> list[str]:
-    """A line for each split of sound arrays that has no image of some class: nothing is measured of these."""
-    found = {split: missing_class(arrays, split, task) for split in arrays.splits[1:]}
-    return [f"{arrays.place(f'y_{split}')}: {text}" for split, text in found.items() if text]
+def find_missing(arrays: Arrays, y: Mapping[str, Array], task: Task) -> list[str]:
+    """A line for each split, with its labels in `y`, that has no image of some class: nothing is measured of these."""
+    found = {split: missing_class(each, arrays, task) for split, each in y.items()}
+    effect = {"classification": "; f1 and fbeta count that as 0", "multi_label": "; f1, fbeta and auc count that as 0"}
+    return [f"{_place_of(arrays, split)}{text}{effect.get(task, '')}" for split, text in found.items() if text]
+
+
+def _place_of(arrays: Arrays, split: str) -> str:
+    if split in arrays.splits:
+        return f"{arrays.place(f'y_{split}')}: "
+    return f"{arrays.place('y_train')}: the {'validation' if split == 'val' else split} part has "
 
 
 def find_scale(arrays: Arrays) -> float:

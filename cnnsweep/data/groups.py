@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnsweep.data.labels import Labels
 from cnnsweep.errors import UserError
 
 Groups = Mapping[str, NDArray[np.generic]]
@@ -48,43 +49,38 @@ def expect_apart(groups: Groups) -> None:
 
 
 def choose_groups(
-    labels: NDArray[np.int32],
-    names: Sequence[str],
-    groups: NDArray[np.generic],
-    share: float,
-    seed: int,
-    purpose: str,
+    labels: Labels, groups: NDArray[np.generic], share: float, seed: int, purpose: str
 ) -> NDArray[np.bool_]:
     """A mask over images, true for whole groups with about this share of the images, the classes in proportion.
 
-    Raises `UserError` where a split would be empty, or a class, which has its name in `names`, not in the rest.
+    Raises `UserError` where a split would be empty, or a class not in the rest.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    count = len(np.unique(groups))
+    count, images = len(np.unique(groups)), len(groups)
     parts = min(max(2, round(1 / share)), count)
     if count < 2:
-        images = f"all {len(labels):,} images that could be held out"
-        raise UserError(f"data.group: {images} are of one group ({groups[0]}): none remains for {purpose}")
+        whole = f"all {images:,} images that could be held out"
+        raise UserError(f"data.group: {whole} are of one group ({groups[0]}): none remains for {purpose}")
+    strata = labels.strata
+    if np.bincount(strata).max() < parts:  # which the splitter refuses
+        strata = np.zeros_like(strata)
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a class has few images
-        divided = [held_out for _, held_out in splitter.split(labels, labels, groups)]
-    possible = [held_out for held_out in divided if 0 < len(held_out) < len(labels)]
+        divided = [held_out for _, held_out in splitter.split(strata, strata, groups)]
+    possible = [held_out for held_out in divided if 0 < len(held_out) < images]
     if not possible:
         raise UserError(f"data.group: {count} groups cannot be divided, one of them holds nearly all images")
     for held_out in possible:
-        mask = np.zeros(len(labels), bool)
+        mask = np.zeros(images, bool)
         mask[held_out] = True
-        lost = np.setdiff1d(labels, labels[~mask])
-        if not len(lost):
+        if not (lost := labels.lost(~mask)):
             return mask
-    raise UserError(f"data.group: all images of class {names[lost[0]]} are of groups that are held out for {purpose}")
+    raise UserError(f"data.group: all images of class {lost} are of groups that are held out for {purpose}")
 
 
-def assign_folds(
-    labels: NDArray[np.int32], names: Sequence[str], folds: int, seed: int, groups: NDArray[np.generic] | None
-) -> NDArray[np.int32]:
+def assign_folds(labels: Labels, folds: int, seed: int, groups: NDArray[np.generic] | None) -> NDArray[np.int32]:
     """The fold of each image, from 1: the classes in proportion, and groups whole where there are any.
 
     Raises `UserError` where a fold would be empty or have no image of a class.
@@ -92,25 +88,27 @@ def assign_folds(
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     key = f"data.folds={folds}"
-    if len(labels) < folds:
-        raise UserError(f"{key}: {len(labels)} images for training are not enough: a fold would have none")
-    for label, count in enumerate(np.bincount(labels)):
+    if len(labels.y) < folds:
+        raise UserError(f"{key}: {len(labels.y)} images for training are not enough: a fold would have none")
+    for label, count in enumerate(labels.counts):
         if 0 < count < folds:
             images = f"{count} image{'s' if count > 1 else ''}"
-            raise UserError(f"{key}: class {names[label]} has {images} for training, so that a fold would have none")
+            raise UserError(
+                f"{key}: class {labels.names[label]} has {images} for training, so that a fold would have none"
+            )
     if groups is not None and len(np.unique(groups)) < folds:
         raise UserError(f"{key}: {len(np.unique(groups))} groups are not enough: a fold would have no image")
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     splitter = kind(folds, shuffle=True, random_state=seed % 2**32)
-    found = np.zeros(len(labels), np.int32)
+    strata = labels.strata
+    found = np.zeros(len(strata), np.int32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a class has few images
-        for number, (_, held_out) in enumerate(splitter.split(labels, labels, groups), start=1):
+        for number, (_, held_out) in enumerate(splitter.split(strata, strata, groups), start=1):
             found[held_out] = number
     for number in range(1, folds + 1):
         if not np.any(found == number):
             raise UserError(f"{key}: fold {number} has no image: groups are of too different sizes; take fewer folds")
-        lost = np.setdiff1d(labels, labels[found == number])
-        if len(lost):
-            raise UserError(f"{key}: fold {number} has no image of class {names[lost[0]]}; take fewer folds")
+        if lost := labels.lost(found == number):
+            raise UserError(f"{key}: fold {number} has no image of class {lost}; take fewer folds")
     return found

@@ -1,9 +1,11 @@
-"""Labels of each task: their checks, their types in a data set, and the strata by which they are split."""
+"""Labels of each task: their checks, their types in a data set, and how they are divided."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -123,7 +125,7 @@ def _classes(arrays: Arrays, task: Task) -> Iterator[str]:
             yield f"{place}: masks of {_size(y)} pixels for images of {_size(x)}"
         if found[-1] >= classes:
             yield f"{place}: label {found[-1]}, expected 0..{classes - 1} ({classes} classes)"
-        if split == "train" and (text := missing_class(arrays, split, task)):
+        if split == "train" and (text := missing_class(y, arrays, task)):
             yield f"{place}: {text}"
         elif split != "train" and len(found) == 1:
             yield f"{place}: {'pixels' if task == 'segmentation' else 'images'} of one class only ({found[0]})"
@@ -133,11 +135,11 @@ def _size(images: Array) -> str:
     return f"{images.shape[1]}×{images.shape[2]}"
 
 
-def missing_class(arrays: Arrays, split: str, task: Task) -> str | None:
-    """The classes or labels of which a split has no image."""
+def missing_class(y: Array, arrays: Arrays, task: Task) -> str | None:
+    """The classes or labels of `arrays` of which these labels have no image."""
     if task == "regression":
         return None
-    noun, classes, y = "image", count_outputs(arrays, task), getattr(arrays, f"y_{split}")
+    noun, classes = "image", count_outputs(arrays, task)
     found = np.flatnonzero((y > 0).any(axis=0)) if task == "multi_label" else np.unique(y)
     if task == "segmentation":
         noun = "pixel"
@@ -179,9 +181,54 @@ def typed(y: Array, task: Task, classes: int) -> Array:
     return np.ascontiguousarray(y.reshape(len(y), -1), np.float32)
 
 
-def strata(y: Array, task: Task) -> Array:
-    """The stratum of each image, whole numbers from 0: its class, or 0 where an image has none."""
-    return y if task == "classification" else np.zeros(len(y), np.int32)
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The labels of images that are to be divided."""
+
+    y: Array
+    """As `typed` returns them."""
+    task: Task
+    names: tuple[str, ...]
+
+    def at(self, rows: Array) -> Labels:
+        """The labels of some of the images."""
+        return replace(self, y=self.y[rows])
+
+    @property
+    def counts(self) -> Array:
+        """How many images have each class or label."""
+        if self.task == "regression":
+            return np.zeros(0, np.int64)
+        return (
+            np.bincount(self.y, minlength=len(self.names)) if self.task == "classification" else self._has.sum(axis=0)
+        )
+
+    @property
+    def strata(self) -> Array:
+        """The stratum of each image, whole numbers from 0: its class; or which of its labels, or of the classes in its
+        mask, the fewest images have."""
+        if self.task == "classification":
+            return self.y
+        if self.task == "regression":
+            return np.zeros(len(self.y), np.int32)
+        by_count = self._has[:, np.argsort(self._has.sum(axis=0), kind="stable")]
+        rarest = np.where(by_count.any(axis=1), by_count.argmax(axis=1) + 1, 0)
+        return np.unique(rarest, return_inverse=True)[1].astype(np.int32)
+
+    def lost(self, rows: Array) -> str | None:
+        """The first class or label that none of these images has, though others have it."""
+        lost = np.flatnonzero((self.counts > 0) & (self.at(rows).counts == 0))
+        return self.names[lost[0]] if len(lost) else None
+
+    @cached_property
+    def _has(self) -> Array:
+        """Which labels, or classes in its mask, each image has: (images, classes)."""
+        if self.task == "multi_label":
+            return self.y > 0
+        found = np.zeros((len(self.y), len(self.names)), bool)
+        for row, mask in zip(found, self.y, strict=True):
+            row[mask] = True
+        return found
 
 
 def described(names: tuple[str, ...], task: Task, most: int) -> str:

@@ -18,9 +18,10 @@ from cnnsweep.data.arrays import Array, Arrays, Dataset, find_faults, find_missi
 from cnnsweep.data.duplicates import fingerprints, kept
 from cnnsweep.data.groups import assign_folds, choose_groups, expect_apart
 from cnnsweep.data.inputs import TYPES
-from cnnsweep.data.labels import output_names, strata, typed
+from cnnsweep.data.labels import Labels, missing_class, output_names, typed
 from cnnsweep.data.storage import is_whole_file, open_saved, save, take
 from cnnsweep.errors import UserError
+from cnnsweep.formatting import counted
 
 __all__ = ["Arrays", "Dataset", "load", "open_saved", "refuse_other", "save"]
 
@@ -74,13 +75,13 @@ def refuse_other(data: Dataset, stored: Mapping[str, object], owner: str, change
 
 def _split(arrays: Arrays, config: DataConfig, seed: int, task: Task) -> Dataset:
     names = output_names(arrays, task)
-    rows = _choose_rows(arrays, config, seed, strata(typed(arrays.y_train, task, len(names)), task), names)
+    labels = Labels(typed(arrays.y_train, task, len(names)), task, names)
+    rows = _choose_rows(arrays, config, seed, labels)
     masks, notes = _without_shared(arrays, config.duplicates, rows)
     rows = {split: found[masks[split]] for split, found in rows.items()}
     folds = None
     if config.folds is not None:
-        labels = strata(typed(arrays.y_train[rows["train"]], task, len(names)), task)
-        folds = assign_folds(labels, names, config.folds, seed, _of(arrays.groups, rows["train"]))
+        folds = assign_folds(labels.at(rows["train"]), config.folds, seed, _of(arrays.groups, rows["train"]))
         rows["val"] = rows["train"][folds == 1]
     splits = {}
     for split in ALL:
@@ -88,6 +89,8 @@ def _split(arrays: Arrays, config: DataConfig, seed: int, task: Task) -> Dataset
         x, y = (getattr(arrays, f"{a}_{split if own else 'train'}") for a in "xy")
         splits[f"x_{split}"] = _inputs(arrays.kind, take(x, rows[split]))
         splits[f"y_{split}"] = typed(y[rows[split]], task, len(names))
+    if text := missing_class(splits["y_train"], arrays, task):
+        refuse([f"{arrays.place('y_train')}: after the split {text} is left for training; another seed may leave some"])
     decoding = arrays.decoding
     if arrays.corpus is not None:
         decoding = arrays.corpus.fit(splits["x_train"])
@@ -104,19 +107,19 @@ def _split(arrays: Arrays, config: DataConfig, seed: int, task: Task) -> Dataset
         folds=None if folds is None else tuple(folds.tolist()),
         decoding=decoding,
         kind=arrays.kind,
-        notes=(*arrays.notes, *find_missing(arrays, task), *notes),
+        notes=(*arrays.notes, *find_missing(arrays, {s: splits[f"y_{s}"] for s in ALL[1:]}, task), *notes),
     )
 
 
-def _choose_rows(arrays: Arrays, config: DataConfig, seed: int, y: Array, names: tuple[str, ...]) -> dict[str, Array]:
+def _choose_rows(arrays: Arrays, config: DataConfig, seed: int, labels: Labels) -> dict[str, Array]:
     """The rows of each split: in its own arrays, or, where it has none, in those of the training set."""
     expect_apart(arrays.groups)
-    groups, rows = arrays.groups.get("train"), np.arange(len(y))
+    groups, rows = arrays.groups.get("train"), np.arange(len(labels.y))
     if config.group is not None and groups is None:
         noun = NOUNS[arrays.kind]
         raise UserError(f"data.group: the {noun} of {arrays.source} have no names in which '{config.group}' could be")
-    if config.limit is not None and config.limit < len(y):
-        rows = rows[_limited(arrays, y, config.limit, seed)]
+    if config.limit is not None and config.limit < len(rows):
+        rows = rows[_limited(arrays, labels.strata, config.limit, seed)]
     found = {split: np.arange(len(getattr(arrays, f"y_{split}"))) for split in arrays.splits}
     if config.folds is not None and "val" in arrays.splits:
         raise UserError(f"data.folds={config.folds}: {arrays.source} has validation data of its own; data.folds=null")
@@ -124,9 +127,9 @@ def _choose_rows(arrays: Arrays, config: DataConfig, seed: int, y: Array, names:
         if split not in arrays.splits and not (split == "val" and config.folds):
             share = _share(config, key)
             if groups is None:
-                chosen = _split_off(arrays, y[rows], names, share, seed, stream)
+                chosen = _split_off(arrays, labels.at(rows), share, seed, stream)
             else:
-                chosen = choose_groups(y[rows], names, groups[rows], share, seed + stream, key)
+                chosen = choose_groups(labels.at(rows), groups[rows], share, seed + stream, key)
             found[split], rows = rows[chosen], rows[~chosen]
     return {**found, "train": rows}
 
@@ -168,14 +171,18 @@ def _limited(arrays: Arrays, y: Array, limit: int, seed: int) -> Array:
     return choose(y, taken, seed, LIMIT)
 
 
-def _split_off(arrays: Arrays, y: Array, names: tuple[str, ...], share: float, seed: int, stream: int) -> Array:
-    counts = np.bincount(y)
-    if single := [names[label] for label in np.flatnonzero(counts < 2)]:
+def _split_off(arrays: Arrays, labels: Labels, share: float, seed: int, stream: int) -> Array:
+    strata = labels.strata
+    counts = np.bincount(strata)
+    purpose, place = "validation" if stream == VALIDATION else "testing", arrays.place("y_train")
+    if labels.task == "classification" and (single := [labels.names[i] for i in np.flatnonzero(counts < 2)]):
         some = ", ".join(single[:5]) + (" …" if len(single) > 5 else "")
-        purpose = "validation" if stream == VALIDATION else "testing"
-        refuse([f"{arrays.place('y_train')}: one {arrays.kind} only for class {some}: none remains for {purpose}"])
-    taken = np.minimum(shares(counts, round(len(y) * share)), counts - 1)
-    return choose(y, taken, seed, stream)
+        refuse([f"{place}: one {arrays.kind} only for class {some}: none remains for {purpose}"])
+    if not (several := counts > 1).any():
+        refuse([f"{place}: {counted(len(strata), arrays.kind)} cannot be divided: none remains for {purpose}"])
+    taken = np.zeros_like(counts)
+    taken[several] = np.minimum(shares(counts[several], round(len(strata) * share)), counts[several] - 1)
+    return choose(strata, taken, seed, stream)
 
 
 def shares(counts: Array, total: int) -> Array:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from data_sets import config, made
 
 from cnnsweep.data.arrays import Arrays, Dataset
 from cnnsweep.data.groups import choose_groups
+from cnnsweep.data.labels import Labels
 from cnnsweep.data.loading import load
 from cnnsweep.data.storage import open_saved, save
 from cnnsweep.errors import UserError
@@ -20,9 +23,9 @@ def given(_: object) -> Arrays:
     return GIVEN[-1]
 
 
-def loaded(task: str, seed: int = 0, **changes: object) -> Dataset:
+def loaded(task: str, seed: int = 0, settings: Mapping[str, object] | None = None, **changes: object) -> Dataset:
     GIVEN.append(made(**changes))
-    return load(config(f"{__name__}.given"), seed, task)
+    return load(config(f"{__name__}.given", **(settings or {})), seed, task)
 
 
 def test_several_labels_an_image():
@@ -90,6 +93,53 @@ def test_labels_that_do_not_fit_the_task_are_one_clear_error(task, changes, erro
         loaded(task, **changes)
 
 
+def rare(task: str, count: int) -> dict[str, object]:
+    """40 images, of which `count` have label 2, or a pixel of class 2."""
+    rng = np.random.default_rng(0)
+    x, y = (
+        rng.integers(0, 256, (50, 4, 4), np.uint8),
+        rng.integers(0, 2, (50, 3) if task == "multi_label" else (50, 4, 4)),
+    )
+    where = (slice(None), 2) if task == "multi_label" else (slice(None), 0, 0)
+    y[where] = 0
+    y[(rng.permutation(40)[:count], *where[1:])] = y[(40, *where[1:])] = 1 if task == "multi_label" else 2
+    return {"x_train": x[:40], "y_train": y[:40], "x_test": x[40:], "y_test": y[40:]}
+
+
+def images_with(y: np.ndarray, task: str) -> int:
+    return int((y[:, 2] > 0).sum() if task == "multi_label" else (y == 2).any(axis=(1, 2)).sum())
+
+
+@pytest.mark.parametrize("task", ["multi_label", "segmentation"])
+def test_a_rare_label_is_in_every_part_and_fold(task):
+    for seed in range(12):
+        found = loaded(task, seed, **rare(task, 3))
+        assert (images_with(found.y_train, task), images_with(found.y_val, task), found.notes) == (2, 1, ())
+        folds = loaded(task, seed, {"folds": 3}, **rare(task, 3))
+        assert [images_with(folds.fold(number).y_val, task) for number in (1, 2, 3)] == [1, 1, 1]
+    with pytest.raises(
+        UserError, match=r"data.folds=5: class 2 has 3 images for training, so that a fold would have no"
+    ):
+        loaded(task, 0, {"folds": 5}, **rare(task, 3))
+
+
+@pytest.mark.parametrize(
+    ("task", "effect"), [("multi_label", "; f1, fbeta and auc count that as 0"), ("segmentation", "")]
+)
+def test_the_only_image_of_a_label_trains_and_that_none_validates_is_said(task, effect):
+    noun = "pixel" if task == "segmentation" else "image"
+    for seed in range(12):
+        found = loaded(task, seed, **rare(task, 1))
+        assert images_with(found.y_train, task) == 1
+        assert found.notes == (f"memory: y_train: the validation part has no {noun} of class 2{effect}",)
+
+
+def test_a_class_that_the_training_part_loses_is_an_error():
+    x = made().x_train
+    with pytest.raises(UserError, match="y_train: after the split no image of class 1 is left for training"):
+        loaded("classification", 0, {"duplicates": "remove"}, x_test=x[1:7], x_val=x[5:], y_val=made().y_train[5:])
+
+
 PATIENTS = np.repeat([f"p{number}" for number in range(6)], 2)
 
 
@@ -119,13 +169,18 @@ def test_groups_that_cannot_be_divided(groups, error):
 
 
 def test_a_class_of_one_group_stays_in_the_training_data():
-    labels, groups = np.repeat([0, 1], [9, 3]), np.repeat([*"abcd"], 3)
+    labels, groups = Labels(np.repeat([0, 1], [9, 3]), "classification", ("cat", "dog")), np.repeat([*"abcd"], 3)
     for seed in range(8):
-        chosen = choose_groups(labels, ("cat", "dog"), groups, 0.25, seed, "validation")
+        chosen = choose_groups(labels, groups, 0.25, seed, "validation")
         assert chosen.sum() == 3
         assert not chosen[9:].any()
     with pytest.raises(UserError, match=r"all images of class (cat|dog) are of groups that are held out for test"):
-        choose_groups(np.repeat([0, 1], 3), ("cat", "dog"), np.repeat([*"ab"], 3), 0.5, 0, "test")
+        choose_groups(labels.at(np.arange(6, 12)), groups[6:], 0.5, 0, "test")
+
+
+def test_groups_of_many_small_classes_are_divided():
+    labels = Labels(np.repeat(np.arange(20), 8), "classification", tuple(map(str, range(20))))
+    assert choose_groups(labels, np.arange(160) // 2, 0.1, 0, "validation").sum() == 16
 
 
 def shared() -> dict[str, object]:

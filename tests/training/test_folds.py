@@ -14,6 +14,7 @@ from trials import run
 from cnnsweep.config.compose import compose
 from cnnsweep.config.objective import Objective
 from cnnsweep.data.groups import assign_folds
+from cnnsweep.data.labels import Labels
 from cnnsweep.data.loading import load
 from cnnsweep.data.storage import open_saved, save
 from cnnsweep.errors import UserError
@@ -125,12 +126,12 @@ def test_a_trial_that_is_resumed_gives_the_same_numbers_and_a_network_of_all_ima
 )
 def test_a_fold_without_a_class_is_an_error_before_training(labels, groups, error):
     with pytest.raises(UserError, match=error):
-        assign_folds(np.array(labels, np.int32), ("a", "b"), 3, 0, groups)
+        assign_folds(Labels(np.array(labels, np.int32), "classification", ("a", "b")), 3, 0, groups)
 
 
 def test_groups_are_in_one_fold():
     groups = np.repeat(np.arange(12), 4)
-    found = assign_folds(np.tile([0, 1], 24).astype(np.int32), ("a", "b"), 4, 0, groups)
+    found = assign_folds(Labels(np.tile([0, 1], 24), "classification", ("a", "b")), 4, 0, groups)
     assert all(len({*found[groups == group]}) == 1 for group in range(12))
     assert {*found} == {1, 2, 3, 4}
 
