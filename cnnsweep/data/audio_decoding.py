@@ -57,8 +57,9 @@ class AudioDecoding:
             raise BadAudioError("has no samples")
         if not np.isfinite(wave).all():
             raise BadAudioError("holds values that are no numbers")
-        if not wave.any():
-            raise BadAudioError("is silent")
+        if not wave[: math.ceil(self.samples * rate / self.rate)].any():
+            start = f" in its first {self.samples / self.rate:g} s, which are used" if wave.any() else ""
+            raise BadAudioError(f"is silent{start}")
         if rate != self.rate:
             common = math.gcd(rate, self.rate)
             wave = resample_poly(wave, self.rate // common, rate // common)

@@ -59,11 +59,22 @@ def test_another_rate_stereo_and_another_length(tmp_path):
     assert decoding.decode((tmp_path / "mono.flac").read_bytes()).shape == (500, 1)
 
 
+@pytest.mark.parametrize("rate", [4000, 8000, 16000])
+def test_a_sound_that_begins_within_what_is_kept_is_used(tmp_path, rate):
+    wave = np.concatenate([np.zeros(799, np.float32), TONE[1:]])
+    soundfile.write(tmp_path / "late.wav", wave, 8000)
+    assert AudioDecoding(rate, rate // 10).read(tmp_path / "late.wav").any()
+    soundfile.write(tmp_path / "later.wav", np.concatenate([[0], wave]), 8000)
+    with pytest.raises(BadAudioError, match=r"is silent in its first 0\.1 s"):
+        AudioDecoding(rate, rate // 10).read(tmp_path / "later.wav")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"no sound", "is no audio file"), (np.zeros(80, np.float32), "is silent"), (TONE[:0], "has no samples"),
+    [(b"no sound", "is no audio file"), (np.zeros(80, np.float32), "is silent(?! in)"), (TONE[:0], "has no samples"),
+     (np.concatenate([np.zeros(800, np.float32), TONE]), r"is silent in its first 0\.1 s, which are used"),
      (np.full(80, np.nan, np.float32), "holds values that are no numbers")],
-    ids=["text", "silent", "empty", "not a number"],
+    ids=["text", "silent", "empty", "begins silent", "not a number"],
 )  # fmt: skip
 def test_bad_files_are_named_or_skipped_and_counted(tmp_path, content, message):
     root = folder(tmp_path / "sounds")
