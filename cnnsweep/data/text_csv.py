@@ -10,6 +10,7 @@ from pathlib import Path
 from cnnsweep.config.components import configured_by
 from cnnsweep.data.arrays import Arrays, refuse
 from cnnsweep.data.image_layout import split_of
+from cnnsweep.data.text_decoding import fault_of
 from cnnsweep.data.texts import LabelledText, TextFilesConfig, skipped, text_arrays
 from cnnsweep.errors import UserError, nearest
 
@@ -83,8 +84,10 @@ def _rows(path: Path, config: TextCsvConfig, faults: list[str]) -> Iterator[Labe
                     faults.append(f"{place}: {fields}: a text with '{delimiter}' in it has to be in quotes")
                     continue
                 text, label = (row[key] or "" for key in (config.text, config.label))
-                if empty := [key for key, v in ((config.text, text), (config.label, label)) if not v.strip()]:
-                    faults.append(f"{place}: '{empty[0]}' is empty")
+                if fault := fault_of(text):
+                    faults.append(f"{place}: '{config.text}' {fault}")
+                elif not label.strip():
+                    faults.append(f"{place}: '{config.label}' is empty")
                 else:
                     yield LabelledText(text, label.strip(), place)
     except (UnicodeDecodeError, LookupError, csv.Error) as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,29 @@ SPECIAL = ("", "[unknown]")
 
 
 def split_words(text: str) -> list[str]:
-    """Lower-case words and punctuation marks.
+    """Lower-case words and punctuation marks, in Unicode's composed form; accents and vowel signs belong to their word.
 
-    >>> split_words("It's GOOD, really!")
-    ["it's", 'good', ',', 'really', '!']
+    >>> split_words("It's GOOD, really!"), split_words("हिन्दी")
+    (["it's", 'good', ',', 'really', '!'], ['हिन्दी'])
     """
-    return re.findall(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]", text.lower())
+    return _word().findall(unicodedata.normalize("NFC", text.lower()))
+
+
+def fault_of(text: str) -> str | None:
+    """Why a text has nothing to learn from; None where it has a word or a punctuation mark."""
+    return None if _word().search(text) else "has no words" if text.strip() else "is empty"
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    r"""What a word or a punctuation mark is.
+
+    Combining marks, which `\w` does not match, count within words, and so do the joiners of Persian and Hindi.
+    """
+    blocks = (range(0x300, 0x20000), range(0xE0100, 0xE01F0))  # nothing before, between and behind has such marks
+    marks = "".join(letter for block in blocks for letter in map(chr, block) if unicodedata.category(letter)[0] == "M")
+    word = rf"[^\W_]+(?:(?=[^\0-\u02ff])[\u200c\u200d{marks}]+[^\W_]*)*"  # looked up beyond Latin letters alone: faster
+    return re.compile(rf"{word}(?:['’]{word})*|[^\w\s]")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from cnnsweep.data.arrays import Arrays, refuse
 from cnnsweep.data.folder_tree import TEXTS, show
 from cnnsweep.data.image_layout import find_images
 from cnnsweep.data.text_csv import undecodable, unreadable
+from cnnsweep.data.text_decoding import fault_of
 from cnnsweep.data.texts import LabelledText, TextFilesConfig, skipped, text_arrays
 from cnnsweep.errors import UserError
 
@@ -45,10 +46,10 @@ def load(config: TextFolderConfig) -> Arrays:
             except OSError as error:
                 faults.append(f"{place}: cannot be read ({error.strerror})")
             else:
-                if text.strip():
-                    splits[split].append(LabelledText(text, files.classes[label], place))
+                if fault := fault_of(text):
+                    faults.append(f"{place}: {fault}")
                 else:
-                    faults.append(f"{place}: is empty")
+                    splits[split].append(LabelledText(text, files.classes[label], place))
     if faults and not config.skip_bad:
         refuse(faults, "data.skip_bad=true skips all of these")
     if not splits["train"]:

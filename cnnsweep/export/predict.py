@@ -17,7 +17,7 @@ from cnnsweep.data.audio_decoding import AudioDecoding, BadAudioError
 from cnnsweep.data.decoding import decoding_of
 from cnnsweep.data.folder_tree import IMAGES, SOUNDS, TEXTS, VIDEOS, FileKind, read_folder
 from cnnsweep.data.image_decoding import BadImageError, Decoding, read
-from cnnsweep.data.text_decoding import TextDecoding
+from cnnsweep.data.text_decoding import TextDecoding, fault_of
 from cnnsweep.data.video_decoding import BadVideoError, VideoDecoding
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.export.masks import mask_files, write_masks
@@ -250,8 +250,8 @@ def _text(given: str | Path) -> str:
     path = Path(given)
     with _reading(path, "text"):
         text = path.read_text(encoding="utf-8") if path.suffix == ".txt" or _is_file(path) else str(given)
-    if not text.strip():
-        raise UserError(f"the text '{given}' is empty")
+    if fault := fault_of(text):
+        raise UserError(f"the text '{given}' {fault}")
     return text
 
 

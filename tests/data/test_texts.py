@@ -14,7 +14,7 @@ from cnnsweep.config.compose import compose
 from cnnsweep.config.schema import DataConfig
 from cnnsweep.data import storage
 from cnnsweep.data.loading import load
-from cnnsweep.data.text_decoding import TextDecoding
+from cnnsweep.data.text_decoding import TextDecoding, split_words
 from cnnsweep.errors import UserError
 
 GOOD, BAD = ["good film", "a good film !", "so good", "good good good"], ["bad film", "a bad film", "bad", "not good"]
@@ -59,6 +59,24 @@ def test_the_vocabulary_is_that_of_the_training_part_alone(tmp_path):
     assert (data.x_train[:, 1] > 1).all()
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("สวัสดี", ["สวัสดี"]),
+        ("தமிழ்", ["தமிழ்"]),
+        ("שָׁלוֹם!", ["שָׁלוֹם", "!"]),
+        ("می\u200cخواهم", ["می\u200cخواهم"]),
+        ("Cafe\u0301 CAFÉ", ["café", "café"]),
+        ("İstanbul", ["i\u0307stanbul"]),
+        ("e\u0301t\u0327e\u0301's l’e\u0301te\u0301", ["éţé's", "l’été"]),
+        ("a_b 3.5 ☺", ["a", "b", "3", ".", "5", "☺"]),
+    ],
+)
+def test_marks_belong_to_their_word(text, words):
+    assert split_words(text) == words
+
+
 def test_frequent_words_are_kept_and_long_texts_are_cut(tmp_path):
     data = load(config("text_csv", dir=str(write_csv(tmp_path / "all.csv", rows())), words=1, length=2), 0)
     assert len(data.decoding.words) == 3
@@ -99,6 +117,7 @@ def test_a_folder_has_a_text_in_each_file(tmp_path):
 FAULTS = {
     "no such column": ({"text": "sentence"}, rows(), r"no column 'sentence' \(it has text, label\)\n  data.text=NAME"),
     "empty texts": ({}, [*rows(), (" ", "pos"), ("", "neg")], r"2 faults:\n.*10: 'text' is empty\n.*line 11: 'text'"),
+    "no words": ({}, [*rows(), ("___", "pos"), ("_ _", "neg")], r"2 faults:\n.*10: 'text' has no words\n.*line 11: "),
     "an empty label": ({}, [*rows(), ("good", " ")], r"line 10: 'label' is empty"),
     "one class": ({}, rows()[:4], r"1 class \(pos\), at least 2 are needed"),
     "an unknown encoding": ({"encoding": "utf-99"}, rows(), r"data.encoding: 'utf-99' is no encoding"),

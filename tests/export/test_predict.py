@@ -299,6 +299,8 @@ def test_a_text_is_a_sentence_or_a_file(tmp_path: Path) -> None:
         read_inputs([tmp_path / "reviw.txt"], labels)
     with pytest.raises(UserError, match="the text ' ' is empty"):
         read_inputs([" "], labels)
+    with pytest.raises(UserError, match="the text '_ _' has no words"):
+        read_inputs(["_ _"], labels)
 
 
 def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
