@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LARGEST = 1e18
 """Of a number to be predicted: its square is finite in float32."""
+STEPS = 100
+"""Rounding to float32 moves a number to be predicted by less than the numbers' range divided by this."""
 OTHER_TASKS = "one-hot labels become numbers with argmax(axis=1); several classes an image are task=multi_label"
 
 
@@ -93,10 +95,17 @@ def _targets(arrays: Arrays) -> Iterator[str]:
     for split in arrays.splits[1:]:
         if (found := _columns(getattr(arrays, f"y_{split}"))) != targets:
             yield f"{arrays.place(f'y_{split}')}: {found} targets an image, the training images have {targets}"
-    spread = np.ptp(arrays.y_train.reshape(len(arrays.y_train), -1).astype(np.float64), axis=0)
-    for index in np.flatnonzero(spread == 0):
-        value = arrays.y_train.reshape(len(arrays.y_train), -1)[0, index]
-        yield f"{arrays.place('y_train')}: {output_names(arrays, 'regression')[index]} is {value:g} in all images"
+    y, place = arrays.y_train.reshape(len(arrays.y_train), -1), arrays.place("y_train")
+    exact = y.astype(np.float64)
+    spread, lost = np.ptp(exact, axis=0), np.abs(exact - exact.astype(np.float32)).max(axis=0)
+    for index, name in enumerate(output_names(arrays, "regression")):
+        if (y[:, index] == y[0, index]).all():
+            yield f"{place}: {name} is {y[0, index]:g} in all images"
+        elif lost[index] >= spread[index] / STEPS:
+            low, high = exact[:, index].min(), exact[:, index].max()
+            steps = float(np.spacing(np.float32(max(-low, high))))
+            problem = f"{name} goes from {low:.12g} to {high:.12g}, where networks compute in steps of {steps:g}"
+            yield f"{place}: {problem}: subtract a constant, or take another unit"
 
 
 def _label_counts(arrays: Arrays) -> Iterator[str]:

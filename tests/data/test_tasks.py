@@ -42,6 +42,11 @@ def test_numbers():
     assert "1 target (value)" in found.describe()
 
 
+@pytest.mark.parametrize("y", [1.7e9 + 7200 * np.arange(12), 2**24 - np.arange(12), 1e-9 * np.arange(12)])
+def test_numbers_far_from_0_that_float32_tells_apart(y):
+    assert len(np.unique(loaded("regression", y_train=y, y_test=y[:6]).y_train)) == 10
+
+
 def test_masks(tmp_path):
     masks = np.random.default_rng(0).integers(0, 3, (18, 4, 4))
     found = loaded("segmentation", y_train=masks[:12], y_test=masks[12:, :, :, None])
@@ -70,6 +75,16 @@ def test_masks(tmp_path):
         ("regression", {"y_train": np.full(12, np.nan)}, r"NaN or infinite in 12 of 12 labels"),
         ("regression", {"y_train": np.arange(12) * 1e30}, r"y_train: value 1.1e\+31: networks compute with numbers up"),
         ("regression", {"y_train": np.ones(12)}, r"y_train: value is 1 in all images"),
+        (
+            "regression",
+            {"y_train": np.stack([np.arange(12), 1e9 + 2 * np.arange(12)], axis=1), "y_test": np.ones((6, 2))},
+            r"y_train: value 2 goes from 1000000000 to 1000000022, .* steps of 64: subtract a constant, or take",
+        ),
+        (
+            "regression",
+            {"y_train": 2**53 + np.arange(12)},
+            r"y_train: value goes from 9.00719925474e\+15 to .* steps of",
+        ),
         (
             "regression",
             {"y_train": np.arange(24.0).reshape(12, 2)},
