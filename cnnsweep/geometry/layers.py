@@ -28,7 +28,7 @@ KINDS = (
     "global_max_pool", "dropout", "dense", "depthwise_conv", "upsample", "crop", "concatenate", *branches.KINDS,
     *sequences.KINDS,
 )  # fmt: skip
-_VIEWS = {"flatten", "dropout", "merge_channels"}
+_VIEWS = {"flatten", "dropout"}
 
 
 def cost_of(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, Cost]:
@@ -67,7 +67,7 @@ def cost_of(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, Cost]:
             costs = [element.cost for element in found]
             return found[-1].output, (sum(c[0] for c in costs), sum(c[1] for c in costs), sum(c[2] for c in costs))
         case _ if kind in sequences.KINDS:
-            output, parameters, mult_adds = sequences.cost_of(kind, settings, shape)
+            return sequences.cost_of(kind, settings, shape)
         case _ if kind not in ("add", "multiply"):
             raise unknown("layer kind", kind, KINDS)
     return output, (parameters, mult_adds, 0 if kind in _VIEWS else 4 * prod(output))

@@ -91,7 +91,7 @@ class Measured(NamedTuple):
     mult_adds: int
     """Multiplications of convolutions, dense and recurrent layers, each with its addition; biases are not counted."""
     activation_bytes: int
-    """The output in float32, which the backward pass needs; flatten and dropout are counted as views: 0."""
+    """Its Keras layers' outputs in float32, which the backward pass needs; flatten and dropout are views: 0."""
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,34 @@ from __future__ import annotations
 from math import prod
 
 from cnnsweep.formatting import counted
-from cnnsweep.geometry.settings import MisfitError, Part, Settings, Shape, check_function, has_bias, positive
+from cnnsweep.geometry.settings import Cost, MisfitError, Part, Settings, Shape, check_function, has_bias, positive
 
 KINDS = ("embedding", "conv_max_over_time", "spectrogram", "mel_spectrogram", "merge_channels", "lstm", "gru")
 GATES = {"lstm": 4, "gru": 3}
 
 
-def cost_of(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, int, int]:
-    """Return one layer's output shape, parameters and multiply-adds. Raises MisfitError."""
+def cost_of(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, Cost]:
+    """Return one layer's output shape and its cost for one input. Raises MisfitError."""
+    output, parameters, mult_adds = _sizes(kind, settings, shape)
+    return output, (parameters, mult_adds, 4 * _values(kind, settings, shape, output))
+
+
+def _values(kind: str, settings: Settings, shape: Shape, output: Shape) -> int:
+    """How many numbers the Keras layers that make up this one put out, views aside."""
+    match kind:
+        case "conv_max_over_time":  # the maps of each size, their maxima, and these side by side
+            sizes = settings["kernel_sizes"]
+            maps = sum(shape[0] - size + 1 for size in sizes) * positive(settings, "filters")
+            return maps + prod(output) * (2 if len(sizes) > 1 else 1)
+        case "spectrogram" | "mel_spectrogram":  # before and after they are scaled
+            return 2 * prod(output)
+        case "merge_channels":
+            return 0
+        case _:
+            return prod(output)
+
+
+def _sizes(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, int, int]:
     match kind:
         case "embedding":
             steps, vocabulary = _sequence(shape)

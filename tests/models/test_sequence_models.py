@@ -17,6 +17,7 @@ from cnnsweep.config.schema import Config
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import GeometryError, Layer, Network, measure
 from cnnsweep.models import cnn_rnn, sequence_layers
+from cnnsweep.models.keras_sizes import sizes_of
 from cnnsweep.search_space.counting import ValidConfigurations, list_valid
 from cnnsweep.search_space.problem import make_problem
 
@@ -112,16 +113,17 @@ def counted(built: Any, steps: int) -> int:
 @pytest.mark.parametrize("count", [15, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_layer_has_the_shape_and_the_costs_that_keras_gives_it(family, count):
-    known: dict[Any, tuple[Any, int, int]] = {}
+    known: dict[Any, tuple[Any, int, int, int]] = {}
     for _, shape, network in valid(family, 1, count):
         before = shape
         for row in network.layers:
             key = (row.layer.kind, tuple(row.layer.settings.items()), before)
             if key not in known:
                 built = sequence_layers.connect([row.layer], before, (), 0, "single")
-                known[key] = built.output.shape[1:], built.count_params(), counted(built, before[0])
-            adds = known[key][2] if row.layer.kind == "spectrogram" else row.mult_adds
-            assert known[key] == (row.output_shape, row.parameters, adds), key
+                memory = round(sizes_of(built, before).activation_mb * 1e6)
+                known[key] = built.output.shape[1:], built.count_params(), memory, counted(built, before[0])
+            adds = known[key][3] if row.layer.kind == "spectrogram" else row.mult_adds
+            assert known[key] == (row.output_shape, row.parameters, row.activation_bytes, adds), key
             before = row.output_shape
 
 
