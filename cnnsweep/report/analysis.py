@@ -70,7 +70,8 @@ def importance(
     probes = {f"probe {i}": np.random.default_rng([PROBE_SEED, i]).random(len(scored)) for i in range(PROBES)}
     with_probes = pd.concat([scored[varied], pd.DataFrame(probes, scored.index)], axis=1)
     method: Method = "fANOVA" if len(scored) <= FANOVA_TRIALS else "PED-ANOVA"
-    found = _evaluate(with_probes, _without_outliers(scored[column], objective), objective, method, space or {})
+    scales = {**(space or {}), **{name: Parameter(name, low=0, high=1) for name in probes}}
+    found = _evaluate(with_probes, _without_outliers(scored[column], objective), objective, method, scales)
     whole = sum(found[key] for key in varied)
     if not whole > 0:
         return None

@@ -115,3 +115,14 @@ def test_a_logarithmic_range_stays_one_where_few_of_it_are_drawn() -> None:
     variance = 0.01 * share * (1 - share)
     assert found is not None
     assert found.shares["rate"] == pytest.approx(variance / (variance + 0.05**2 / 4), abs=0.03)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_key_that_matters_is_above_the_noise_of_many_trials(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    kernel, rate = rng.choice([3, 5], 300), 10 ** rng.uniform(-4, -2, 300)
+    value = 0.9 - 0.03 * np.abs(np.log10(rate) + 3) - 0.01 * (kernel == 5) + rng.normal(0, 0.01, 300)
+    trials = pd.DataFrame({"kernel": kernel, "rate": rate, "best_val_accuracy": value, "status": "completed"})
+    found = importance(trials, ["kernel", "rate"], ACCURACY)
+    assert found is not None
+    assert {*found.significant} == {"kernel", "rate"}
