@@ -28,8 +28,10 @@ _FTRL = {
     "l2_regularization_strength": 0.0, "l2_shrinkage_regularization_strength": 0.0, "beta": 0.0,
 }  # fmt: skip
 _ADAFACTOR = {
-    "beta_2_decay": -0.8, "epsilon_1": 1e-30, "epsilon_2": 1e-3, "clip_threshold": 1.0, "relative_step": True,
+    "beta_2_decay": -0.8, "epsilon_1": 1e-16, "epsilon_2": 1e-3, "clip_threshold": 1.0, "relative_step": True,
 }  # fmt: skip
+# The update of a weight from a dead input to a dead unit divides by the root of epsilon_1² / (a mean of squared
+# gradients). With Keras' 1e-30 that is 0 in float32, and the weight NaN; 1e-16 works for means up to 1e6.
 _MUON = {
     "adam_beta_1": 0.9, "adam_beta_2": 0.999, "adam_weight_decay": 0.0, "epsilon": 1e-7, "adam_lr_ratio": 1.0,
     "momentum": 0.95, "ns_steps": 5, "nesterov": True, "rms_rate": 0.2,
@@ -50,8 +52,8 @@ OPTIMIZERS = {
     "schedule_free_adamw": Optimizer("ScheduleFreeAdamW", {**_BETAS, "epsilon": 1e-8, "warmup_steps": 0}, 2),
     "sgd": Optimizer("SGD", {"momentum": 0.9, "nesterov": True}, 1),
 }
-"""By their names in the config. The defaults are those of Keras but for the momentum of sgd, and muon's weight decay
-for what it updates as Adam does, which is `training.weight_decay`."""
+"""By their names in the config. The defaults are those of Keras but for the momentum of sgd, epsilon_1 of adafactor, and
+muon's weight decay for what it updates as Adam does, which is `training.weight_decay`."""
 
 SCHEDULES: dict[str, Mapping[str, Setting | None]] = {
     "constant": {},

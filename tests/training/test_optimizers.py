@@ -58,7 +58,8 @@ def test_every_optimizer_of_keras_is_there_with_its_settings():
         own = {key: p.default for key, p in parameters.items() if key not in common}
         assert set(own) - theirs == set(kind.defaults), name
         ours = {key for key, default in kind.defaults.items() if own[key] != default}
-        assert ours == {"sgd": {"momentum", "nesterov"}, "muon": {"adam_weight_decay"}}.get(name, set())
+        changed = {"sgd": {"momentum", "nesterov"}, "muon": {"adam_weight_decay"}, "adafactor": {"epsilon_1"}}
+        assert ours == changed.get(name, set())
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -71,6 +72,17 @@ def test_an_optimizer_is_made_with_its_settings_and_keeps_as_many_numbers_as_the
     optimizer.build(weights)
     kept = sum(int(np.prod(v.shape)) for v in optimizer.variables[before:])
     assert kept <= (OPTIMIZERS[name].values + 0.2) * 600
+
+
+def test_adafactor_leaves_weights_between_dead_units_as_they_are():
+    optimizer = optimizer_of("training.optimizer=adafactor")
+    gradient = np.array([[0, 0], [0, 100]], "float32")
+    weights = keras.Variable(np.ones((2, 2), "float32"))
+    optimizer.build([weights])
+    optimizer.apply([keras.ops.convert_to_tensor(gradient)], [weights])
+    found = np.asarray(weights)
+    np.testing.assert_array_equal(found[gradient == 0], 1)
+    assert 0 < found[1, 1] < 1
 
 
 # Schedules
