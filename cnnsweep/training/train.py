@@ -67,7 +67,7 @@ def _train(spec: TrialSpec, data: Dataset) -> Generator[EpochReport, bool, Trial
             if epoch == head_epochs(training) + 1:
                 start_fine_tuning(model, training, data)
             metrics = run_epoch(model, data, spec, epoch, callbacks)
-            if reason := _fault(metrics, objective, epoch, training.policy):
+            if reason := _fault(model, metrics, objective, epoch, training.policy):
                 status = "failed"
                 break
             rows.append(metrics)
@@ -128,16 +128,23 @@ def _begin(spec: TrialSpec, data: Dataset, goal: Objective) -> tuple[keras.Model
     return model, [], 0.0, note
 
 
-def _fault(metrics: Metrics, objective: Objective, epoch: int, precision: str) -> str | None:
+def _fault(model: keras.Model, metrics: Metrics, objective: Objective, epoch: int, precision: str) -> str | None:
     if objective.metric not in metrics:
         return f"training measures {', '.join(metrics)}, and not the objective {objective.metric}"
     measured = [o.metric for o in objective.all if o.metric in metrics]
     bad = next((m for m in ("loss", *measured) if not math.isfinite(metrics[m])), None)
-    if bad is None:
+    found = f"{bad} is {metrics[bad]}" if bad else _bad_weights(model)
+    if found is None:
         return None
     hint = f"; {precision} overflows where float32 may not: try training.precision=float32"
-    reason = f"{bad} is {metrics[bad]} in epoch {epoch} (learning rate {metrics['learning_rate']:.3g})"
+    reason = f"{found} in epoch {epoch} (learning rate {metrics['learning_rate']:.3g})"
     return reason + (hint if precision.startswith("mixed") else "")
+
+
+def _bad_weights(model: keras.Model) -> str | None:
+    """The first of a network's weights that are not finite: activations and poolings may hide them from the loss."""
+    names = (v.path for v in model.trainable_variables if not np.isfinite(np.asarray(v)).all())
+    return next((f"a weight of {name} is not finite" for name in names), None)
 
 
 def _last_is_best(rows: Sequence[Metrics], objective: Objective) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -56,6 +57,15 @@ def test_epochs_are_parts_of_passes_over_all_examples(count, size):
     assert {tuple(sorted(one)) for one in passes.tolist()} == {tuple(range(count))}
     if count > 3:
         assert len({tuple(one) for one in passes.tolist()}) == len(passes)
+
+
+def test_a_trial_with_weights_that_are_not_finite_has_failed_though_its_loss_is_finite(digits, tmp_path):
+    adafactor = ["training.optimizer=adafactor", "training.optimizer_settings.epsilon_1=1e-30"]
+    settings = ["data=digits", "space=none", "model.blocks=2", "model.filters=4", "training.learning_rate=0.01"]
+    config = compose([*settings, *adafactor, "training.epochs=2"])
+    reports, result = run(train(TrialSpec(1, {}, config, 5, tmp_path / "trial", digits, 2)))
+    assert (reports, result.status) == ([], "failed")
+    assert re.fullmatch(r"a weight of \S+ is not finite in epoch 1 \(learning rate 0.01\)", result.reason)
 
 
 def test_with_small_epochs_a_trial_takes_their_steps_and_continues_to_the_last_digit(digits, tmp_path):
