@@ -107,6 +107,8 @@ class Labels(NamedTuple):
     second: tf.Tensor
     share: tf.Tensor
     """Of the first image in the mixture: (batch,)."""
+    order: tf.Tensor
+    """Which image of the batch is the second one: (batch,)."""
 
 
 class Mixer:
@@ -139,7 +141,7 @@ class Mixer:
         if len(found) > 1:
             first = keras_random.uniform((), seed=self.coin) < 0.5
             mixed, order, share = (ops.where(first, a, b) for a, b in zip(*found, strict=True))
-        return mixed, Labels(labels, ops.take(labels, order, axis=0), share)
+        return mixed, Labels(labels, ops.take(labels, order, axis=0), share, order)
 
     def _mixed(self, layer: keras.layers.Layer, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         from keras import ops
@@ -170,9 +172,10 @@ class Mixing:
             from keras import ops
 
             shares = ops.concatenate([y.share, 1 - y.share]) * 2  # as the mean is over twice as many
-            weights = shares if sample_weight is None else ops.concatenate([sample_weight, sample_weight]) * shares
+            if sample_weight is not None:  # each label has that of its own image
+                shares *= ops.concatenate([sample_weight, ops.take(sample_weight, y.order, axis=0)])
             y, y_pred = ops.concatenate([y.first, y.second]), ops.concatenate([y_pred, y_pred])
-            sample_weight = weights
+            sample_weight = shares
         return super().compute_loss(x, y, y_pred, sample_weight, training)  # type: ignore[misc]
 
     def compute_metrics(

@@ -69,7 +69,8 @@ def test_mixtures_hold_two_images_in_the_shares_of_their_labels(name):
     labels = np.arange(40)
     images = np.broadcast_to(labels[:, None, None, None], (40, 12, 12, 1)).astype("float32")
     mixed, found = mixer.mix(images, labels)
-    first, second, share = (np.asarray(part) for part in found)
+    first, second, share, order = (np.asarray(part) for part in found)
+    np.testing.assert_array_equal(order, second)
     assert sorted(second) == list(labels)
     expected = share * first + (1 - share) * second
     tolerance = 1e-3 if name == "mix_up" else 40 * 24 / 144
@@ -88,9 +89,13 @@ def test_the_loss_of_a_mixture_is_that_of_the_mixed_labels(digits):
     first, second, share = np.arange(6), np.arange(6)[::-1].copy(), np.linspace(0, 1, 6).astype("float32")
     one_hot = share[:, None] * np.eye(10)[first] + (1 - share[:, None]) * np.eye(10)[second]
     images = np.asarray(open_saved(digits).x_train[:6], "float32")
-    loss = model.compute_loss(images, Labels(first, second, share), predicted)
+    mixed = Labels(first, second, share, order=second)
+    loss = model.compute_loss(images, mixed, predicted)
     expected = keras.losses.CategoricalCrossentropy()(one_hot.astype("float32"), predicted)
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    weights = 10 ** np.arange(6, dtype="float32")  # of the classes
+    loss = model.compute_loss(images, mixed, predicted, weights)
+    assert float(loss) == pytest.approx(-(one_hot * np.log(predicted)).sum(0)[:6] @ weights / 6, rel=1e-4)
     assert type(model).__name__.startswith("Mixing")
     saved = build_model(config, open_saved(digits), 5, for_training=False)
     assert type(saved).__module__.startswith("keras.")
