@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
 from cnnsweep.config.inputs import NOUNS
 from cnnsweep.config.section import Section
+from cnnsweep.config.tasks import REGION_LOSSES
 from cnnsweep.config.validation import Float
 from cnnsweep.errors import UserError
 
@@ -79,3 +80,12 @@ def refuse_change(name: str, kind: str) -> None:
         nouns = " and ".join(NOUNS[other] for other, changes in OF_KIND.items() if name in changes)
         possible = f"; {NOUNS[kind]} can have {', '.join(have)}" if have else ""
         raise UserError(f"data.augment.{name}: changes {nouns}, but the data are {NOUNS[kind]}: set it to 0{possible}")
+
+
+def check_mixing(changes: Sequence[str], loss: object) -> None:
+    """Raise `UserError` for mixtures of images with a loss that is one number for a batch."""
+    if changes and loss in REGION_LOSSES:
+        raise UserError(
+            f"data.augment.{changes[0]}: {loss} is one number for a batch, in which the two labels of a mixture cannot "
+            f"have their shares; choose another training.loss or set data.augment.{changes[0]}=0"
+        )

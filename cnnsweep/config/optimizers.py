@@ -52,8 +52,8 @@ OPTIMIZERS = {
     "schedule_free_adamw": Optimizer("ScheduleFreeAdamW", {**_BETAS, "epsilon": 1e-8, "warmup_steps": 0}, 2),
     "sgd": Optimizer("SGD", {"momentum": 0.9, "nesterov": True}, 1),
 }
-"""By their names in the config. The defaults are those of Keras but for the momentum of sgd, epsilon_1 of adafactor, and
-muon's weight decay for what it updates as Adam does, which is `training.weight_decay`."""
+"""By their names in the config. The defaults are those of Keras but for the momentum of sgd, epsilon_1 of adafactor,
+and muon's weight decay for what it updates as Adam does, which is `training.weight_decay`."""
 
 SCHEDULES: dict[str, Mapping[str, Setting | None]] = {
     "constant": {},

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnsweep.config.augment import COLOUR, SPECTRAL, Augment, refuse_change
+from cnnsweep.config.augment import COLOUR, MIXING, SPECTRAL, Augment, check_mixing, refuse_change
 from cnnsweep.config.components import locate
 from cnnsweep.config.schema import Config, ModelConfig
 from cnnsweep.errors import UserError
@@ -125,6 +125,7 @@ def make_problem(
     if not problem.priced:
         _refuse_limits(problem)
     _check_augment(problem)
+    _check_mixing(problem)
     rng = np.random.default_rng(0)
     if sizes is None:
         _check_values(problem, rng)
@@ -160,6 +161,16 @@ def _check_augment(problem: Problem) -> None:
         if name in SPECTRAL and not _has_spectrogram(problem):
             raise UserError(f"data.augment.{name}: masks frequencies of a spectrogram, which this network does not "
                             "compute: set model.representation=mel or spectrogram")  # fmt: skip
+
+
+def _check_mixing(problem: Problem) -> None:
+    """Raise where any configuration mixes images, and has a loss that cannot be of mixtures."""
+    space, loss = problem.space, problem.space.by_name.get("training.loss")
+    keys = [p for p in space.parameters if p.name.removeprefix("data.augment.") in MIXING]
+    shares = {p.name: max(p.grid or (p.high,)) for p in keys}
+    for drawn in [{"training.loss": value} | shares for value in loss.grid or ()] if loss else [shares]:
+        found = problem.config.with_values({p.name: drawn[p.name] for p in space.active(drawn) if p.name in drawn})
+        check_mixing([name for name in found.data.augment.on if name in MIXING], found.training.loss)
 
 
 def _has_spectrogram(problem: Problem) -> bool:

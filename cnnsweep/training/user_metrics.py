@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import keras
 import numpy as np
 
+from cnnsweep.config.augment import MIXING
 from cnnsweep.config.components import locate
 from cnnsweep.config.section import Plain
 from cnnsweep.config.tasks import ONE_CLASS, TARGET, named
@@ -82,20 +83,27 @@ def check(inspection: Inspection) -> Generator[None, bool, list[str]]:
 def _try_loss(entry: Plain, inspection: Inspection) -> None:
     loss, given = make_loss(entry), _labels(inspection)
     _expect_number("training.loss", entry, lambda: loss(*given))
-    if inspection.config.training.class_weights != "none":
-        _expect_one_for_each(entry, loss, *given)
+    config = inspection.config
+    searched = (config.space.get("data") or {}).get("augment") or {}
+    mixing = [name for name in MIXING if getattr(config.data.augment, name) or searched.get(name)]
+    weights = "training.class_weights" if config.training.class_weights != "none" else ""
+    if key := weights or "".join(f"data.augment.{name}" for name in mixing[:1]):
+        _expect_one_for_each(key, entry, loss, *given)
 
 
-def _expect_one_for_each(entry: Plain, loss: keras.losses.Loss, labels: np.ndarray, predicted: np.ndarray) -> None:
-    """Raise `UserError` where a loss has no value of each label, which its class's weight would multiply."""
+def _expect_one_for_each(
+    key: str, entry: Plain, loss: keras.losses.Loss, labels: np.ndarray, predicted: np.ndarray
+) -> None:
+    """Raise `UserError` where a loss has no value of each label, which a weight, or a share, would multiply."""
     try:
         shape = tuple(np.shape(loss.call(*map(keras.ops.convert_to_tensor, (labels, predicted)))))
     except NotImplementedError:  # it is computed in its __call__
         return
     if shape[: labels.ndim - 1] != labels.shape[:-1]:
-        raise UserError(f"training.class_weights: {entry[TARGET]} returns numbers of the shape {shape} for labels of "
-                        f"the shape {labels.shape}, which classes cannot weigh; let it return one for each label, or "
-                        "set training.class_weights=none")  # fmt: skip
+        what, off = ("classes", "none") if key == "training.class_weights" else ("shares of a mixture", "0")
+        raise UserError(f"{key}: {entry[TARGET]} returns numbers of the shape {shape} for labels of the shape "
+                        f"{labels.shape}, which {what} cannot weigh; let it return one for each label, or "
+                        f"set {key}={off}")  # fmt: skip
 
 
 def _try_metric(name: str, entry: Plain, inspection: Inspection) -> None:

@@ -126,6 +126,16 @@ def test_what_the_images_cannot_have_is_refused(how):
     assert make_problem(compose(["space=none", "data.augment.hue=0.3"]), (28, 28, 3), 10)
 
 
+@pytest.mark.parametrize("loss", ["training.loss=tversky", "+space.training.loss.values=[auto,dice]"])
+@pytest.mark.parametrize("mixing", ["data.augment.mix_up=0.2", "space.data.augment.cut_mix.values=[0.0,0.2]"])
+def test_mixtures_need_a_loss_of_each_example(loss, mixing):
+    with pytest.raises(UserError, match=r"data.augment.(mix_up|cut_mix): (tversky|dice) is one number for a batch"):
+        make_problem(compose(["space=none", "task=multi_label", loss, mixing]), (8, 8, 1), 3)
+    alone = "space.data.augment.cut_mix={values: [0.0, 0.2], when: {training.loss: [auto]}}"
+    for allowed in (["data.augment.flip=true"], ["+space.training.loss.values=[auto,dice]", alone]):
+        assert make_problem(compose(["space=none", "task=multi_label", *allowed]), (8, 8, 1), 3)
+
+
 MIXED_ELSEWHERE = """
 import sys
 from pathlib import Path

@@ -92,6 +92,9 @@ def test_a_loss_of_one_number_has_no_labels_to_weigh(loss):
     entry = f"training.loss={{_target_: {loss}}}"
     fault = f"training.class_weights: {loss} returns numbers of the shape () for labels of the shape (4, 3)"
     assert fault in fault_of(entry, "training.class_weights=balanced")
+    fault = f"data.augment.mix_up: {loss} returns numbers of the shape () for labels of the shape (4, 3)"
+    assert fault in fault_of(entry, "data.augment.mix_up=0.2")
+    assert fault in fault_of(entry, "space.data.augment.mix_up.values=[0.0,0.2]")
     assert faults_of(entry) == []
     assert faults_of("training.loss={_target_: own_metrics.brier}", "training.class_weights=balanced") == []
 
