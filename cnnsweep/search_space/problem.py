@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnsweep.config.augment import COLOUR, MIXING, SPECTRAL, Augment, check_mixing, refuse_change
+from cnnsweep.config.augment import COLOUR, MIXING, SPECTRAL, check_mixing, refuse_change
 from cnnsweep.config.components import locate
 from cnnsweep.config.schema import Config, ModelConfig
+from cnnsweep.config.tasks import check_fit
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import GeometryError, Layer, Network, measure
 from cnnsweep.geometry.settings import Shape
@@ -116,7 +117,6 @@ def make_problem(
     milliseconds where some do; a few seconds where that has to be found out by counting.
     """
     config.model.check_input(kind)
-    _refuse_augmentation(config, kind)
     layers = locate("model.layers", config.model.layers) if config.model.layers else None
     sizes = locate("model.measure", config.model.measure) if config.model.measure else None
     if not images[0]:  # a training function has data of its own, of which nothing is known
@@ -124,21 +124,13 @@ def make_problem(
     problem = Problem(config, parse_space(config), input_shape, classes, layers, sizes, images)
     if not problem.priced:
         _refuse_limits(problem)
-    _check_augment(problem)
+    _check_augment(problem, kind)
     _check_mixing(problem)
     rng = np.random.default_rng(0)
     if sizes is None:
         _check_values(problem, rng)
     _check_limits(problem, rng, MAX_DRAWS if sizes is None else MAX_BUILT)
     return problem
-
-
-def _refuse_augmentation(config: Config, kind: str) -> None:
-    """Raise for a change of the training data that is on, or searched, and is one of another kind of data."""
-    searched = (config.space.get("data") or {}).get("augment") or {}
-    for name in [*config.data.augment.on, *(name for name, entry in searched.items() if entry)]:
-        if name in Augment.model_fields:  # others are refused with the space
-            refuse_change(name, kind)
 
 
 def _refuse_limits(problem: Problem) -> None:
@@ -151,11 +143,14 @@ def _refuse_limits(problem: Problem) -> None:
                         f"is built (they are with model=cnn). Leave it out: limits.{name}=null")  # fmt: skip
 
 
-def _check_augment(problem: Problem) -> None:
-    """Raise for a change of images that is on, or searched, and cannot be made of these images."""
+def _check_augment(problem: Problem, kind: str) -> None:
+    """Raise for a change of the training data that is on, or searched, and cannot be made of these data."""
+    config, channels = problem.config, problem.input_shape[-1]
     searched = {p.name.rpartition(".")[2] for p in problem.space.parameters if p.name.startswith("data.augment.")}
-    channels = problem.input_shape[-1]
-    for name in sorted({*problem.config.data.augment.on, *searched}):
+    names = sorted({*config.data.augment.on, *searched})
+    check_fit(config.task, config.model.target, config.model.fits, bool(names))
+    for name in names:
+        refuse_change(name, kind)
         if name in COLOUR and channels != 3:
             raise UserError(f"data.augment.{name}: changes colours, which images of {channels} channels do not have")
         if name in SPECTRAL and not _has_spectrogram(problem):

@@ -126,6 +126,18 @@ def test_what_the_images_cannot_have_is_refused(how):
     assert make_problem(compose(["space=none", "data.augment.hue=0.3"]), (28, 28, 3), 10)
 
 
+@pytest.mark.parametrize(
+    ("setting", "error"),
+    [
+        ("space.data.augment.flip.values=[true,false]", "data.augment: changes images without their masks"),
+        ("space.data.augment=5", r"space.data.augment: expected .* got '5'"),
+    ],
+)
+def test_a_searched_change_is_refused_as_one_that_is_set_is(setting, error):
+    with pytest.raises(UserError, match=error):
+        make_problem(compose(["task=segmentation", "model=unet", "space=none", setting]), (32, 32, 1), 3)
+
+
 @pytest.mark.parametrize("loss", ["training.loss=tversky", "+space.training.loss.values=[auto,dice]"])
 @pytest.mark.parametrize("mixing", ["data.augment.mix_up=0.2", "space.data.augment.cut_mix.values=[0.0,0.2]"])
 def test_mixtures_need_a_loss_of_each_example(loss, mixing):
