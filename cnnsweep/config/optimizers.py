@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pydantic import ValidationInfo
+
 from cnnsweep.config.section import Plain
 from cnnsweep.config.validation import Unknown, short
 from cnnsweep.errors import UserError
@@ -75,8 +77,10 @@ GROUPS: dict[str, tuple[str, Mapping[str, Mapping[str, Setting | None]]]] = {
 """By the group of settings in `training`: the key that says which are in use, and the settings for each of its values.
 """
 _BELOW_1 = {"adam_beta_1", "adam_beta_2", "beta_1", "beta_2", "momentum", "rho"}
-_ANY_SIGN = {"beta_2_decay", "learning_rate_power"}
-_ABOVE_0 = {"decay_epochs", "first_decay_epochs", "t_mul", "m_mul", "decay_rate", "power", "ns_steps"}
+_UP_TO_0 = {"beta_2_decay", "learning_rate_power"}
+_ABOVE_0 = {"decay_epochs", "first_decay_epochs", "m_mul", "decay_rate", "power", "ns_steps", "clip_threshold"}
+_NEED_BETA_1 = ("lion", "schedule_free_adamw")
+"""The optimizers for which Keras refuses a beta_1 of 0, or divides by it."""
 
 
 def names_of(group: str) -> dict[str, object]:
@@ -84,11 +88,11 @@ def names_of(group: str) -> dict[str, object]:
     return {name: default for defaults in GROUPS[group][1].values() for name, default in defaults.items()}
 
 
-def settings_of(group: str) -> Callable[[object], object]:
+def settings_of(group: str) -> Callable[[object, ValidationInfo], object]:
     """A validator of a group of settings, of optimizers or schedules."""
     known = names_of(group)
 
-    def check(values: object) -> object:
+    def check(values: object, others: ValidationInfo) -> object:
         if not isinstance(values, Mapping):
             raise ValueError(f"expected settings such as {{{next(iter(known))}: 0.9}}, got '{short(values)}'")
         for name, value in values.items():
@@ -97,6 +101,9 @@ def settings_of(group: str) -> Callable[[object], object]:
             _check(name, value, known[name])
         if len(values.get("factors", [1.0])) != len(values.get("boundaries", [])) + 1:
             raise ValueError("piecewise: needs one more of the factors than of the boundaries")
+        optimizer = others.data.get("optimizer")
+        if optimizer in _NEED_BETA_1 and values.get("beta_1") == 0:
+            raise ValueError(f"beta_1: 0 (must be above 0 and below 1 for {optimizer})")
         return values
 
     return check
@@ -104,7 +111,9 @@ def settings_of(group: str) -> Callable[[object], object]:
 
 def chosen(group: str, name: str, settings: Mapping[str, Any]) -> Plain:
     """The settings of one optimizer or schedule: its defaults, and those that are set of the ones that it has."""
-    return {key: settings.get(key, default) for key, default in GROUPS[group][1][name].items()}
+    found = {key: (settings.get(key, default), default) for key, default in GROUPS[group][1][name].items()}
+    # Keras takes no whole number for the momentum of SGD.
+    return {key: float(value) if type(default) is float else value for key, (value, default) in found.items()}
 
 
 def check_used(group: str, names: Sequence[str], settings: Sequence[str]) -> None:
@@ -128,6 +137,8 @@ def _check(name: str, value: Any, default: object) -> None:
     elif isinstance(default, list):
         if not isinstance(value, list) or not all(_is_number(item) and item >= 0 for item in value):
             raise ValueError(f"{name}: '{short(value)}' is not a list of numbers from 0")
+        if not value:
+            raise ValueError(f"{name}: [] has no number")
         if name == "boundaries" and sorted(set(value)) != value:
             raise ValueError(f"boundaries: {short(value)} do not rise")
     elif not _is_number(value):
@@ -138,7 +149,11 @@ def _check(name: str, value: Any, default: object) -> None:
         raise ValueError(f"{name}: {value} (must be at least 0 and below 1)")
     elif name in _ABOVE_0 and value <= 0:
         raise ValueError(f"{name}: {value} (must be above 0)")
-    elif name not in _ANY_SIGN and value < 0:
+    elif name == "t_mul" and value < 1:
+        raise ValueError(f"t_mul: {value} (must be at least 1)")  # Keras' rates end in NaN where the times shrink
+    elif name in _UP_TO_0 and value > 0:
+        raise ValueError(f"{name}: {value} (must be at most 0)")
+    elif name not in _UP_TO_0 and value < 0:
         raise ValueError(f"{name}: {value} (must be at least 0)")
 
 

@@ -154,12 +154,32 @@ def test_a_model_that_was_trained_by_any_optimizer_loads_with_keras_alone(name, 
         ("training.clip_by=nrom", "unknown training.clip_by 'nrom', did you mean 'norm'"),
         ("training.ema_momentum=1", "must be at least 0 and below 1"),
         ("training.warmup_epochs=-1", "must be at least 0"),
+        ("training.schedule_settings={boundaries: [], factors: [1]}", r"boundaries: \[\] has no number"),
+        ("training.schedule_settings.t_mul=0.5", r"t_mul: 0.5 \(must be at least 1"),
+        ("training.optimizer_settings.learning_rate_power=1", r"learning_rate_power: 1 \(must be at most 0"),
+        ("training.optimizer_settings.beta_2_decay=1", r"beta_2_decay: 1 \(must be at most 0"),
+        ("training.optimizer_settings.clip_threshold=0", r"clip_threshold: 0 \(must be above 0"),
         ("space.training.optimizer_settings.momentum={min: 0.5, max: 1.5}", "must be at least 0 and below 1"),
     ],
 )  # fmt: skip
 def test_wrong_settings_are_named(override, message):
     with pytest.raises(UserError, match=message):
         parse_space(compose([*(["space.training.optimizer.values=[sgd]"] if "space" in override else []), override]))
+
+
+@pytest.mark.parametrize("optimizer", ["lion", "schedule_free_adamw"])
+def test_a_beta_1_of_0_is_refused_for_the_optimizers_that_cannot_have_it(optimizer):
+    chosen = ["space=none", f"training.optimizer={optimizer}"]
+    for given in ("training.optimizer_settings.beta_1=0", "space.training.optimizer_settings.beta_1.values=[0,0.9]"):
+        with pytest.raises(UserError, match=f"beta_1: 0(.0)? .must be above 0 and below 1 for {optimizer}"):
+            parse_space(compose([*chosen, given]))
+    assert optimizer_of("training.optimizer=adam", "training.optimizer_settings.beta_1=0").beta_1 == 0
+
+
+def test_whole_numbers_are_settings_that_keras_takes():
+    assert optimizer_of("training.optimizer=sgd", "training.optimizer_settings.momentum=0").momentum == 0
+    muon = optimizer_of("training.optimizer=muon", "training.optimizer_settings={ns_steps: 3, rms_rate: 1}")
+    assert (muon.ns_steps, muon.rms_rate) == (3, 1)
 
 
 # Search
