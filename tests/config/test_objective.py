@@ -156,6 +156,13 @@ def test_class_weights_need_classes():
             compose(["task=segmentation", *UNET, losses, "training.class_weights=balanced"])
 
 
+@pytest.mark.parametrize("metric", ["iou", "dice"])
+def test_a_mean_over_classes_leaves_none_out(metric):
+    """With `ignore_class` Keras counts that class as one without a right pixel wherever it is predicted."""
+    with pytest.raises(UserError, match=f"unknown setting of training.metrics: {metric} 'ignore_class'"):
+        compose(["task=segmentation", *UNET, f"training.metrics=[{{name: {metric}, ignore_class: 0}}]"])
+
+
 @pytest.mark.parametrize(
     ("overrides", "error"),
     [
