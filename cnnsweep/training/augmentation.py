@@ -149,6 +149,8 @@ class Mixer:
         drawn = layer.get_random_transformation(images, training=True)
         mixed = layer.transform_images(images, drawn, training=True)
         share = ops.reshape(ops.cast(drawn["mix_weight"], "float32"), [-1])
+        if "batch_masks" in drawn:  # Keras' share for CutMix is of a rectangle that does not end at whole pixels
+            share = 1 - ops.mean(ops.cast(drawn["batch_masks"], "float32"), axis=(1, 2, 3))
         return mixed, ops.cast(drawn["permutation_order"], "int32"), share
 
 
