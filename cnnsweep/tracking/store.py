@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 from cnnsweep.config.schema import Tracking
 from cnnsweep.errors import UserError
 from cnnsweep.tracking.credentials import brief, redact, shown, without_credentials
-from cnnsweep.tracking.locations import FOLDER, artifacts_at, local_folder, settle
-from cnnsweep.tracking.sqlite import alone, create_tables, database
+from cnnsweep.tracking.locations import FOLDER, artifacts_at, database_file, local_folder, settle
+from cnnsweep.tracking.sqlite import alone, connect_once, create_tables, database, expect_finished
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
     from requests import Response
-    from sqlalchemy import Connection
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -68,7 +67,9 @@ def open_store(tracking: Tracking) -> str:
         _expect_server(uri, tracking.experiment)
         expect_artifacts(uri, _open_experiment(uri, tracking.experiment))
     else:
-        _open_experiment(uri, tracking.experiment, (folder / FOLDER).as_uri())
+        file = database_file(uri)
+        with alone(file.parent / ".mlflow.lock") if file and file.parent.is_dir() else contextlib.nullcontext():
+            _open_experiment(uri, tracking.experiment, (folder / FOLDER).as_uri())
         settle(uri)
     return uri
 
@@ -153,8 +154,6 @@ def _open_experiment(uri: str, name: str, artifacts: str | None = None) -> str:
     from mlflow.exceptions import MlflowException
 
     try:
-        if not is_server(uri):
-            _connection(uri).close()  # MLflow itself would try for 100 seconds
         if artifacts:
             create_tables(uri, artifacts)
         client = connect(uri)
@@ -166,7 +165,7 @@ def _open_experiment(uri: str, name: str, artifacts: str | None = None) -> str:
                 if client.get_experiment_by_name(name) is None:  # else another process made it in between
                     raise
         return str(client.get_experiment(find_experiment(client, name)).artifact_location)
-    except (MlflowException, SQLAlchemyError, ImportError) as error:
+    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
         raise UserError(
             f"the MLflow store {shown(uri)} cannot be used: {brief(error, 300)}{_advice(uri, error)}"
         ) from None
@@ -196,13 +195,6 @@ def _prepare() -> None:
         logger.propagate = False
 
 
-def _connection(uri: str) -> Connection:
-    """A connection that keeps nothing open once it is closed."""
-    import sqlalchemy as sa
-
-    return sa.create_engine(uri, poolclass=sa.NullPool).connect()
-
-
 def _check_schema(uri: str) -> None:
     """Raise UserError for another schema; MLflow itself would put its tables into any database."""
     import sqlalchemy as sa
@@ -213,7 +205,8 @@ def _check_schema(uri: str) -> None:
     from mlflow.version import VERSION
 
     try:
-        with _connection(uri) as connection:
+        expect_finished(uri)
+        with connect_once(uri) as connection:
             found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
     except SQLAlchemyError as error:
         reason = brief(error.orig if isinstance(error, DBAPIError) and error.orig else error)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,14 +151,11 @@ def test_changed_data_are_refused_and_missing_data_are_not_needed(tmp_path: Path
 
 
 @pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+def tiny_disk(tmp_path: Path, small_disk: Callable[[Path, str], None]) -> Path:
     folder = tmp_path / "mlruns"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a small disk")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    small_disk(folder, "size=6m")
+    return folder
 
 
 def test_a_full_disk_ends_the_sweep_and_leaves_the_journal_intact(tmp_path: Path, tiny_disk: Path) -> None:
