@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import tempfile
 import time
 from collections.abc import Mapping, MutableMapping
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 LASTING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS"}
 """MLflow's error codes that another attempt does not cure."""
+REFUSED = re.compile(
+    r"(?s)(INTERNAL_ERROR: )?('[\w-]+' codec can't encode|A string literal cannot contain NUL)|.*/9h9h\)$"
+)
+"""Messages with other codes: of a value that is no text, or one that does not fit (SQLAlchemy's DataError)."""
 MISTAKES = (LookupError, TypeError, AttributeError, ValueError, FileNotFoundError, NotADirectoryError)
 PER_BATCH, PER_PAGE = 800, 500
 NAME_LENGTH, TAG_LENGTH = 250, 8000
@@ -171,7 +176,7 @@ def is_lasting(error: Exception) -> bool:
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):
-        return error.error_code in LASTING
+        return error.error_code in LASTING or bool(REFUSED.match(str(error)))
     return isinstance(error, MISTAKES)
 
 

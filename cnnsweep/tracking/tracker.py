@@ -92,7 +92,7 @@ class Tracker:
         self._updates = RunUpdates(folder, tags)
         self._writer = RunWriter(uri, experiment, self._progress)
         self._queue: deque[Event] = deque()
-        self._seen = 0
+        self._taken = self._seen = 0
         self._wake = threading.Condition()
         self._hurry = self._closing = False
         self._down: str | None = None
@@ -118,6 +118,7 @@ class Tracker:
         """Take an event, in the journal's order, and return at once."""
         with self._wake:
             self._queue.append(event)
+            self._taken += 1
             self._wake.notify_all()
         if self._thread.ident is None:
             self._thread.start()
@@ -128,13 +129,16 @@ class Tracker:
             self.log(event)
 
     def flush(self, timeout: float) -> int:
-        """Wait for the events to be sent, `timeout` seconds at most; return how many still wait."""
+        """Wait for the events to be sent, `timeout` seconds at most; return how many the store has not got.
+
+        These are all since the first that was skipped, unless it is refused for good: they are sent after a restart.
+        """
         with self._wake:
             self._hurry = True
             self._wake.notify_all()
             self._wake.wait_for(lambda: not self._queue, timeout)
             self._hurry = False
-            return len(self._queue)
+            return max(0, self._taken - self._progress.sent)
 
     def close(self, timeout: float = 10) -> int:
         """Flush, then stop the thread; events that were not sent wait in the journal for the next `catch_up`."""
@@ -186,7 +190,7 @@ class Tracker:
             for update in updates:
                 self._deliver([update])
         elif error:
-            self._missing = self._missing or whole.trial not in self._progress
+            self._missing = self._missing or whole.trial not in self._progress or not is_lasting(error)
             self._skip("the sweep" if whole.trial is None else f"trial {whole.trial}", error)
 
     def _attempt(self, action: Callable[[], None], give_up: bool = True) -> Exception | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -15,13 +17,14 @@ from typing import Any
 
 import pytest
 import real_sweeps as real
+import sqlalchemy.exc
 from tracked_sweeps import base_config, empty_store, follow, settings, stop_event, sweep_event, trial_events, uri
 
 from cnnsweep.errors import UserError
 from cnnsweep.journal.events import BestTested, EpochEnded, Event, TrialEnded
 from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.tracking.run_updates import RunUpdate
-from cnnsweep.tracking.run_writer import RunWriter
+from cnnsweep.tracking.run_writer import RunWriter, is_lasting
 from cnnsweep.tracking.store import connect, open_store
 from cnnsweep.tracking.tracker import Progress, Tracker, read_progress
 from cnnsweep.trial import Status
@@ -181,10 +184,57 @@ def test_a_sweep_whose_run_the_store_refused_is_sent_again_once_it_takes_it(
     events = sweep_events()
     tracker = Tracker(uri, "tests", tmp_path, {"team": "\udce9"})
     tracker.catch_up(events)
-    assert tracker.close(60) == 0
+    assert tracker.close(60) == len(events)
     assert str(tracker.trouble).endswith("(trial 3: the sweep has no run)")
     follow(uri, tmp_path, events)
     assert set(snapshot(uri)) == {"sweep", "1", "2", "3"}
+
+
+def test_what_does_not_fit_on_a_full_disk_is_sent_when_there_is_room(
+    tmp_path: Path, empty_store: Path, small_disk: Callable[[Path, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnsweep.tracking.tracker.PATIENCE", 0)
+    events, disk, folder = sweep_events(), tmp_path / "disk", tmp_path / "sweep"
+    disk.mkdir()
+    small_disk(disk, "size=20m")
+    (disk / "mlflow.db").write_bytes((empty_store / "mlflow.db").read_bytes())
+    store = open_store(settings(disk))
+    tracker = Tracker(store, "tests", folder, {"team": "a"})
+    tracker.catch_up(events[:4])
+    assert tracker.flush(60) == 0
+    usage = os.statvfs(disk)
+    small_disk(disk, f"remount,size={(usage.f_blocks - usage.f_bfree) * usage.f_frsize}")
+    tracker.catch_up(events[4:])
+    assert tracker.close(60) == len(events) - 4
+    assert "entries could not be logged" in str(tracker.trouble)
+    small_disk(disk, "remount,size=20m")
+    follow(store, folder, events)
+    assert steps(store, tracker.runs[1]) == [1, 2, 3, 4, 5]
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    (undisturbed / "mlflow.db").write_bytes((empty_store / "mlflow.db").read_bytes())
+    other = open_store(settings(undisturbed))
+    follow(other, undisturbed, events)
+    assert snapshot(store) == snapshot(other)
+
+
+def test_a_value_that_the_store_refuses_is_not_sent_again(uri: str, tmp_path: Path) -> None:
+    start, *epochs, end = trial_events(1)
+    assert isinstance(end, TrialEnded)
+    events = [sweep_event(), start, *epochs, replace(end, status="failed", reason="\udce9")]
+    assert "(trial 1: 'utf-8' codec can't encode" in trouble_with(uri, tmp_path, events)
+    assert read_progress(tmp_path / "tracking.jsonl")[0] == len(events)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [(sqlalchemy.exc.DataError, True), (sqlalchemy.exc.OperationalError, False)]
+)
+def test_an_error_of_the_database_is_known_through_a_server_too(kind: Any, expected: bool) -> None:
+    from mlflow.exceptions import MlflowException, RestException
+
+    message = str(kind("INSERT", ["'utf-8' codec can't encode /9h9h)"], Exception("12 is too long, or the disk full")))
+    assert is_lasting(MlflowException(message)) == expected
+    assert is_lasting(RestException({"error_code": "INTERNAL_ERROR", "message": message})) == expected
 
 
 def test_nan_and_infinity_do_not_stop_the_follower(uri: str, tmp_path: Path) -> None:
