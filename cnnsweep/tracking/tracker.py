@@ -132,11 +132,13 @@ class Tracker:
         """Wait for the events to be sent, `timeout` seconds at most; return how many the store has not got.
 
         These are all since the first that was skipped, unless it is refused for good: they are sent after a restart.
+        A Ctrl-C ends the waiting, and nothing else: the sweep has ended.
         """
         with self._wake:
             self._hurry = True
             self._wake.notify_all()
-            self._wake.wait_for(lambda: not self._queue, timeout)
+            with contextlib.suppress(KeyboardInterrupt):
+                self._wake.wait_for(lambda: not self._queue, timeout)
             self._hurry = False
             return max(0, self._taken - self._progress.sent)
 

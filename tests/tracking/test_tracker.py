@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 import real_sweeps as real
 import sqlalchemy.exc
+from sqlalchemy import make_url
 from tracked_sweeps import base_config, empty_store, follow, settings, stop_event, sweep_event, trial_events, uri
 
 from cnnsweep.errors import UserError
@@ -409,3 +412,18 @@ def test_the_best_model_can_be_loaded_again(uri: str, tmp_path: Path) -> None:
     mlflow.set_tracking_uri(uri)
     for address in (parent.data.tags["cnnsweep.model_uri"], f"runs:/{parent.info.run_id}/model"):
         assert mlflow.keras.load_model(address).output_shape == (None, 2)
+
+
+def test_a_ctrl_c_ends_the_waiting_for_a_store_that_is_locked_and_nothing_else(uri: str, tmp_path: Path) -> None:
+    events = sweep_events(1)
+    with sqlite3.connect(make_url(uri).database or "", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        tracker = Tracker(uri, "tests", tmp_path / "sweep", {})
+        for event in events:
+            tracker.log(event)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        began = time.monotonic()
+        assert tracker.flush(60) == len(events)
+        assert time.monotonic() - began < 30
+        other.execute("ROLLBACK")
+    assert tracker.close(60) == 0
