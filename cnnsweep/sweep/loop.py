@@ -163,5 +163,7 @@ def end(sweep: Sweep, worker: str, result: TrialResult) -> None:
 def _check_budget(sweep: Sweep) -> None:
     reached = limits.spent(sweep.config.budget, sweep.state, sweep.now(), sweep.search.promotes)
     if reached and not sweep.halt and (reached[1] or not sweep.stopping):
-        before = f"{sweep.stopping}; " if sweep.stopping else ""
-        sweep.stopping, sweep.halt = before + reached[0], reached[1]
+        before, reason = sweep.stopping or "", reached[0]
+        if not before.startswith(reason):  # it was foreseen then
+            sweep.stopping = f"{before}; {reason}" if before else reason
+        sweep.halt = reached[1]

@@ -151,6 +151,7 @@ SIZES = ("space.model.filters.values=[4, 8, 16]", "training.epochs=9", "budget.m
 def test_the_whole_of_the_time_is_used(search):
     made, busy = play(of_size, *SIZES, f"search={search}")
     assert made.stopping.startswith("budget.minutes (10) is spent")
+    assert made.stopping.count("is spent") == 1
     assert 600 <= made.now() <= 660
     assert min(busy.values()) > 0.98 * 600
 
