@@ -90,7 +90,8 @@ EXAMPLES = {
     ),
     "text": Example(
         (Path(text_decoding.__file__),), '"A SENTENCE"', "numpy", "Texts become numbers of words", "TextDecoding",
-        "TextDecoding", "found = decoding.decode(argument)",
+        "TextDecoding",
+        'found = decoding.decode(Path(argument).read_text("utf-8") if argument.endswith(".txt") else argument)',
     ),
     "video": Example(
         (Path(video_decoding.__file__), Path(image_decoding.__file__)), "VIDEO.mp4",

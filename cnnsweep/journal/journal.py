@@ -81,7 +81,9 @@ def lines(path: Path) -> list[bytes]:
     """The whole lines of a journal. Raises UserError where it has none or cannot be read."""
     found = _whole_lines(_bytes(path)).split(b"\n")[:-1]
     if not found:
-        raise UserError(f"{path} holds no event: this sweep never began; delete its folder")
+        began = any((path.parent / name).exists() for name in ("trials", "best", "tracking.jsonl"))
+        advice = "restore it from a copy" if began else "this sweep never began; delete its folder"
+        raise UserError(f"{path} holds no event: {advice}")
     return found
 
 
@@ -121,10 +123,8 @@ def mend(path: Path) -> str | None:
 
 def damaged(path: Path, line: int, reason: str) -> UserError:
     """The error for a journal that cannot be followed."""
-    return UserError(
-        f"{path}, line {line} is damaged: {reason}\n"
-        "restore the file from a copy, or cut it off before this line: the sweep then goes on from there"
-    )
+    shorter = ", or cut it off before this line: the sweep then goes on from there" if line > 1 else ""
+    return UserError(f"{path}, line {line} is damaged: {reason}\nrestore the file from a copy{shorter}")
 
 
 def _check_format(path: Path, event: str, version: object) -> None:

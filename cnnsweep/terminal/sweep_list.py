@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def _row(folder: Path) -> tuple[float, tuple[str, ...]]:
     try:
         sweep = catalog.read(folder)
     except UserError as error:
-        return 0.0, (folder.name, "damaged", str(error).splitlines()[0][:80], "", "", "")
+        reason = str(error).splitlines()[0].replace(f"{folder}{os.sep}", "")
+        return 0.0, (folder.name, "damaged", reason[:80], "", "", "")
     counts, status = sweep.counts, catalog.state(folder, sweep)
     waiting = 0 if status == "running" else catalog.unsent(folder, sweep.events)
     state = f"{status} ({counted(waiting, 'event')} not in MLflow)" if waiting else status

@@ -86,6 +86,19 @@ def test_a_file_that_is_no_journal_is_refused(path: Path, content: bytes, messag
         journal.read(path)
 
 
+def test_nobody_is_told_to_delete_or_cut_off_what_was_trained(path: Path) -> None:
+    whole = path.read_bytes()
+    (path.parent / "best").mkdir()
+    for content in (b"", b"xx\n" + whole.partition(b"\n")[2]):
+        path.write_bytes(content)
+        with pytest.raises(UserError) as caught:
+            journal.read(path)
+        assert str(caught.value).endswith("from a copy")
+    path.write_bytes(whole.replace(b"\n", b"\nxx\n", 1))
+    with pytest.raises(UserError, match=r"line 2 is damaged: .*\n.*from a copy, or cut it off before this line"):
+        journal.read(path)
+
+
 def test_an_event_that_does_not_fit_on_the_disk_leaves_the_journal_as_it_was(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

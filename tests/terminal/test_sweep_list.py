@@ -66,7 +66,7 @@ def test_each_state_with_its_trials_best_value_and_age(tmp_path: Path) -> None:
         "dead-2 interrupted 2 done, 1 to go on 0.0300 val_accuracy",
         "alive-3 running 3 done, 1 running 0.0400",
         "poor-4 failed",
-        "bad-5 damaged",
+        "bad-5 damaged journal.jsonl, line 1 is damaged: this is no event: b'{}'",
     ):
         assert lines[start.split()[0]].startswith(start)
     assert "empty" not in lines

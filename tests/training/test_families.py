@@ -83,8 +83,12 @@ def test_a_trial_is_resumed_to_the_last_digit_and_its_export_takes_raw_inputs(fa
     assert not any(
         "cnnsweep" in (model / module.name).read_text().partition('"""\n\n')[2] for module in example.modules
     )
-    monkeypatch.setattr(sys, "argv", ["example.py", argument])
+    arguments = [argument]
+    if data.kind == "text":
+        (tmp_path / "sentence.txt").write_text(argument)
+        arguments.append(str(tmp_path / "sentence.txt"))
+    monkeypatch.setattr(sys, "argv", ["example.py", *arguments])
     monkeypatch.syspath_prepend(str(model))
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         runpy.run_path(str(model / "example.py"))
-    assert printed.getvalue().strip() == f"{argument}: {name} {probability:.4f}"
+    assert printed.getvalue().splitlines() == [f"{each}: {name} {probability:.4f}" for each in arguments]
