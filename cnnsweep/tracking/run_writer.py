@@ -162,7 +162,9 @@ class RunWriter:
         if model.status != "READY":
             artifacts_at(self._uri, model.artifact_location).log_artifacts(str(folder))
             self._client.finalize_logged_model(model.model_id, "READY")
-        self._client.log_outputs(run, [LoggedModelOutput(model.model_id, 0)])
+        outputs = self._client.get_run(run).outputs
+        if model.model_id not in {output.model_id for output in (outputs and outputs.model_outputs) or ()}:
+            self._client.log_outputs(run, [LoggedModelOutput(model.model_id, 0)])  # MLflow refuses it a second time
         self._client.set_tag(run, "cnnsweep.model_uri", f"models:/{model.model_id}")
 
 
