@@ -61,10 +61,8 @@ class Parameter:
             return tuple(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
         if self.step is None:
             return None
-        count, digits = (
-            math.floor((self.high - self.low) / self.step + 1e-9) + 1,
-            12 - math.floor(math.log10(self.step)),
-        )
+        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
+        digits = 12 - math.floor(math.log10(self.step))
         steps = (round(self.low + i * self.step, digits) for i in range(count))  # 0.1 + 0.2 is 0.3
         return tuple(float(f"{value:.15g}") + 0.0 for value in steps)  # -0.0 + 0.0 is 0.0
 

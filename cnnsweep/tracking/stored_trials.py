@@ -104,6 +104,7 @@ def read_earlier(config: Config, problem: Problem, objective: Objective) -> tupl
     curves, fixed = dict(iter(results.curves.groupby("trial"))), problem.config.plain()
     found: list[Plain] = []
     whole = unusable = 0
+    searched = {name for p in problem.space.parameters for name in (p.name, p.key)}
     for _, row in results.trials.iterrows():
         curve = _curve(curves[row["trial"]], ours) if row["trial"] in curves else {}
         logged = {key: value for key in results.keys if not pd.isna(value := row[key])}
@@ -112,7 +113,6 @@ def read_earlier(config: Config, problem: Problem, objective: Objective) -> tupl
         if not curve or row["status"] == "failed" or (not values and problem.space.parameters):
             unusable += 1
             continue
-        searched = {name for p in problem.space.parameters for name in (p.name, p.key)}
         others = {key: value for key, value in earlier.items() if not searched & {key, _without_block(key)}}
         same = all(_value_at(fixed, key) == value for key, value in others.items())
         whole += complete and same and problem.validate(values).fault is None

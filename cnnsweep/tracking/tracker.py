@@ -131,7 +131,7 @@ class Tracker:
     def flush(self, timeout: float) -> int:
         """Wait for the events to be sent, `timeout` seconds at most; return how many the store has not got.
 
-        These are all since the first that was skipped, unless it is refused for good: they are sent after a restart.
+        These are all since the first that was skipped, unless another attempt would fail as well: a restart sends them.
         A Ctrl-C ends the waiting, and nothing else: the sweep has ended.
         """
         with self._wake:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from cnnsweep.config.compose import compose
 from cnnsweep.errors import UserError
 from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.search_space.space import Parameter
@@ -250,6 +251,7 @@ FAULTS = {
         ("training.batch_size", {"min": 16, "max": 24, "step": 4.0}, (16, 20, 24)),
         ("model.batch_norm", {"values": ["true", "false"]}, (True, False)),
         ("model.dropout", {"values": [0, 0.5]}, (0.0, 0.5)),
+        ("model.dropout", {"values": [0]}, (0,)),
         ("model.dropout", {"min": 0.0, "max": 1e-14, "step": 5e-15}, (0.0, 5e-15, 1e-14)),
         ("training.learning_rate", {"min": 0.1, "max": 0.3, "step": 0.1}, (0.1, 0.2, 0.3)),
     ],
@@ -267,3 +269,18 @@ def test_a_space_that_makes_no_sense_is_one_short_error(space, fault):
     with pytest.raises(UserError, match=message) as caught:
         space(tree)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("allowed", "message"),
+    [
+        ("X", r"space.job.b.when.job.a: 'X' is none of its values, did you mean 'x'\? \(one of x, y\)"),
+        (1, r"space.job.b.when.job.a: '1' is none of its values \(one of x, y\)"),
+    ],
+)
+def test_a_condition_that_a_key_of_ones_own_can_never_meet_is_an_error(allowed, message):
+    own = ["job=function", "job.call=a.b", "+job.a=x", "+job.b=1", "space.job.a.values=[x,y]"]
+    with pytest.raises(UserError, match=message):
+        parse_space(compose([*own, f"space.job.b={{values: [1, 2], when: {{job.a: [{allowed}]}}}}"]))
+    narrowed = parse_space(compose([*own, "space.job.b={values: [1, 2], when: {job.a: [z]}}"]))  # of a wider space
+    assert [p.name for p in narrowed.parameters] == ["job.a", "job.b"]
