@@ -178,3 +178,17 @@ def test_the_store_of_ones_own_tracking_config_is_used(run: Run, tmp_path: Path,
     code, _, errors = run(name, *run_id, "tracking=mine", "--config-dir", "mine")
     assert code == 2
     assert "elsewhere" in errors
+
+
+@pytest.mark.slow
+def test_a_ctrl_c_while_the_report_is_made_leaves_the_result(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnsweep.report import report
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "make", interrupted)
+    code, shown, _ = run("+sweep=smoke", "executor=inline", "budget.trials=1", "training.epochs=1")
+    assert code == 0
+    assert "best configuration" in shown
+    assert "report:" not in shown

@@ -149,6 +149,10 @@ def test_log_ranges_are_drawn_evenly_over_their_decades():
         assert below == pytest.approx(2000, abs=150)
 
 
+def test_a_step_that_meets_zero_is_zero_without_a_sign():
+    assert str(Parameter("x", low=-0.9, high=0.9, step=0.3).grid) == "(-0.9, -0.6, -0.3, 0.0, 0.3, 0.6, 0.9)"
+
+
 def test_both_ends_of_a_range_are_included():
     assert Parameter("n", low=1, high=3, integer=True).grid == (1, 2, 3)
     assert Parameter("x", low=0.0, high=0.3, step=0.1).grid == (0.0, 0.1, 0.2, 0.3)

@@ -17,7 +17,7 @@ from trials import reloaded
 from cnnsweep.config.compose import compose
 from cnnsweep.config.schema import Training
 from cnnsweep.config.tasks import LABELS, LOSSES, METRICS, SHORT, Task
-from cnnsweep.training.metrics import OWN, make_loss, make_metrics, needs_one_hot
+from cnnsweep.training.metrics import OWN, make_loss, make_metrics, needs_one_hot, relative
 
 RNG = np.random.default_rng(0)
 Y, SCORES = RNG.integers(0, 3, 200), RNG.dirichlet([1, 1, 1], 200).astype("float32")
@@ -141,6 +141,19 @@ def test_r2_of_equal_values_is_1_for_the_right_ones_and_0_for_others():
         (metric,) = make_metrics(training(metrics=["r2"]), "regression", 1, one_hot=False)
         metric.update_state(y, y + np.float32(shift))
         assert float(metric.result()) == expected
+
+
+def test_the_gradient_of_a_squared_error_is_divided_by_the_variance_of_each_target():
+    import tensorflow as tf
+
+    y = (RNG.normal(size=(500, 2)) * [0.01, 1000.0]).astype("float32")
+    predicted, gradients = tf.Variable(y + 1), []
+    for loss in (keras.losses.MeanSquaredError(), relative(keras.losses.MeanSquaredError(), y)):
+        with tf.GradientTape() as tape:
+            value = loss(y, predicted)
+        gradients.append(tape.gradient(value, predicted).numpy())
+        assert float(value) == pytest.approx(1, rel=1e-3)
+    np.testing.assert_allclose(gradients[1], gradients[0] / y.var(axis=0), rtol=1e-3)
 
 
 WITH_JAX = """
