@@ -95,6 +95,13 @@ def test_the_table_and_the_summary_hold_all_trials(written: Any) -> None:
     assert f"| `model.activation` | {best['model.activation']} |" in summary
 
 
+def test_both_summaries_say_that_few_trials_do_not_rank_keys(written: Any) -> None:
+    page, folder, _ = written
+    at_the_top = page.partition("<h2>Summary</h2>")[2].partition("</section>")[0]
+    for summary in (at_the_top, (folder / report.SUMMARY).read_text()):
+        assert re.search(r"trials are too few for \d+ keys \(about \d+ would do\): do not trust the order\.", summary)
+
+
 def test_failures_are_listed_with_their_reasons(written: Any) -> None:
     page, _, runs = written
     failures = page.partition("<h2>Failures</h2>")[2].partition("</section>")[0]
