@@ -41,8 +41,11 @@ def score(values):
     return 1 - 0.2 * rate**2 - values.get("model.dropout", 0) - 0.1 * word - filters
 
 
-def drive(search, workers=1, most=10_000, fails=lambda number, proposal: False, ahead=False):
-    """Keep all workers busy, end trials in the order in which they began, and return the proposals in order."""
+def drive(search, workers=1, most=10_000, fails=lambda number, proposal: False, ahead=False, unit=1):
+    """Keep all workers busy, end trials in the order in which they began, and return the proposals in order.
+
+    `unit`: that of losses.
+    """
     free, running, proposals = [f"worker{i}" for i in range(workers)], deque(), []
     metric = search.objective.metric
     while True:
@@ -55,7 +58,7 @@ def drive(search, workers=1, most=10_000, fails=lambda number, proposal: False, 
             search.prepare()
         worker, number, proposal = running.popleft()
         failed = fails(number, proposal)
-        value = score(proposal.values) if metric == "val_accuracy" else 1 - score(proposal.values)
+        value = score(proposal.values) if metric == "val_accuracy" else unit * (1 - score(proposal.values))
         for epoch in range(1, 3):
             search.report(proposal.id, epoch, {metric: math.nan if failed else value, "loss": 1.0})
         search.end(proposal.id, succeeded=not failed)

@@ -71,7 +71,7 @@ def importance(
     with_probes = pd.concat([scored[varied], pd.DataFrame(probes, scored.index)], axis=1)
     method: Method = "fANOVA" if len(scored) <= FANOVA_TRIALS else "PED-ANOVA"
     scales = {**(space or {}), **{name: Parameter(name, low=0, high=1) for name in probes}}
-    found = _evaluate(with_probes, _without_outliers(scored[column], objective), objective, method, scales)
+    found = _evaluate(with_probes, _weighed(scored[column], objective), objective, method, scales)
     whole = sum(found[key] for key in varied)
     if not whole > 0:
         return None
@@ -135,10 +135,11 @@ def _distribution(
     return FloatDistribution(float(values.min()), float(values.max())), [float(v) for v in values]
 
 
-def _without_outliers(values: pd.Series, objective: Objective) -> pd.Series:
-    """Let values far worse than most count as the worst of the others: a few failures would be most of the variance.
+def _weighed(values: pd.Series, objective: Objective) -> pd.Series:
+    """Values of 0 to 1, since to scikit-learn's trees a variance below 2e-16 is none.
 
-    Far worse is more than 1.5 interquartile ranges beyond the worse quartile (Tukey 1977, Exploratory Data Analysis).
+    Those far worse than most count as the worst of the others: a few failures would be most of the variance. Far worse
+    is more than 1.5 interquartile ranges beyond the worse quartile (Tukey 1977, Exploratory Data Analysis).
     """
     lower, upper = values.quantile([0.25, 0.75])
     reach = 1.5 * (upper - lower)
@@ -146,7 +147,8 @@ def _without_outliers(values: pd.Series, objective: Objective) -> pd.Series:
         clipped = values.clip(lower=values[values >= lower - reach].min())
     else:
         clipped = values.clip(upper=values[values <= upper + reach].max())
-    return clipped if clipped.nunique() > 1 else values
+    kept = clipped if clipped.nunique() > 1 else values
+    return (kept - kept.min()) / (kept.max() - kept.min())
 
 
 @dataclass(frozen=True)

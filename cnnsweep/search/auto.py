@@ -255,7 +255,7 @@ class AutoOracle(Oracle):
         points = {origin: self._point(origin) for origin in [*self._earlier, *began]}
         goals = {origin: self._goals[origin] for origin in map(self.origin, self.running)}
         with self._threads.limit(limits=1):  # the cores are the workers'
-            found = forecasts(self.curves, points, self.rungs, self.objective.direction, goals)
+            found = forecasts(self.curves, points, self.rungs, self.objective, goals)
         worst = max((forecast.mean for forecast in found.values()), default=0.0)
         return {**found, **{origin: Forecast(worst, 0.0, 0, failed=True) for origin in failed if found}}
 

@@ -8,10 +8,11 @@ from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 
+from cnnsweep.config.objective import Objective
+from cnnsweep.search.log_errors import log_errors
 from cnnsweep.search.observations import Curves
 from cnnsweep.search.prior import expected_error
 from cnnsweep.search_space.problem import Problem
@@ -47,8 +48,6 @@ what to continue; its variance is halved by so many that are equal to it. Curves
 """
 LATEST = 200
 """Curves from which changes are taken."""
-LEAST = 1e-4
-"""Smaller errors count as equal."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def forecasts(
     curves: Curves,
     points: Mapping[str, Sequence[float]],
     rungs: Sequence[int],
-    direction: Literal["max", "min"],
+    objective: Objective,
     goals: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Forecast]:
     """Extrapolate curves from the last rung that each has reached, by the changes of longer ones from there on.
@@ -82,8 +81,7 @@ def forecasts(
     if not reached:
         return {}
     best = curves.table(list(reached), [*rungs, math.inf])  # the last column is never empty
-    shift = 1.0 if direction == "max" else 0.0  # the curves' values are negative where larger ones are better
-    values = np.log(np.maximum(shift + np.where(np.isinf(best), best[:, -1:], best), LEAST)).T
+    values = log_errors(np.where(np.isinf(best), best[:, -1:], best), objective).T
     at = dict(zip(rungs, values, strict=False))
     x, zeros = np.array([points[id_] for id_ in reached]), np.zeros(len(reached))
     change, doubt, variance = {rungs[-1]: zeros}, {rungs[-1]: zeros}, {rungs[-1]: 0.0}

@@ -37,6 +37,16 @@ def test_a_decisive_key_comes_first_and_an_idle_one_is_noise(count: int, method:
     assert "padding" not in found.significant
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1e160])
+def test_importance_does_not_depend_on_the_unit(unit: float) -> None:
+    trials, keys = made(60), ["padding", "filters", "rate"]
+    expected = importance(trials, keys, Objective.of("val_loss"))
+    found = importance(trials.assign(best_val_loss=unit * trials["best_val_loss"]), keys, Objective.of("val_loss"))
+    assert found is not None
+    assert expected is not None
+    assert found.shares == pytest.approx(expected.shares, abs=0.01), "equal but for rounding"
+
+
 def test_few_trials_give_a_warning_with_the_number_needed() -> None:
     found = importance(made(8), ["rate", "filters", "padding"], ACCURACY)
     assert found is not None

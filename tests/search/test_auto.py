@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from searching import ACCURACY, FLAT
 
+from cnnsweep.config.objective import Objective
 from cnnsweep.search import auto
 from cnnsweep.search.auto import FIRST_LOOKS, LOOKS
 from cnnsweep.search.curve_model import Forecast
@@ -16,18 +17,20 @@ from cnnsweep.search.registry import build
 from cnnsweep.search_space.problem import Problem, make_problem
 
 
-def test_configurations_have_an_epoch_each_before_the_best_goes_on_to_the_end(start):
-    _, search = start("auto", FLAT, training={"epochs": 9}, budget={"trials": 40})
+@pytest.mark.parametrize("unit", [1, 100, -1], ids=["share", "percent", "negative"])
+def test_configurations_have_an_epoch_each_before_the_best_goes_on_to_the_end(start, unit):
+    objective = Objective("val_score", "max" if unit > 0 else "min")
+    _, search = start("auto", FLAT, objective, training={"epochs": 9}, budget={"trials": 40})
     looks = []
     for number in range(FIRST_LOOKS):
         looks.append(search.ask("a"))
         assert looks[-1].continues is None
         value = 0.9 if number == 3 else 0.1 + number / 100
-        assert not search.report(looks[-1].id, 1, {"val_accuracy": value}), "another is to be looked at first"
+        assert not search.report(looks[-1].id, 1, {"val_score": unit * value}), "another is to be looked at first"
         search.end(looks[-1].id, succeeded=True)
     best = search.ask("a")
     assert (best.continues, best.values) == (looks[3].id, looks[3].values)
-    kept_on = [search.report(best.id, epoch, {"val_accuracy": 0.9}) for epoch in range(2, 10)]
+    kept_on = [search.report(best.id, epoch, {"val_score": unit * 0.9}) for epoch in range(2, 10)]
     assert kept_on[:7] == [True] * 7, "so that one is complete early"
 
 

@@ -21,10 +21,11 @@ def test_a_model_finds_more_than_random_search(start, name, gain, trials):
     assert np.mean([best(name, seed) - best("random", seed) for seed in range(3)]) > gain
 
 
-def test_a_loss_is_minimised(start):
+@pytest.mark.parametrize("unit", [1, 1e-12])
+def test_a_loss_is_minimised(start, unit):
     def gain(seed):
         _, search = start("bayesian", MIXED, Objective.of("val_loss"), seed=seed, budget={"trials": 24})
-        seen = [score(p.values) for p in drive(search, most=24)]
+        seen = [score(p.values) for p in drive(search, most=24, unit=unit)]
         return np.mean(seen[-8:]) - np.mean(seen[:8])
 
     assert np.mean([gain(seed) for seed in range(2)]) > 0.1
