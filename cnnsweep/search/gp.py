@@ -147,7 +147,8 @@ class BayesianOracle(Oracle):
 
 def _standardised(scores: Sequence[float]) -> np.ndarray:
     """With very bad values cut: a network that did not learn at all says little about good ones."""
-    y = np.array(scores) / (np.median(np.abs(scores)) or 1.0)
+    y = np.array(scores) - np.median(scores)
+    y /= np.median(np.abs(y)) or np.abs(y).max() or 1.0  # in any unit
     low, middle = np.quantile(y, [0.1, 0.5])
     y = np.minimum(y, middle + 2 * max(middle - low, 1e-9))
     return (y - y.mean()) / max(y.std(), 1e-9)
