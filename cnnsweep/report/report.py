@@ -180,7 +180,8 @@ def _markdown(sections: Sequence[Section], comparison: Comparison | None) -> str
         parts += [f"# {results.sweep.id}", text.searched(results), sentences, text.mattered(section.importance)]
         if section.importance and section.importance.warning:
             parts.append(f"**Few trials:** {section.importance.warning}.")
-        columns = [results.best_column, "best_epoch", "epochs", "parameters", "mmacs", "seconds", "status"]
+        costs = [name for name in COSTS if trials[name].notna().any()]
+        columns = [results.best_column, "best_epoch", "epochs", *costs, "seconds", "status"]
         more = _marks(results)
         rows = [
             [str(t["name"]), *(_value(t[c]) for c in columns), *(mark(t) for mark in more.values()), t["run_id"]]

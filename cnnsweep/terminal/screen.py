@@ -27,6 +27,8 @@ from cnnsweep.terminal import make_console
 from cnnsweep.training import own_checkpoints
 
 MARKS = {"completed": "", "running": "…", "pruned": "pruned", "failed": "failed", "interrupted": "interrupted"}
+COSTS = {"parameters": ",.0f", "mmacs": ",.2f"}
+"""Of a network, and their formats."""
 
 
 class Screen(Watcher):
@@ -106,18 +108,20 @@ def ended_line(trial: TrialState, sweep: Sweep) -> str:
 
 
 def leaderboard(state: SweepState, count: int) -> Table:
-    """The best trials, those of the Pareto front first, with their costs."""
+    """The best trials, those of the Pareto front first, with their costs where they are known."""
+    front = state.front()
+    on_front = {trial.number for trial in front}
+    others = [trial for trial in state.ranked(count + len(front)) if trial.number not in on_front]
+    shown = (front + others)[: max(count, len(front))]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     table.add_column("trial", no_wrap=True)
     more = state.objective.metrics[1:]
-    for heading in (state.objective.metric, *more, "epoch", "parameters", "mmacs", "time"):
+    costs = [name for name in COSTS if any(name in trial.summary for trial in shown)]
+    for heading in (state.objective.metric, *more, "epoch", *costs, "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
-    front = state.front()
-    on_front = {trial.number for trial in front}
-    others = [trial for trial in state.ranked(count + len(front)) if trial.number not in on_front]
-    for place, trial in enumerate((front + others)[: max(count, len(front))], start=1):
+    for place, trial in enumerate(shown, start=1):
         marks = ["Pareto front"] if trial.number in on_front else []
         if spread := state.spread(trial):
             marks.append(f"with other seeds: {score(spread['mean'])} ± {score(spread['std'])} ({spread['count']:.0f})")
@@ -127,8 +131,7 @@ def leaderboard(state: SweepState, count: int) -> Table:
             _best(trial, state.objective),
             *(_at_best(trial, metric, state.objective) for metric in more),
             str(trial.best_epoch(state.objective)),
-            f"{trial.summary['parameters']:,.0f}" if "parameters" in trial.summary else "",
-            f"{trial.summary['mmacs']:,.2f}" if "mmacs" in trial.summary else "",
+            *(f"{trial.summary[name]:{COSTS[name]}}" if name in trial.summary else "" for name in costs),
             duration(trial.seconds) if trial.seconds else "",
             ", ".join(marks) or MARKS[trial.status],
         )

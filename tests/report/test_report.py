@@ -187,6 +187,21 @@ class TestComparison:
             compare([both[0], results(race, "loss")])
 
 
+def test_costs_that_no_trial_has_are_no_columns(uri: str, tmp_path: Path) -> None:
+    start, *epochs, end = trial_events(1)
+    events = [
+        named(sweep_event("own"), "own"),
+        start,
+        *epochs,
+        replace(end, summary={"trial_seconds": 1.0}),
+        stop_event(),
+    ]
+    follow(uri, tmp_path / "sweep", events)
+    page, folder = page_of(tmp_path)
+    assert "mmacs" not in (folder / report.SUMMARY).read_text()
+    assert "mult-adds</th>" not in page
+
+
 def test_ties_are_counted_by_the_interval_of_the_validation_images(uri: str, tmp_path: Path) -> None:
     follow(uri, tmp_path / "sweep", race_events("near-20260101-000000", [[0.9], [0.87], [0.5]]))
     sentences = " ".join(text.found(results(tmp_path)))

@@ -167,6 +167,10 @@ def test_a_second_metric_has_a_column(tmp_path: Path) -> None:
     assert [*columns][2:5] == ["val_accuracy", "loss", "epoch"]
     best = sweep.state.trials[int(columns["trial"][0][:3])]
     assert columns["loss"][0] == f"{best.curve[-1]['loss']:.4f}"
+    assert [*columns][5:7] == ["parameters", "mmacs"]
+    for trial in sweep.state.trials.values():
+        trial.summary = {}  # as a function of one's own has it
+    assert [column.header for column in leaderboard(sweep.state, 5).columns[4:]] == ["epoch", "time", ""]
 
 
 @pytest.mark.parametrize(("factor", "best"), [(1e-6, "6e-06"), (1e40, "6e+40"), (0.1, "0.6000"), (0.0, "0.0000")])
