@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 UNITS = {"parameters": 1, "mmacs": 1e6, "activation_mb": 1e6}
 """The sizes of a network that may be limited, in the order of a `Cost`, and what one of each is in its integers."""
-MAX_ROWS = 8_000_000
-"""Of all tables together."""
+MAX_ROWS, MAX_WALKS = 8_000_000, 200_000
+"""Of all tables together: their rows, and options whose costs they are made of (some seconds)."""
 NO_LIMIT = 2**62
 _MIXERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 
@@ -86,7 +86,7 @@ class ValidConfigurations:
         # The first block has too many costs for a table; it is walked through, and so is the stem.
         self._tabled = max((len(track.stages) for track in found), default=0) - 2
         self._tables: dict[tuple[Any, ...], CostTable] = {}
-        self._rows = 0
+        self._rows = self._walks = 0
         totals = [t.weight * self._count(t.stages, problem.input_shape, self.room) for t in found]
         self.tracks = [track for track, total in zip(found, totals, strict=True) if total]
         """Those with valid configurations."""
@@ -202,6 +202,9 @@ class ValidConfigurations:
         costs = [np.zeros((0, len(self.columns)), np.int64)]
         ways = [np.zeros(0, self.dtype)]
         size = 0
+        self._walks += len(stages[0].options)
+        if self._walks > MAX_WALKS:
+            raise Uncountable
         for (after, cost), count in stages[0].groups(shape).items():
             rest = self._table(stages[1:], after)
             costs.append(rest.costs + self._cost(cost))

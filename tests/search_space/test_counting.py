@@ -20,6 +20,7 @@ from cnnsweep.search_space.counting import ValidConfigurations, list_valid
 from cnnsweep.search_space.distinct_networks import count_distinct
 from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.search_space.problem import Problem, make_problem
+from cnnsweep.search_space.stages import Uncountable
 
 CHOICES: dict[str, list[Any]] = {
     "filters": [2, 3, 10],
@@ -156,6 +157,16 @@ def test_hundreds_of_millions_of_configurations_are_counted_exactly() -> None:
     share = np.mean([p.validate(p.space.draw_evenly(rng)).fault is None for _ in range(4_000)])
     assert found.total / p.space.size == pytest.approx(share, abs=0.015)
     assert 0.9 * found.total < count_distinct(found) <= found.total
+
+
+def test_a_space_that_takes_too_long_to_count_is_not_counted() -> None:
+    each = {
+        "filters": {"min": 8, "max": 198, "per_block": True},
+        "kernel_size": {"values": [1, 3, 5], "per_block": True},
+    }
+    made = problem({"model": each}, blocks=5)
+    with pytest.raises(Uncountable):
+        ValidConfigurations(made)
 
 
 def test_random_search_finds_all_of_a_few_valid_configurations_among_millions() -> None:
