@@ -22,7 +22,8 @@ PATTERNS = (
     r"^(?:expanded_conv)_(\d+)(?:_|$)",  # MobileNetV3
 )
 """Names of the layers of one block in the networks of keras.applications."""
-JOINS = ("Add", "Concatenate")
+ENDS = re.compile(r"mixed\d+|mixed_\d[ab]|block\d+_\d+_ac|(normal|reduction)_concat_.+")
+"""Names of the layers that end a block, where not all in it have names: InceptionV3, InceptionResNetV2, NASNet."""
 
 
 def total_epochs(training: Training) -> int:
@@ -79,14 +80,15 @@ def chosen_layers(backbone: keras.Model, setting: Setting) -> list[keras.layers.
 
 
 def blocks(layers: Sequence[keras.layers.Layer]) -> list[int]:
-    """The index of each block's first layer, in order."""
+    """The index of each block's first layer, in order; a block has weights, up to the end."""
+    if ends := [i + 1 for i, layer in enumerate(layers) if ENDS.fullmatch(layer.name)]:
+        return [start for start in (0, *ends) if any(layer.weights for layer in layers[start:])]
     for pattern in PATTERNS:
         found = [(i, m[1]) for i, layer in enumerate(layers) if (m := re.match(pattern, layer.name))]
         starts = {name: i for i, name in reversed(found)}
         if len(starts) > 1:
             return sorted(starts.values())
-    joins = [i for i, layer in enumerate(layers) if type(layer).__name__ in JOINS]
-    return [0, *(i + 1 for i in joins if i + 1 < len(layers))]
+    return [0]
 
 
 def _first(layers: Sequence[keras.layers.Layer], setting: Setting) -> int:

@@ -202,13 +202,17 @@ def test_blocks_are_found_by_their_names(name):
 
 
 @pytest.mark.slow
-def test_blocks_of_a_network_without_names_end_where_branches_join():
+@pytest.mark.parametrize(
+    ("name", "blocks", "convolutions"),
+    [("InceptionV3", 11, 9), ("InceptionResNetV2", 43, 6), ("NASNetMobile", 16, 12)],
+)
+def test_blocks_whose_layers_have_no_names_end_where_their_branches_join(name, blocks, convolutions):
     import keras
 
-    built = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(75, 75, 3))
-    last = built.layers[fine_tuning.blocks(built.layers)[-1] - 1]
-    assert last.name == "mixed10" or type(last).__name__ in fine_tuning.JOINS
-    assert len(fine_tuning.blocks(built.layers)) > 10
+    built = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(96, 96, 3))
+    assert len(fine_tuning.blocks(built.layers)) == blocks
+    assert len(fine_tuning.chosen_layers(built, "1 block")) == convolutions
+    assert len(fine_tuning.chosen_layers(built, "2 blocks")) > convolutions
 
 
 def test_what_is_unfrozen():
