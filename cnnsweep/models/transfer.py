@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from cnnsweep.config.schema import Config, ModelConfig
 from cnnsweep.config.validation import Float, Int, words
 from cnnsweep.data.mnist import cache_folders, stall_limit
 from cnnsweep.errors import UserError, nearest
+from cnnsweep.models.backbone_weights import load_file
 from cnnsweep.models.cnn import ACTIVATIONS, typed
 from cnnsweep.models.keras_layers import layer_seed
 
@@ -274,24 +274,8 @@ def _application(model: TransferConfig, size: tuple[int, int]) -> keras.Model:
             f"{place}, or name a file with model.weights=FILE; model.weights=none starts from random weights"
         ) from error
     if weights not in ("imagenet", "none"):
-        _load(built, name, weights)
+        load_file(built, name, weights)
     return built
-
-
-def _load(built: keras.Model, name: str, weights: str) -> None:
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        beside = (p.name for p in path.parent.glob("*") if p.is_file())
-        raise UserError(
-            f"model.weights: '{weights}' is neither imagenet nor none nor a file{nearest(path.name, beside)}"
-        )
-    try:
-        built.load_weights(path)
-    except Exception as error:  # h5py and Keras raise errors of many types
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"model.weights: '{weights}' does not fit {name} without its classifier (include_top=False): {first}"
-        ) from error
 
 
 def input_size(model: TransferConfig, input_shape: Sequence[int]) -> tuple[int, int]:

@@ -34,7 +34,7 @@ from cnnsweep.trial import Step, TrialSpec
 if TYPE_CHECKING:
     import keras
 
-FORMAT = 1
+FORMAT = 2
 BATCH = 64
 """Images that go through a backbone at a time; of videos as many frames."""
 REPORT_SECONDS = 0.5

@@ -133,6 +133,23 @@ def test_weights_from_a_file(tmp_path):
         transfer.build_backbone(MODEL.replace(weights=str(tmp_path / "mine.weigths.h5")), (32, 32))
 
 
+def test_a_file_of_imagenet_s_weights_is_what_imagenet_is(tmp_path, monkeypatch):
+    import keras
+    from keras.src.utils import file_utils
+
+    source = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
+    (norm,) = (layer for layer in source.layers if isinstance(layer, keras.layers.Normalization))
+    norm.set_weights([np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]), np.array(0)])
+    source.save_weights(path := tmp_path / "mine.weights.h5")
+    monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: path)
+    model = MODEL.replace(backbone="EfficientNetB0", cut="block1a_project_conv")
+    found, expected = (
+        predict(transfer.build_backbone(model.replace(weights=weights), (32, 32)), images())
+        for weights in (str(path), "imagenet")
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):
     from keras.src.utils import file_utils
 
