@@ -86,7 +86,7 @@ def feature_folder(config: Config, data: Dataset) -> Path:
         model.cut,
     ]
     parts += [transfer.input_size(model, data.input_shape), data.digest, round(data.scale, 9)]
-    parts += [config.training.policy]
+    parts += [config.training.policy, data.task, data.class_names]  # the labels are in the folder too
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     return Path(model.cache or "").expanduser().absolute() / "features" / key / model.pooling
 

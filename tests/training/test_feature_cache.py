@@ -10,6 +10,7 @@ import pytest
 from trials import SMALL, prepared, run, spec
 
 from cnnsweep.config.compose import compose
+from cnnsweep.data.loading import load, save
 from cnnsweep.data.storage import open_saved
 from cnnsweep.errors import UserError
 from cnnsweep.plan import feature_forecast
@@ -21,6 +22,7 @@ from cnnsweep.training.building import build_model
 from cnnsweep.training.evaluate import FinalSpec, evaluate_best
 from cnnsweep.training.feature_cache import prepare
 from cnnsweep.training.train import train
+from cnnsweep.trial import TrialSpec
 
 
 @pytest.mark.parametrize("pooling", ["average", "flatten"])
@@ -98,9 +100,25 @@ def test_what_the_key_depends_on(digits, tmp_path):
     assert weights[0] == weights[2] != weights[1]
     others = [folder("model.cut=null"), folder("model.input_size=48"), folder("model.backbone=VGG16")]
     others += [folder(digest="1" * 16), folder(scale=1.0), folder("backend=jax")]
+    others += [folder(task="regression"), folder(class_names=("a", "b"))]
     assert folder("model.weights=imagenet") == folder("model.weights=imagenet", "backend=torch")
     others += [folder("model.weights=imagenet")]
-    assert len({*same, *weights, *others}) == 10
+    assert len({*same, *weights, *others}) == 12
+
+
+def test_the_same_arrays_may_be_labels_or_numbers(tmp_path):
+    x, y = np.zeros((12, 8, 8, 1), np.uint8), np.tile(np.eye(2, dtype=np.float32), (6, 1))
+    parts = {f"{a}_{split}": v for split in ("train", "val", "test") for a, v in (("x", x), ("y", y))}
+    np.savez(tmp_path / "both.npz", **{**parts, "x_test": x + 1})
+    heads = {}
+    for task in ("multi_label", "regression"):
+        config = compose(
+            [*SMALL, "data=npz", f"data.file={tmp_path / 'both.npz'}", f"model.cache={tmp_path}", f"task={task}"]
+        )
+        save(load(config.data, 0, task), tmp_path / task)
+        ready = prepared(TrialSpec(1, {}, config, 5, tmp_path / "trial", tmp_path / task, 2))
+        heads[task] = open_saved(ready.data).task
+    assert heads == {"multi_label": "multi_label", "regression": "regression"}
 
 
 @pytest.mark.parametrize(
