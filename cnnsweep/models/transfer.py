@@ -174,8 +174,6 @@ def backbone_maps(model: TransferConfig, images: keras.KerasTensor, scale: float
     from keras import layers
 
     *shape, channels = images.shape[1:]
-    if channels not in (1, 3):
-        raise UserError(f"model=transfer takes grey or colour images, not {channels} channels")
     size = input_size(model, (*shape, channels))
     if abs(255 * scale - 1) > 1e-6:
         images = layers.Rescaling(255 * scale, name="to_255", dtype="float32")(images)
@@ -279,6 +277,8 @@ def _application(model: TransferConfig, size: tuple[int, int]) -> keras.Model:
 
 
 def input_size(model: TransferConfig, input_shape: Sequence[int]) -> tuple[int, int]:
-    """(height, width) of the backbone's input."""
+    """(height, width) of the backbone's input. Raises UserError for images of other than 1 or 3 channels."""
+    if input_shape[-1] not in (1, 3):
+        raise UserError(f"model=transfer takes grey or colour images, not {input_shape[-1]} channels")
     side = model.input_size
     return (side, side) if side else (int(input_shape[-3]), int(input_shape[-2]))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trials import SMALL
+from trials import SMALL, run
 
 from cnnsweep.config.compose import compose
 from cnnsweep.config.schema import Config
@@ -191,6 +191,11 @@ def test_what_a_sweep_may_build_is_tried_before_it_starts():
     assert len(faults) == 2
     assert "MobileNet has no layer 'conv_pw_33_relu'" in faults[1]
     assert faults[0].startswith("training.unfreeze: 'nothing' is no layer of the backbone")
+
+
+def test_images_of_four_channels_are_found_before_the_first_trial():
+    (fault,) = run(backbones.check(Inspection(compose(SMALL), (8, 8, 4))))[1]
+    assert fault == "model=transfer takes grey or colour images, not 4 channels"
 
 
 # Fine-tuning
