@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 VIEWS = ("Flatten", "Reshape", "Dropout", "SpatialDropout2D", "Permute", "InputLayer")
 """Layers whose outputs need no memory of their own."""
+ELEMENTWISE = ("bias", "gamma", "beta", "alpha")
+"""Names of weights that are no matrices, whatever their shape."""
 
 
 def leave_gpus_alone() -> None:
@@ -88,7 +90,12 @@ def multiply_adds(layer: keras.layers.Layer, output_shape: Sequence[int]) -> int
     places = math.prod(output_shape[1:] if channels_first else output_shape[:-1])
     if type(layer).__name__.endswith("Transpose") and isinstance(layer.input.shape, tuple):
         places = math.prod(int(size or 1) for size in layer.input.shape[1:-1])
-    if isinstance(layer, keras.layers.RNN):  # at each step
-        places = int(layer.input.shape[1] or 1)
-    kernels = [w for w in layer.weights if len(w.shape) > 1 and type(layer).__name__ != "Embedding"]
+    recurrent = getattr(layer, "forward_layer", layer)  # of one in both directions
+    if isinstance(recurrent, keras.layers.RNN):  # at each step, and of a convolution at each place
+        inputs = layer.input[0] if isinstance(layer.input, (list, tuple)) else layer.input
+        sides = getattr(recurrent.cell, "rank", 0)
+        places = int(inputs.shape[1] or 1) * math.prod(output_shape[len(output_shape) - 1 - sides : -1])
+    kernels = [w for w in layer.weights if len(w.shape) > 1 and w.name not in ELEMENTWISE]
+    if type(layer).__name__ == "Embedding":
+        return 0
     return sum(places * math.prod(w.shape) for w in kernels)

@@ -159,7 +159,12 @@ LAYERS: list[tuple[Any, tuple[int, ...], int]] = [
     (layers.Dense(5), (8,), 40),
     (layers.Dense(5), (3, 8), 3 * 40),
     (layers.LSTM(5), (7, 3), 7 * 4 * (3 * 5 + 5 * 5)),
+    (layers.GRU(5), (7, 3), 7 * 3 * (3 * 5 + 5 * 5)),
+    (layers.Bidirectional(layers.LSTM(5)), (7, 3), 2 * 7 * 4 * (3 * 5 + 5 * 5)),
+    (layers.ConvLSTM2D(4, 3), (7, 8, 8, 2), 7 * 6 * 6 * 4 * 9 * (2 * 4 + 4 * 4)),
     (layers.BatchNormalization(), (8, 8, 2), 0),
+    (layers.LayerNormalization(axis=[1, 2, 3]), (8, 8, 2), 0),
+    (layers.PReLU(), (8, 8, 2), 0),
     (Scale(), (8,), 0),
 ]
 
