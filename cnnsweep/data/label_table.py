@@ -136,4 +136,4 @@ def _lists(table: LabelTable) -> tuple[NDArray[np.float32], tuple[str, ...]]:
 
 def _natural(name: str) -> tuple[object, ...]:
     """A key that puts 2 before 10."""
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part)
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part)

@@ -36,6 +36,8 @@ def rows(header: str, *values: str, images: int = 20) -> str:
 def test_one_column_of_classes(tmp_path):
     found = loaded(folder(tmp_path, rows("file,class", "2", "10")), "classification")
     assert found.class_names == ("2", "10")
+    found = loaded(folder(tmp_path / "signs", rows("file,class", "10²", "①")), "classification")
+    assert found.class_names == ("10²", "①")
     np.testing.assert_array_equal((found.x_train[:, 0, 0, 0] // 10) % 2, found.y_train)
     assert (len(found.x_train), len(found.x_val), len(found.x_test)) == (13, 3, 4)
 
