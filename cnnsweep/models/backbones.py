@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import os
+from collections.abc import Generator, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from cnnsweep.config.schema import Config
 from cnnsweep.errors import UserError
@@ -18,8 +20,8 @@ STRUCTURE = ("model.backbone", "model.weights", "model.cut", "model.input_size",
 
 
 def check(inspection: Inspection) -> Generator[None, bool, list[str]]:
-    """A job: build every backbone that the sweep may use and return its faults, a line each."""
-    faults: dict[str, None] = {}
+    """A job: build every backbone that the sweep may use and return its faults, a line each, and that of the cache."""
+    faults = dict.fromkeys(_cache_faults(transfer.settings(inspection.config).cache))
     for config in structures(inspection.config):
         try:
             inspect(config, inspection.input_shape)
@@ -27,6 +29,17 @@ def check(inspection: Inspection) -> Generator[None, bool, list[str]]:
             faults[str(error)] = None
     return list(faults)
     yield
+
+
+def _cache_faults(cache: str | None) -> Iterator[str]:
+    """Why features cannot be written, as far as that is seen without writing."""
+    if not cache:
+        return
+    folder = Path(cache).expanduser().absolute() / "features"
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        reason = "cannot be written" if there.is_dir() else "is a file"
+        yield f"model.cache '{cache}' cannot be used: '{there}' {reason}"
 
 
 def inspect(config: Config, input_shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -198,6 +198,16 @@ def test_images_of_four_channels_are_found_before_the_first_trial():
     assert fault == "model=transfer takes grey or colour images, not 4 channels"
 
 
+def test_a_cache_that_cannot_be_written_is_found_before_the_first_trial(tmp_path):
+    (tmp_path / "file").touch()
+    config = compose([*SMALL, f"model.cache={tmp_path / 'file' / 'below'}"])
+    (fault,) = run(backbones.check(Inspection(config, (8, 8, 1))))[1]
+    assert fault == f"model.cache '{tmp_path / 'file' / 'below'}' cannot be used: '{tmp_path / 'file'}' is a file"
+    config = compose([*SMALL, f"model.cache={tmp_path / 'new' / 'below'}"])
+    assert run(backbones.check(Inspection(config, (8, 8, 1))))[1] == []
+    assert not (tmp_path / "new").exists()
+
+
 # Fine-tuning
 
 
