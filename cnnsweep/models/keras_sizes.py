@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 VIEWS = ("Flatten", "Reshape", "Dropout", "SpatialDropout2D", "Permute", "InputLayer")
 """Layers whose outputs need no memory of their own."""
 ELEMENTWISE = ("bias", "gamma", "beta", "alpha")
-"""Names of weights that are no matrices, whatever their shape."""
+"""Names of weights that are no matrices, of any shape."""
 
 
 def leave_gpus_alone() -> None:
