@@ -167,9 +167,10 @@ def _choose_port(host: str, port: int | None) -> int:
 
 def _wait(base: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # http_proxy is for other machines
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            urllib.request.urlopen(f"{base}/health", timeout=2).close()
+            direct.open(f"{base}/health", timeout=2).close()
             return
         except urllib.error.HTTPError as error:
             error.close()

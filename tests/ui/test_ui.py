@@ -105,6 +105,23 @@ def test_a_port_that_is_taken() -> None:
             pass
 
 
+def test_a_proxy_for_other_machines_is_not_asked_whether_the_ui_is_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    serve = f"import http.server as s; s.test(s.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')"
+    code = f"import threading; threading.Timer(20, __import__('os')._exit, (0,)).start(); {serve}"
+    with (
+        (tmp_path / "log").open("wb+") as log,
+        subprocess.Popen([sys.executable, "-c", code], stdout=log, stderr=log) as process,
+    ):
+        ui._wait(f"http://127.0.0.1:{port}", process, log)
+        assert process.poll() is None
+        process.kill()
+
+
 def test_no_database() -> None:
     with pytest.raises(UserError, match="no database"), ui.server("ftp://ann:hush@host"):
         pass
