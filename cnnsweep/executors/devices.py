@@ -41,15 +41,19 @@ def visible_gpus() -> list[Gpu]:
     except pynvml.NVMLError:
         return []
     try:
-        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
-        gpus = [gpu for handle in handles for gpu in _slices(handle) or [_gpu(handle)]]
+        gpus: list[Gpu] = []
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            with contextlib.suppress(pynvml.NVMLError):  # it is broken, or another user's: CUDA does not count it
+                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+                gpus += _slices(handle) or [_gpu(handle)]
         return _visible_by(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
     finally:
         pynvml.nvmlShutdown()
 
 
 def _visible_by(gpus: Sequence[Gpu], setting: str | None) -> list[Gpu]:
-    """Return what CUDA shows for this CUDA_VISIBLE_DEVICES: the first entry that names none ends the list.
+    """Return what CUDA shows for this CUDA_VISIBLE_DEVICES: the first entry that names none ends the list, and one
+    that is there twice empties it.
 
     An index stays an index for the workers, because CUDA may count in another order than NVML.
     """
@@ -63,6 +67,8 @@ def _visible_by(gpus: Sequence[Gpu], setting: str | None) -> list[Gpu]:
             named = [gpu for gpu in gpus if entry.startswith(("GPU-", "MIG-")) and gpu.visible.startswith(entry)]
         if len(named) != 1:
             break
+        if named[0] in chosen:
+            return []
         chosen += named
     return chosen
 

@@ -72,11 +72,21 @@ def test_the_real_machine_answers() -> None:
         ("1,7,0", ["1"]),
         ("none", []),
         ("²", []),
+        ("0,0", []),
     ],
 )
 def test_cuda_visible_devices(monkeypatch: pytest.MonkeyPatch, setting: str, visible: list[str]) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
     assert [gpu.visible for gpu in visible_gpus()] == visible
+
+
+@pytest.mark.usefixtures("three_gpus")
+@pytest.mark.parametrize("call", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"])
+def test_a_gpu_that_does_not_answer_costs_no_other(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    answer = getattr(pynvml, call)
+    lost = lambda index: fail(pynvml.NVML_ERROR_GPU_IS_LOST) if index == 1 else answer(index)  # noqa: E731
+    monkeypatch.setattr(pynvml, call, lost)
+    assert [gpu.visible for gpu in visible_gpus()] == ["GPU-0f", "GPU-2f"]
 
 
 @pytest.mark.usefixtures("no_gpu")
