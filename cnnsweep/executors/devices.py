@@ -10,7 +10,7 @@ import logging
 import os
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,19 +94,35 @@ def chosen_gpus(device: str, count: int | None, backend: str) -> list[Gpu]:
 
 
 def cores() -> int:
-    """Return how many cores this process may use: its affinity, and a container's quota if it has one."""
+    """Return how many cores this process may use: its affinity, and the quota of a container, a user or a job."""
     usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     quota = _cgroup_quota(Path("/sys/fs/cgroup"))
     return usable if quota is None else max(1, min(usable, int(quota)))
 
 
-def _cgroup_quota(root: Path) -> float | None:
+def _cgroup_quota(root: Path, own: Path = Path("/proc/self/cgroup")) -> float | None:
+    """The least quota of this process's control groups and those around them: of a container, a user's slice, a job."""
+    quotas = [quota for folder in _cgroups(root, own) if (quota := _quota(folder))]
+    return min(quotas, default=None)
+
+
+def _cgroups(root: Path, own: Path) -> Iterator[Path]:
+    yield from (root, root / "cpu")
+    with contextlib.suppress(OSError):  # no control groups here
+        for line in own.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers or "cpu" in controllers.split(","):
+                group = root / ("cpu" if controllers else "") / path.lstrip("/")
+                yield from (folder for folder in (group, *group.parents) if root in folder.parents)
+
+
+def _quota(folder: Path) -> float | None:
     try:
-        if (root / "cpu.max").exists():
-            quota, period = (root / "cpu.max").read_text(encoding="utf-8").split()
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
         else:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text(encoding="utf-8")
-            period = (root / "cpu/cpu.cfs_period_us").read_text(encoding="utf-8")
+            quota = (folder / "cpu.cfs_quota_us").read_text(encoding="utf-8")
+            period = (folder / "cpu.cfs_period_us").read_text(encoding="utf-8")
         return int(quota) / int(period) if int(quota) > 0 else None
     except (OSError, ValueError):  # no cgroup file here, or "max": no limit
         return None

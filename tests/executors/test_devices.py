@@ -167,6 +167,23 @@ def test_a_container_quota(tmp_path: Path) -> None:
     assert devices._cgroup_quota(tmp_path) == 1.5
 
 
+@pytest.mark.parametrize(
+    ("own", "files"),
+    [
+        ("1:net_cls:/\n0::/user.slice/1.scope", {"user.slice/cpu.max": "200000 100000", "cpu.max": "max 100000"}),
+        ("0::/slurm/job/step", {"slurm/job/cpu.max": "200000 100000", "slurm/cpu.max": "900000 100000"}),
+        ("4:cpu,cpuacct:/1\n0::/", {"cpu/1/cpu.cfs_quota_us": "200000", "cpu/1/cpu.cfs_period_us": "100000"}),
+    ],
+    ids=["a-user", "a-job", "version-1"],
+)  # fmt: skip
+def test_a_quota_of_a_group_around_this_process(tmp_path: Path, own: str, files: dict[str, str]) -> None:
+    (tmp_path / "own").write_text(own)
+    for name, content in files.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(content)
+    assert devices._cgroup_quota(tmp_path / "root", tmp_path / "own") == 2
+
+
 def test_nothing_here_loads_a_framework() -> None:
     code = (
         "import sys, cnnsweep.executors.process, cnnsweep.executors.inline, cnnsweep.executors.ray.executor;"
