@@ -118,8 +118,10 @@ class RunWriter:
         metrics = [Metric(key, value, time, step) for key, value, time, step in update.metrics]
         params = [Param(key, value) for key, value in update.params.items()]
         tags = [RunTag(key, value) for key, value in _tags(update).items()] if with_tags else []
+        # The client would also obey MLFLOW_ENABLE_ASYNC_LOGGING, which loses errors, and MLFLOW_ACTIVE_MODEL_ID.
+        store = self._client._tracking_client.store
         while params or tags or metrics:
-            self._client.log_batch(run, metrics[:PER_BATCH], params[:100], tags[:100])
+            store.log_batch(run, metrics[:PER_BATCH], params[:100], tags[:100])
             metrics, params, tags = metrics[PER_BATCH:], params[100:], tags[100:]
 
     def _log_artifacts(self, run: str, update: RunUpdate) -> None:
@@ -165,7 +167,7 @@ class RunWriter:
         outputs = self._client.get_run(run).outputs
         if model.model_id not in {output.model_id for output in (outputs and outputs.model_outputs) or ()}:
             self._client.log_outputs(run, [LoggedModelOutput(model.model_id, 0)])  # MLflow refuses it a second time
-        self._client.set_tag(run, "cnnsweep.model_uri", f"models:/{model.model_id}")
+        self._client.set_tag(run, "cnnsweep.model_uri", f"models:/{model.model_id}", synchronous=True)
 
 
 def _tags(update: RunUpdate) -> dict[str, str]:

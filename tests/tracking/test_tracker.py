@@ -250,6 +250,21 @@ def test_nan_and_infinity_do_not_stop_the_follower(uri: str, tmp_path: Path) -> 
     assert run.data.metrics["best_epoch"] == 1
 
 
+def test_variables_of_mlflow_neither_link_metrics_to_a_model_nor_hide_errors(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setenv("MLFLOW_ACTIVE_MODEL_ID", "m-1")
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    tracker = follow(uri, tmp_path, sweep_events()[:4])
+    assert tracker.trouble is None
+    connect(uri).delete_run(tracker.runs[1])
+    (writer := RunWriter(uri, "tests", tracker.runs)).open()
+    with pytest.raises(MlflowException, match="must be in the 'active' state"):
+        writer.send(RunUpdate(1, 1, metrics=[("loss", 1.0, 1, 9)]))
+
+
 def test_a_deleted_run_is_noticed_and_the_rest_goes_on(uri: str, tmp_path: Path) -> None:
     events = sweep_events()
     tracker = follow(uri, tmp_path, events[:4])
