@@ -40,6 +40,8 @@ DATABASE_CREDENTIALS = (
     "or set PGUSER and PGPASSWORD"
 )
 DRIVER = 'for PostgreSQL: pip install "cnnsweep[server]", and write postgresql+psycopg2://USER:PASSWORD@HOST/NAME'
+LOSING = (301, 302, 303)
+"""Redirects after which what was to be written is only read, by all clients."""
 TEST_FILE = "cnnsweep.txt"
 """A small file beside the runs' folders. It stays: not every store lets its users remove files."""
 _log = logging.getLogger("cnnsweep.mlflow")
@@ -248,6 +250,9 @@ def _expect_server(uri: str, experiment: str) -> None:
     missing = answer.status_code == 404 and content.get("error_code") == "RESOURCE_DOES_NOT_EXIST"
     if not known and not missing:
         raise UserError(f"tracking.uri: {_refusal(uri, answer, content.get('message'))}")
+    if any(step.status_code in LOSING for step in answer.history):
+        target = shown(answer.url.partition("/api/2.0/")[0])
+        raise UserError(f"tracking.uri: {uri} sends its clients on to {target}; set tracking.uri={target}")
 
 
 def _refusal(uri: str, answer: Response, message: object) -> str:

@@ -26,7 +26,7 @@ from cnnsweep.config.compose import compose
 from cnnsweep.errors import UserError
 from cnnsweep.sweep.catalog import new_id
 from cnnsweep.tracking import store
-from cnnsweep.tracking.store import connect, expect_artifacts, open_store
+from cnnsweep.tracking.store import connect, expect_artifacts, find_store, open_store
 from cnnsweep.ui import server as ui
 
 pytestmark = pytest.mark.timeout(900)  # several starts of servers and drivers, on a machine that may be busy
@@ -266,6 +266,30 @@ def test_an_answer_that_is_no_mlflow_server(
             open_store(settings(tmp_path, f"http://ann:hush@127.0.0.1:{answering.server_port}"))
         answering.shutdown()
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [301, 302, 308])
+def test_an_address_from_which_writing_is_not_sent_on(tmp_path: Path, status: int) -> None:
+    """As of a proxy that sends clients of http:// on to https://: all that could be checked by reading was fine."""
+
+    class Redirect(Answer):
+        def do_GET(self) -> None:
+            body = b'{"experiment": {}}'
+            self.send_response(200 if self.path.startswith("/tracked") else status)
+            self.send_header("Location", f"/tracked{self.path}")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Redirect) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        if status == 308:
+            assert find_store(settings(tmp_path, uri)) == uri
+        else:
+            with pytest.raises(UserError, match=f"sends its clients on to {uri}/tracked; set tracking.uri="):
+                find_store(settings(tmp_path, uri))
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
