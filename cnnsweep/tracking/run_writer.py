@@ -62,12 +62,13 @@ class RunWriter:
                     raise
                 self._runs.clear()
 
-    def answers(self) -> bool:
-        """True where the store answers a small question."""
+    def problem(self) -> Exception | None:
+        """Why the store does not answer a small question, or has the experiment no more; None where all is well."""
         try:
-            return bool(find_experiment(self._client, self._name))
-        except Exception:
-            return False
+            find_experiment(self._client, self._name)
+        except Exception as error:
+            return error
+        return None
 
     def send(self, update: RunUpdate) -> None:
         """Bring a run up to date, creating it where it does not exist."""

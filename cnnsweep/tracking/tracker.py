@@ -204,11 +204,13 @@ class Tracker:
                 action()
                 break
             except Exception as error:  # a fault of tracking must not end the sweep
-                if give_up and (is_lasting(error) or (attempt >= PATIENCE and self._writer.answers())):
+                hopeless = give_up and (is_lasting(error) or attempt >= PATIENCE)
+                problem = self._writer.problem() if hopeless else error  # an experiment may be restored
+                if problem is None:
                     found = error
                     break
-                _log.warning("attempt %d: %s", attempt + 1, brief(error))
-                self._down = brief(error, 100)
+                _log.warning("attempt %d: %s", attempt + 1, brief(problem))
+                self._down = brief(problem, 100)
                 self._writer.doubtful = True
             self._pause(attempt)
         self._down = None

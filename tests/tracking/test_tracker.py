@@ -273,6 +273,22 @@ def test_a_deleted_run_is_noticed_and_the_rest_goes_on(uri: str, tmp_path: Path)
     assert set(snapshot(uri)) == {"sweep", "2", "3"}
 
 
+def test_events_wait_while_the_experiment_is_deleted(uri: str, tmp_path: Path) -> None:
+    events = sweep_events()
+    tracker = Tracker(uri, "tests", tmp_path, {"team": "a"})
+    tracker.catch_up(events[:4])
+    assert tracker.flush(60) == 0
+    client = connect(uri)
+    experiment = client.get_experiment_by_name("tests").experiment_id
+    client.delete_experiment(experiment)
+    tracker.catch_up(events[4:])
+    real.wait_for(lambda: "'tests' was deleted: restore it" in str(tracker.trouble), "a message")
+    client.restore_experiment(experiment)
+    assert tracker.close(60) == 0
+    assert tracker.trouble is None
+    assert steps(uri, tracker.runs[1]) == [1, 2, 3, 4, 5]
+
+
 def test_a_store_that_was_deleted_is_filled_again(uri: str, tmp_path: Path, empty_store: Path) -> None:
     events = sweep_events()
     follow(uri, tmp_path, events[:-1])
