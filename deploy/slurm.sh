@@ -16,6 +16,8 @@
 #SBATCH --gpus-per-node=4
 #SBATCH --time=04:00:00
 #SBATCH --output=%x-%j.log
+# A job that is queued again goes on in the same log.
+#SBATCH --open-mode=append
 # Five minutes before the limit the script, not the programs it started, gets a SIGTERM.
 #SBATCH --signal=B:TERM@300
 set -euo pipefail

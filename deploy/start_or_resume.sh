@@ -12,7 +12,8 @@ if [ "${GPUS:-}" ]; then
     "${PYTHON:-python}" -c 'import sys, ray; from ray.autoscaler.sdk import request_resources
 ray.init("auto", log_to_driver=False); request_resources(bundles=[{"GPU": 1}] * int(sys.argv[1]))' "$GPUS"
 fi
-if compgen -G "$FOLDER/sweeps/*/journal.jsonl" >/dev/null; then
+journals=("$FOLDER"/sweeps/*/journal.jsonl) # compgen would take [1] in the folder's name for a pattern
+if [ -e "${journals[0]}" ]; then
     changes=()
     for override; do
         case $override in budget.* | executor.*) changes+=("$override") ;; esac

@@ -167,7 +167,7 @@ def job(tmp_path: Path) -> dict[str, str]:
         "PATH": f"{programs}:{os.environ['PATH']}",
         "NOTES": str(tmp_path / "notes"),
         "VENV": str(tmp_path / "venv"),
-        "FOLDER": str(tmp_path / "folder"),
+        "FOLDER": str(tmp_path / "lr[0.1]"),
         "MLFLOW_TRACKING_URI": "http://host:5000",
         "SLURM_SUBMIT_DIR": str(ROOT),
         "SLURM_JOB_ID": "12345",
@@ -232,6 +232,7 @@ def test_the_slurm_job_s_own_settings_are_slurm_s() -> None:
     head = (DEPLOY / "slurm.sh").read_text().partition("\nset -euo")[0]
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)", head, re.MULTILINE))
     assert {"nodes", "ntasks-per-node", "cpus-per-task", "gpus-per-node", "time", "signal"} <= set(options)
+    assert options["open-mode"] == "append", "a job that is queued again has its first log still"
     seconds = re.fullmatch(r"B:TERM@(\d+)", options["signal"])
     grace = re.search(r"GRACE:-(\d+)", (DEPLOY / "slurm.sh").read_text())
     assert seconds
