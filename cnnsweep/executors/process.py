@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from multiprocessing import connection
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cnnsweep.config.components import configured_by
 from cnnsweep.config.schema import ExecutorConfig
@@ -35,6 +35,17 @@ class ProcessConfig(ExecutorConfig):
     workers: Int | None = Field(ge=1)
     threads: Int | None = Field(ge=1)
     trials_per_worker: Int | None = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _expect_used(self) -> Self:
+        """Refuse what is for the other device."""
+        if self.device == "cpu" and (self.gpus or self.workers_per_gpu > 1):
+            name = "gpus" if self.gpus else "workers_per_gpu"
+            raise ValueError(f"{name}={getattr(self, name)} has no effect on the CPU; executor=gpu trains on GPUs")
+        if self.device == "gpu" and self.workers:
+            advice = "executor.gpus says how many to use, executor.workers_per_gpu how many trials share one"
+            raise ValueError(f"workers={self.workers} has no effect on GPUs; {advice}")
+        return self
 
 
 @configured_by(ProcessConfig)

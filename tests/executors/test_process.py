@@ -189,12 +189,20 @@ def test_close_ends_all_processes_soon(workers: ProcessExecutor) -> None:
         ("executor.gpus=-1", "executor.gpus"),
         ("executor.trials_per_worker=0", "executor.trials_per_worker"),
         ("executor.threads=two", "executor.threads"),
+        ("executor.gpus=2", "executor: gpus=2 has no effect on the CPU; executor=gpu trains on GPUs"),
+        ("executor.workers_per_gpu=2", "executor: workers_per_gpu=2 has no effect on the CPU"),
     ],
 )
 def test_wrong_settings(override: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         compose(["executor=cpu", override])
     assert message in str(error.value)
+
+
+def test_workers_are_not_counted_on_gpus() -> None:
+    with pytest.raises(UserError, match="executor: workers=3 has no effect on GPUs"):
+        compose(["executor=gpu", "executor.workers=3"])
+    assert compose(["executor=auto", "executor.workers=3", "executor.gpus=2"]).executor.settings()["workers"] == 3
 
 
 DRIVER = """
