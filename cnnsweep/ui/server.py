@@ -33,6 +33,11 @@ from cnnsweep.ui import hosts, view
 
 PORT = 5000
 START_SECONDS = 90
+ANOTHER_SERVER = tuple(
+    f"MLFLOW_{name}"
+    for name in ("STATIC_PREFIX", "ARTIFACTS_ONLY", "REGISTRY_STORE_URI", "READ_REPLICA_BACKEND_STORE_URI")
+)
+"""Variables that may be set for a server that runs beside the UI, with other stores under another address."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,8 @@ def _environment(uri: str, host: str, port: int) -> dict[str, str]:
     store["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # eight more processes, for evaluations by language models
     if file := database_file(uri):  # else an experiment made in the UI puts its files into the working directory
         store["MLFLOW_ARTIFACTS_DESTINATION"] = str(file.absolute().parent / FOLDER)
-    return {**os.environ, **store, **hosts.variables(host, port, os.environ)}
+    given = {name: value for name, value in os.environ.items() if name not in ANOTHER_SERVER}
+    return {**given, **store, **hosts.variables(host, port, os.environ)}
 
 
 def _choose_port(host: str, port: int | None) -> int:

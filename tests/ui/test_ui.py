@@ -272,6 +272,17 @@ def test_a_sweep_in_a_store_that_is_named_needs_no_folder(tmp_path: Path) -> Non
         ui.find(elsewhere, "digist-1")
 
 
+@pytest.mark.parametrize("variable", ["MLFLOW_STATIC_PREFIX=/mlflow", "MLFLOW_ARTIFACTS_ONLY=true"])
+def test_settings_of_another_server_are_not_the_ui_s(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """As MLflow's own command line reads them, with which the UI is started."""
+    from mlflow.cli import server as command
+
+    monkeypatch.setenv(*variable.split("="))
+    monkeypatch.setattr(os, "environ", ui._environment("sqlite:///x", "127.0.0.1", 5000))
+    given = command.make_context("server", []).params
+    assert (given["static_prefix"], given["artifacts_only"], given["backend_store_uri"]) == (None, False, "sqlite:///x")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_ui_runs_until_it_is_interrupted(number: signal.Signals, tmp_path: Path) -> None:
