@@ -240,7 +240,7 @@ def _expect_server(uri: str, experiment: str) -> None:
     except (MlflowException, OSError) as error:
         raise UserError(
             f"tracking.uri: no answer from {uri} within {ANSWER_SECONDS} s ({brief(error)})\n"
-            "start it (mlflow server), correct the address, or use tracking=local"
+            f"start it (mlflow server), correct the address, or use tracking=local{_through_proxy(uri)}"
         ) from None
     content: object = None
     with contextlib.suppress(ValueError):
@@ -249,10 +249,19 @@ def _expect_server(uri: str, experiment: str) -> None:
     known = answer.status_code == 200 and "experiment" in content
     missing = answer.status_code == 404 and content.get("error_code") == "RESOURCE_DOES_NOT_EXIST"
     if not known and not missing:
-        raise UserError(f"tracking.uri: {_refusal(uri, answer, content.get('message'))}")
+        raise UserError(f"tracking.uri: {_refusal(uri, answer, content.get('message'))}{_through_proxy(uri)}")
     if any(step.status_code in LOSING for step in answer.history):
         target = shown(answer.url.partition("/api/2.0/")[0])
         raise UserError(f"tracking.uri: {uri} sends its clients on to {target}; set tracking.uri={target}")
+
+
+def _through_proxy(uri: str) -> str:
+    """A hint where a server is asked through a proxy, which often does not know those of its own network."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    proxy = select_proxy(uri, get_environ_proxies(uri))
+    host = urllib.parse.urlsplit(uri).hostname
+    return f"\nit was asked through the proxy {shown(proxy)}; no_proxy={host} asks it directly" if proxy else ""
 
 
 def _refusal(uri: str, answer: Response, message: object) -> str:

@@ -268,6 +268,28 @@ def test_an_answer_that_is_no_mlflow_server(
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize("status", [403, None])
+def test_a_proxy_that_does_not_know_the_server_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int | None
+) -> None:
+    handler = type("Handler", (Answer,), {"status": status, "body": "Access denied"})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        if status is None:
+            proxy.shutdown()
+            proxy.server_close()
+        monkeypatch.setenv("http_proxy", f"http://ann:hush@127.0.0.1:{proxy.server_port}")
+        hint = rf"\nit was asked through the proxy http://\*\*\*@127.0.0.1:{proxy.server_port}; no_proxy=gpu1 asks"
+        with pytest.raises(UserError, match=hint):
+            find_store(settings(tmp_path, "http://gpu1:5000"))
+        if status:
+            proxy.shutdown()
+            monkeypatch.setenv("no_proxy", "gpu1")
+            with pytest.raises(UserError) as caught:
+                find_store(settings(tmp_path, "http://gpu1:5000"))
+            assert "proxy" not in str(caught.value)
+
+
 @pytest.mark.parametrize("status", [301, 302, 308])
 def test_an_address_from_which_writing_is_not_sent_on(tmp_path: Path, status: int) -> None:
     """As of a proxy that sends clients of http:// on to https://: all that could be checked by reading was fine."""
