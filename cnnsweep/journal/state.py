@@ -141,6 +141,7 @@ class SweepState:
             self.counts[trial.status] += 1
         if trial.proposal != event.proposal:
             trial.since = len(trial.curve)
+        trial.replicates = {}  # they had fewer epochs
         self._set_status(trial, "running")
         self.by_proposal[event.proposal] = trial.number
         trial.reason, trial.proposal, trial.target = None, event.proposal, event.epochs

@@ -166,6 +166,17 @@ def test_a_finished_sweep_goes_on_where_the_budget_asks_for_more(tmp_path, monke
     assert resume._is_finished(events, sweep.config.replace(budget=budget)) == over
 
 
+def test_a_finalist_that_went_on_is_trained_again_for_all_of_its_epochs(tmp_path, monkeypatch):
+    monkeypatch.setattr(finish, "evaluate_best", evaluate)
+    few = ("search=asha", "search.min_epochs=1", "budget.trials=1", "budget.replicates=1", "budget.finalists=1")
+    assert len(finished(tmp_path, *few, "budget.epochs=1").state.trials[1].curve) == 1
+    again = finished(tmp_path, *few)
+    assert len(again.state.trials[1].curve) == 3
+    events = journal.read(tmp_path / journal.FILE)
+    assert [e.epochs for e in events if isinstance(e, ReplicateEnded)] == [1, 3]
+    assert again.state.winner.results["1"]["mean"] == pytest.approx(0.11)  # of epoch 2
+
+
 @pytest.mark.parametrize("override", ["budget.trials=+2", "budget.trials= +2", "budget.minutes=-1", "budget.epochs=+9"])
 def test_a_budget_relative_to_what_is_done_is_refused(override):
     with pytest.raises(UserError, match="a budget is a total"):
