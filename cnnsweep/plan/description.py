@@ -117,6 +117,8 @@ class SearchDescription:
     """For checkpoints and the data's copy."""
     assumed: str | None = None
     """The machine that is assumed where none was measured."""
+    replicates: int = 0
+    """Trainings with other seeds after the search."""
 
 
 def describe_space(problem: Problem) -> SpaceDescription:
@@ -179,26 +181,29 @@ def _draw(problem: Problem, valid: ValidConfigurations | None) -> list[Values]:
 def describe_search(simulated: Simulation, problem: Problem, data: Dataset) -> SearchDescription:
     """The trials, epochs, images and disk that a simulated search spends."""
     trials = {run.number: run.values for run in simulated.runs}
+    folds, all_folds = problem.config.data.folds or 1, data.images_an_epoch[0]
     epochs = sum(run.epochs for run in simulated.runs)
     seconds = [run.seconds for run in simulated.runs]
     weights = 0
     for values in trials.values():
         if network := problem.validate(values).network:
             training = problem.config.with_values(values).training
-            weights += network.parameters * (1 + OPTIMIZERS[training.optimizer].values + (training.ema_momentum > 0))
+            copies = folds * (1 + OPTIMIZERS[training.optimizer].values + (training.ema_momentum > 0))
+            weights += network.parameters * copies
     arrays = (data.x_train, data.y_train, data.x_val, data.y_val, data.x_test, data.y_test)
     return SearchDescription(
         trials=len(trials),
         runs=len(simulated.runs),
         epochs=epochs,
         images=sum(
-            run.epochs * problem.config.with_values(run.values).training.examples(len(data.x_train))
+            run.epochs * folds * problem.config.with_values(run.values).training.examples(all_folds // folds)
             for run in simulated.runs
         ),
         ends=simulated.reason,
         trial_seconds={name: float(np.quantile(seconds, q)) for name, q in QUANTILES.items()} if seconds else {},
         # The last and the best checkpoint of each trial, and MLflow's artifacts (a plot, tables).
         disk_mb=(2 * 4 * weights + sum(array.nbytes for array in arrays)) / 1e6 + 0.1 * len(trials),
+        replicates=simulated.replicates,
     )
 
 

@@ -159,7 +159,7 @@ def _forecast(
     workers = len(measured.workers)
     return Forecast(
         workers=workers,
-        seconds=simulated.seconds + measured.forecaster.trial(test, 1) + measured.final,
+        seconds=simulated.seconds + simulated.replicate_seconds + measured.forecaster.trial(test, 1) + measured.final,
         search_seconds=simulated.seconds,
         trial_seconds=spent.trial_seconds,
         memory_mb=(psutil.Process().memory_info().rss + workers * measured.memory) / 1e6,

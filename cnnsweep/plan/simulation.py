@@ -13,15 +13,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from cnnsweep.executors.base import Event, Executor, Job
+from cnnsweep.executors.base import Event, Executor, Job, run_all
 from cnnsweep.journal import events
 from cnnsweep.journal.journal import FORMAT, SomeEvent
-from cnnsweep.journal.state import SweepState
+from cnnsweep.journal.state import SweepState, TrialState
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.search_space.problem import Problem
-from cnnsweep.sweep import loop
+from cnnsweep.sweep import finish, loop
 from cnnsweep.sweep.sweep import Sweep
-from cnnsweep.training.cost_model import Forecaster, amounts_of
+from cnnsweep.training.cost_model import Amounts, Forecaster, amounts_of
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 MOST_RUNS = 3_000
@@ -134,7 +134,9 @@ class Simulation:
         self.runs: list[Run] = []
         """In the order in which they start."""
         self.seconds, self.reason = 0.0, ""
-        """The end of the sweep, and the reason for it."""
+        """The end of the search, and the reason for it."""
+        self.replicates, self.replicate_seconds = 0, 0.0
+        """Trainings of finalists with other seeds, and how long they take after the search."""
         self._forecaster, self._images = forecaster, images
         self._rng = np.random.default_rng(problem.config.seed)
         self._scores: dict[int, float] = {}
@@ -151,7 +153,22 @@ class Simulation:
         minutes = self._sweep.config.budget.minutes
         self.seconds = min(self._executor.time, 60 * minutes) if minutes else self._executor.time
         self.reason = self._sweep.stopping or ""
+        self._replicate()
         return self
+
+    def _replicate(self) -> None:
+        """Train the finalists again, on all workers."""
+        before = self._executor.time
+        missing = self._sweep.state.missing_replicates(finish.with_replicates(self._sweep))
+        run_all(self._executor, [(self._again, trial) for trial, _ in missing], wait=self._executor.wait)
+        self.replicates, self.replicate_seconds = len(missing), self._executor.time - before
+
+    def _again(self, trial: TrialState) -> Generator[After, bool, None]:
+        yield After(self._forecaster.trial(self._amounts(trial.values), len(trial.curve)), None)
+
+    def _amounts(self, values: Mapping[str, Any]) -> Amounts:
+        problem = self._sweep.problem
+        return amounts_of(problem.validate(values).network, problem.config.with_values(values), *self._images)
 
     def log(self, event: events.Event) -> None:
         """Note the runs; there may be no more than `MOST_RUNS`."""
@@ -163,8 +180,7 @@ class Simulation:
 
     def _train(self, spec: TrialSpec) -> Generator[After, bool, TrialResult]:
         run, proposal = self._latest[spec.number], self._sweep.state.trials[spec.number].proposal
-        network = self._sweep.problem.validate(spec.values).network
-        first, other = self._forecaster.parts(amounts_of(network, spec.config, *self._images))
+        first, other = self._forecaster.parts(self._amounts(spec.values))
         done, start = spec.initial_epoch, first - other if spec.epochs > spec.initial_epoch else 0.0
         while done < spec.epochs:
             rung = int(min(self._sweep.search.next_rung(proposal, done), spec.epochs))

@@ -152,6 +152,8 @@ def _search(search: SearchDescription) -> RenderableType:
         f"{counted(search.trials, 'trial')}{runs}, {counted(search.epochs, 'epoch')}{images}, "
         f"if none stops early; ends when {search.ends}"
     )
+    if search.replicates:
+        text += f"; then {counted(search.replicates, 'training')} of finalists with other seeds"
     return _part("the search", f"on {search.assumed}" if search.assumed else "", Text(text))
 
 

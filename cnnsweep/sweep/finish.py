@@ -62,7 +62,7 @@ def give_up(sweep: Sweep) -> None:
 
 def replicate(sweep: Sweep) -> None:
     """Train the finalists again with other seeds, so that the winner is not the luckiest."""
-    budget, state = _with_replicates(sweep), sweep.state
+    budget, state = with_replicates(sweep), sweep.state
     if not budget.replicates or sweep.interrupted:
         return
     missing = state.missing_replicates(budget)
@@ -90,7 +90,7 @@ def replicate(sweep: Sweep) -> None:
         sweep.record(winner)
 
 
-def _with_replicates(sweep: Sweep) -> Budget:
+def with_replicates(sweep: Sweep) -> Budget:
     """The budget; where everything was tried before budget.minutes were spent, with replicates that fit in the rest."""
     budget = sweep.config.budget
     if budget.replicates or not budget.minutes or sweep.stopping != ALL_TRIED:

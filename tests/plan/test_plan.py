@@ -111,3 +111,20 @@ def test_a_plan_counts_the_examples_of_small_epochs(capfd: Any, tmp_path: Path) 
     overrides = ["+sweep=smoke", "training.epoch_size=100", "--no-forecast", "--json", str(tmp_path / "plan.json")]
     assert main(["plan", *overrides]) == 0
     assert json.loads((tmp_path / "plan.json").read_text())["search"]["images"] == 3 * 2 * 100
+
+
+def test_a_plan_counts_what_all_folds_train_and_keep(tmp_path: Path) -> None:
+    def planned(*overrides: str) -> Any:
+        path = tmp_path / "plan.json"
+        assert main(["plan", "+sweep=smoke", *overrides, "--no-forecast", "--json", str(path)]) == 0
+        return json.loads(path.read_text())["search"]
+
+    one, four = planned(), planned("data.folds=4")
+    assert four["images"] == 3 * 2 * 4 * 300
+    assert four["disk_mb"] > 2 * one["disk_mb"], "each fold keeps checkpoints"
+    assert planned("data.folds=4", "training.epoch_size=100")["images"] == 3 * 2 * 4 * 100
+
+
+def test_a_plan_has_the_trainings_of_finalists_with_other_seeds(capfd: Any) -> None:
+    assert main(["plan", "+sweep=smoke", "budget.replicates=3", "budget.finalists=2", "--no-forecast"]) == 0
+    assert "then 6 trainings of finalists" in " ".join(capfd.readouterr().out.split())

@@ -91,3 +91,19 @@ def test_a_simulated_trial_ends_at_the_rung_where_the_search_stops_it() -> None:
         assert run.seconds == pytest.approx(Forecaster().trial(amounts, run.epochs))
     total = sum(run.seconds for run in played.runs)
     assert total / 2 <= played.seconds <= total
+
+
+@pytest.mark.parametrize(
+    ("overrides", "replicates"),
+    [
+        (("budget.replicates=4", "budget.finalists=2"), 8),
+        ((), 0),
+        (("space=none", "+space.model.blocks.values=[1,2]", "budget.minutes=9", "budget.finalists=1"), 10),
+    ],
+    ids=["asked-for", "none", "where-everything-was-tried"],
+)
+def test_finalists_are_trained_again_after_the_search(overrides: tuple[str, ...], replicates: int) -> None:
+    _, played = simulated("budget.trials=null", "budget.epochs=8", "training.epochs=2", *overrides)
+    alone = sum(run.seconds for run in played.runs) / len(played.runs)
+    assert played.replicates == replicates
+    assert played.replicate_seconds == pytest.approx(replicates / 2 * alone, rel=0.3)  # on two workers
