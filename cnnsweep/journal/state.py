@@ -141,6 +141,8 @@ class SweepState:
             self.counts[trial.status] += 1
         if trial.proposal != event.proposal:
             trial.since = len(trial.curve)
+        if trial.status == "failed":
+            trial.curve = []  # it begins again, once the cause is repaired
         trial.replicates = {}  # they had fewer epochs
         self._set_status(trial, "running")
         self.by_proposal[event.proposal] = trial.number

@@ -162,6 +162,9 @@ class Oracle:
     def reopen(self, id_: str) -> None:
         """Take back the end of a trial that failed, and is trained again, or that a budget cut off, and goes on."""
         trial = self.engine.trials[id_]
+        if trial.status == "FAILED":  # it begins again
+            trial.metrics.metrics.clear()
+            self.curves.by_id.pop(self.origin(id_), None)
         trial.status = "RUNNING"
         self.engine.ongoing_trials[f"again {id_}"] = trial
 

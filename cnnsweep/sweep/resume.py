@@ -292,5 +292,5 @@ def _progress(state: SweepState, pending: Mapping[int, bool]) -> str:
     done = f"{counted(ended, 'trial')} done"
     if not pending:
         return done
-    epochs = [f"{n:03d} after epoch {len(state.trials[n].curve)}" for n in pending]
+    epochs = [f"{n:03d} after epoch {state.trials[n].done}" for n in pending]
     return f"{done}, {len(epochs)} to go on: {', '.join(epochs[:4])}{' …' if len(epochs) > 4 else ''}"

@@ -115,9 +115,9 @@ class Results:
         numbers = _column(self.rows.tags.loc[self._of_trials], "cnnsweep.trial").astype(int)
         frame = frame.assign(sweep=self.sweep.id, trial=frame["run_id"].map(numbers))
         frame = frame[["sweep", "trial", "epoch", "time", *self.epoch_metrics, "run_id"]]
-        # Of an epoch that is repeated after a crash, the first report counts.
+        # Of an epoch of a trial that failed and was trained again, the last report counts.
         frame = frame.sort_values(["trial", "epoch", "time"], ignore_index=True)
-        return frame.drop_duplicates(["trial", "epoch"], ignore_index=True)
+        return frame.drop_duplicates(["trial", "epoch"], keep="last", ignore_index=True)
 
     def ranked(self) -> pd.DataFrame:
         """The trials that have a value and did not fail, the best first.

@@ -165,6 +165,8 @@ class RunUpdates:
     def _trial_started(self, event: events.TrialStarted, time: int) -> Iterator[RunUpdate]:
         if self._status.get(None) != "running":  # a sweep that had stopped goes on
             yield self._sweep_running(time, {})
+        if self._status.get(event.trial) == "failed":  # it begins again
+            self._epochs.pop(event.trial, None)
         values = {key: event.values.get(key) for key in (*event.values, *self._searched)}
         params, changed = self._settle(event.trial, values)
         tags = self._marks(event.trial, "trial", "running") | {"cnnsweep.trial": str(event.trial), **changed}

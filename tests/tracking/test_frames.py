@@ -24,6 +24,7 @@ from tracked_sweeps import (
     results,
     settings,
     shared,
+    stop_event,
     sweep_event,
     trial_events,
     uri,
@@ -189,3 +190,13 @@ def test_the_package_is_light_until_it_is_used() -> None:
     assert done.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="no attribute 'trails'"):
         cnnsweep.trails  # noqa: B018
+
+
+def test_of_a_trial_that_failed_and_was_trained_again_the_last_training_counts(uri: str, tmp_path: Path) -> None:
+    start, *failed = trial_events(1, epochs=3, status="failed")
+    again, *epochs, end = [replace(e, time=e.time + 500) for e in trial_events(1, epochs=3)]
+    right = [replace(e, metrics={**e.metrics, "val_accuracy": n / 10}) for n, e in enumerate(epochs, start=1)]
+    follow(uri, tmp_path, [sweep_event(), start, *failed, again, *right, end, stop_event()])
+    found = results(tmp_path)
+    assert found.curves["val_accuracy"].tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert (found.trials["best_val_accuracy"][0], found.trials["best_epoch"][0]) == (pytest.approx(0.3), 3)
