@@ -12,6 +12,8 @@ from pydantic import Field
 from cnnsweep.config.components import configured_by
 from cnnsweep.config.schema import SearchConfig
 from cnnsweep.config.validation import Int
+from cnnsweep.errors import UserError
+from cnnsweep.formatting import counted
 from cnnsweep.search.oracle import Oracle, Proposal, Task
 from cnnsweep.search.registry import SamplerName, sampler_named
 from cnnsweep.statistics import Ranking
@@ -55,6 +57,9 @@ class AshaOracle(Oracle):
         startup: int | None = None,
     ) -> None:
         super().__init__(task, sampler=sampler_named(sampler), startup=startup)
+        if min_epochs > self.full_epochs:
+            epochs = counted(self.full_epochs, "epoch")
+            raise UserError(f"search.min_epochs: {min_epochs} exceeds the {epochs} of a trial: none could be stopped")
         self.factor, self.promotes = factor, variant == "promotion"
         self.rungs = ladder(min_epochs, factor, self.full_epochs)
         self._rungs = {epochs: _Rung() for epochs in self.rungs}
@@ -126,7 +131,7 @@ class AshaOracle(Oracle):
 def ladder(least: int, factor: int, most: int) -> list[int]:
     """Epochs of the rungs.
 
-    >>> ladder(1, 3, 10), ladder(2, 3, 10), ladder(5, 3, 4)
+    >>> ladder(1, 3, 10), ladder(2, 3, 10), ladder(4, 3, 4)
     ([1, 3, 10], [2, 10], [4])
     """
     rungs = [least]

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from searching import FLAT, new, race, score
 
+from cnnsweep.errors import UserError
+
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_the_best_third_of_each_rung_is_promoted_and_no_worker_waits(start, workers):
@@ -55,3 +57,11 @@ def test_a_sampler_draws_better_configurations_than_chance(start, name):
         return np.mean([score(p.values) for p in new(race(search, 2)[0])[15:]])
 
     assert np.mean([mean(f"{name} tpe", seed) - mean(name, seed) for seed in range(2)]) > 0.1
+
+
+def test_a_first_rung_beyond_the_last_epoch_is_refused(start):
+    settings = {"training": {"epochs": 9}, "search": {"min_epochs": 10}}
+    with pytest.raises(UserError, match=r"search\.min_epochs: 10 exceeds the 9 epochs of a trial"):
+        start("asha", FLAT, **settings)
+    settings["search"] = {"min_epochs": 9}
+    assert start("asha", FLAT, **settings)[1].rungs == [9]
