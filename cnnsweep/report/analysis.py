@@ -176,7 +176,7 @@ def compare(sweeps: Sequence[Results]) -> Comparison:
         listed = ", ".join(f"{id_} has {metric}" for metric, id_ in objectives.items())
         raise UserError(f"these sweeps have different objectives and cannot be compared: {listed}")
     objective = sweeps[0].objective
-    race = {r.sweep.id: _steps(r.curves, objective) for r in sweeps}
+    race = {r.sweep.id: _steps(r, objective) for r in sweeps}
     equal = min(len(steps) for steps in race.values())
     marks = sorted({max(1, equal // 4), max(1, equal // 2), equal})
     table = pd.DataFrame([_row(r, race[r.sweep.id], marks) for r in sweeps])
@@ -184,9 +184,11 @@ def compare(sweeps: Sequence[Results]) -> Comparison:
     return Comparison(objective, equal, race, table, runs, _doubts(sweeps), _verdict(sweeps, race, equal, objective))
 
 
-def _steps(curves: pd.DataFrame, objective: Objective) -> pd.DataFrame:
-    ordered = curves.sort_values(["time", "trial", "epoch"], ignore_index=True)
-    values = ordered[objective.metric]
+def _steps(results: Results, objective: Objective) -> pd.DataFrame:
+    """Trials that failed cost their epochs, and have no result."""
+    ordered = results.curves.sort_values(["time", "trial", "epoch"], ignore_index=True)
+    failed = results.trials.loc[results.trials["status"] == "failed", "trial"]
+    values = ordered[objective.metric].mask(ordered["trial"].isin(failed))
     best = (values.cummin() if objective.direction == "min" else values.cummax()).ffill()
     lead = ordered["run_id"].where(values.eq(best) & best.ne(best.shift())).ffill()
     return pd.DataFrame({"epochs": range(1, len(ordered) + 1), "best": best, "run_id": lead})
@@ -233,7 +235,8 @@ def _doubts(sweeps: Sequence[Results]) -> list[str]:
 
 def _verdict(sweeps: Sequence[Results], race: dict[str, pd.DataFrame], equal: int, objective: Objective) -> str:
     sign = -1 if objective.direction == "max" else 1
-    ends = sorted(((float(race[r.sweep.id]["best"].iloc[equal - 1]), r) for r in sweeps), key=lambda e: sign * e[0])
+    reached = [(float(race[r.sweep.id]["best"].iloc[equal - 1]), r) for r in sweeps]
+    ends = sorted(reached, key=lambda e: (math.isnan(e[0]), sign * e[0]))
     (first, winner), (second, other) = ends[0], ends[1]
     verdict = (
         f"After {counted(equal, 'epoch')} each, the best {objective.metric} of {winner.sweep.id} is {score(first)}"

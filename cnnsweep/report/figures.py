@@ -38,10 +38,11 @@ TEMPLATE = go.layout.Template(
 
 
 def best_by_trial(trials: pd.DataFrame, objective: Objective) -> go.Figure:
-    """Each trial's best value by its number, and the best so far."""
+    """Each trial's best value by its number, and the best so far of those that did not fail."""
     column = f"best_{objective.metric}"
     ordered = trials[trials[column].notna()].sort_values("trial")
-    steps = ordered.assign(best=_running_best(ordered[column], objective))
+    sound = ordered[column].where(ordered["status"] != "failed")
+    steps = ordered.assign(best=_running_best(sound, objective).ffill()).dropna(subset="best")
     steps = steps[steps["best"].ne(steps["best"].shift()) | (steps["trial"] == steps["trial"].max())]
     figure = _by_status(thin(ordered, objective, MAX_POINTS), "trial", objective)
     line = {"shape": "hv", "color": INK, "width": 2}
@@ -50,8 +51,9 @@ def best_by_trial(trials: pd.DataFrame, objective: Objective) -> go.Figure:
 
 
 def best_by_time(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objective) -> go.Figure:
-    """The best value that any trial had reached, over the minutes since the first trial's start."""
-    seen = epochs[epochs[objective.metric].notna()].sort_values("time")
+    """The best value that any trial that did not fail had reached, over the minutes since the first trial's start."""
+    sound = trials[trials["status"] != "failed"]
+    seen = epochs[epochs[objective.metric].notna() & epochs["trial"].isin(sound["trial"])].sort_values("time")
     steps = pd.DataFrame(
         {
             "minutes": (seen["time"] - epochs["time"].min()).dt.total_seconds() / 60,
@@ -64,7 +66,7 @@ def best_by_time(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objectiv
     figure = px.line(steps, x="minutes", y="best", hover_name="trial", line_shape="hv", markers=True)
     figure.update_traces(line={"color": INK, "width": 2}, marker_size=5)
     # The first epochs are far below; the range is that of the trials' best values.
-    reached = trials[f"best_{objective.metric}"]
+    reached = sound[f"best_{objective.metric}"]
     tail = float(reached.quantile(0.1 if objective.direction == "max" else 0.9))
     low, high = sorted((tail, float(steps["best"].iloc[-1])))
     margin = 0.08 * (high - low) or 0.01

@@ -24,6 +24,7 @@ from cnnsweep.config.own_code import NETWORKS
 from cnnsweep.config.schema import Config
 from cnnsweep.journal import events
 from cnnsweep.search_space.parsing import parse_space
+from cnnsweep.statistics import Ranking
 from cnnsweep.tracking.credentials import redact
 from cnnsweep.trial import Status
 
@@ -108,7 +109,7 @@ class RunUpdates:
         self._counts: Counter[Status] = Counter()
         self._with_reason: set[int | None] = set()
         self._ends = 0
-        self._best: float | None = None
+        self._ranking: Ranking[int] = Ranking()
 
     def of(self, event: events.Event) -> Iterator[RunUpdate]:
         """Yield the updates that an event makes."""
@@ -195,16 +196,17 @@ class RunUpdates:
             status=MLFLOW_STATUS[event.status],
         )
         if event.status != "interrupted":
-            yield self._progress(summary, time)
+            yield self._progress(event.trial, summary, time)
 
-    def _progress(self, summary: Mapping[str, float], time: int) -> RunUpdate:
+    def _progress(self, trial: int, summary: Mapping[str, float], time: int) -> RunUpdate:
         """The sweep's own curves. Its step counts trials as they end, a promoted trial each time it ends."""
         self._ends += 1
         best = f"best_{self._objective.metric}"
-        if self._objective.better(value := summary.get(best, math.nan), self._best):
-            self._best = value
+        value = None if self._status[trial] == "failed" else summary.get(best)
+        self._ranking.put(trial, None if value is None else self._objective.sign * value)
         metrics = {f"trials_{status}": float(self._counts[status]) for status in ("completed", "pruned", "failed")}
-        metrics |= {best: self._best} if self._best is not None else {}
+        if leaders := self._ranking.first(1):
+            metrics[best] = self._best_epoch(leaders[0])[best]
         metrics |= {name: summary[name] for name in ("predicted_seconds", "actual_seconds") if name in summary}
         return RunUpdate(None, time, metrics=_points(metrics, time, self._ends))
 

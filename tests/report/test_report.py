@@ -202,6 +202,20 @@ def test_costs_that_no_trial_has_are_no_columns(uri: str, tmp_path: Path) -> Non
     assert "mult-adds</th>" not in page
 
 
+def test_the_best_so_far_is_never_that_of_a_trial_that_failed(uri: str, tmp_path: Path) -> None:
+    first, other, last = (race_events("sound-20260101-000000", [[0.3], [0.9], [0.5]])[i : i + 3] for i in (1, 4, 7))
+    other[2] = replace(other[2], status="failed")  # type: ignore[type-var]
+    events = [*race_events("sound-20260101-000000", [])[:1], *first, *other, *last, stop_event()]
+    follow(uri, tmp_path / "sweep", events)
+    found = results(tmp_path)
+    assert found.parent("metrics", "best_val_accuracy") == found.ranked()["best_val_accuracy"].iloc[0] == 0.5
+    by_trial = figures.best_by_trial(found.trials, ACCURACY).data[-1]
+    by_time = figures.best_by_time(found.trials, found.curves, ACCURACY).data[0]
+    assert (max(by_trial.y), max(by_time.y)) == (0.5, 0.5)
+    race = compare([found, found]).race[found.sweep.id]
+    assert (race["best"].tolist(), race["epochs"].tolist()) == ([0.3, 0.3, 0.5], [1, 2, 3])
+
+
 def test_ties_are_counted_by_the_interval_of_the_validation_images(uri: str, tmp_path: Path) -> None:
     follow(uri, tmp_path / "sweep", race_events("near-20260101-000000", [[0.9], [0.87], [0.5]]))
     sentences = " ".join(text.found(results(tmp_path)))
