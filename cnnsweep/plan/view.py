@@ -32,8 +32,9 @@ def show(plan: Plan, console: Console) -> None:
 def _parts(plan: Plan) -> Iterator[RenderableType]:
     if plan.counts.configurations > 1 or plan.counts.continuous:
         yield _counts(plan.counts)
+    drawn = " drawn" if plan.counts.interval else ""
     for kind, network in plan.networks.items():
-        yield _network(kind, network)
+        yield _network(kind if kind == "network" else f"{kind} network{drawn}", network)
     if len(plan.networks) > 1:
         yield _spread(plan)
     yield _search(plan.search)
@@ -75,7 +76,7 @@ def _counts(counts: Counts) -> RenderableType:
     return _part("the space", "counted exactly" if counts.exact else "", grid)
 
 
-def _network(kind: str, network: NetworkDescription) -> RenderableType:
+def _network(title: str, network: NetworkDescription) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("layer", no_wrap=True)
     table.add_column("output", justify="right", no_wrap=True)
@@ -94,7 +95,7 @@ def _network(kind: str, network: NetworkDescription) -> RenderableType:
     total = sum(row.mult_adds for row in network.layers)
     table.add_row("total", "", "", f"{network.parameters:,}", f"{total:,}", style="bold")
     note = f"{network.name} · {network.activation_mb:.3g} MB of activations for one input"
-    return _part(kind if kind == "network" else f"{kind} network", note, table, *_dense(network))
+    return _part(title, note, table, *_dense(network))
 
 
 def _dense(network: NetworkDescription) -> list[Text]:

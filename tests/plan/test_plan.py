@@ -49,7 +49,12 @@ def test_where_a_space_cannot_be_counted_all_configurations_are_alike_likely_in_
     problem = make_problem(config, (8, 8, 1), 10)
     exact = describe_space(problem).counts
     monkeypatch.setattr(description, "ValidConfigurations", Mock(side_effect=Uncountable))
-    low, high = describe_space(problem).counts.interval
+    space = describe_space(problem)
+    low, high = space.counts.interval
+    console = Console(width=100, record=True, force_terminal=False)
+    search = SearchDescription(3, 3, 9, 9_000, "now", {}, 1.0)
+    view.show(Plan(**vars(space), name="x", input_shape=(8, 8, 1), search=search), console)
+    assert "smallest network drawn" in console.export_text()
     assert low <= exact.valid <= high
     assert high < 2 * low
     assert sum(values["model.blocks"] == 3 for values in description._draw(problem, None)) > 0.9 * description.DRAWN
