@@ -110,6 +110,7 @@ class RunUpdates:
         self._with_reason: set[int | None] = set()
         self._ends = 0
         self._ranking: Ranking[int] = Ranking()
+        self._no_winner: dict[str, str] = {}  # tags of a sweep that goes on: it has none until it ends again
 
     def of(self, event: events.Event) -> Iterator[RunUpdate]:
         """Yield the updates that an event makes."""
@@ -140,7 +141,7 @@ class RunUpdates:
                 yield from self._sweep_stopped(event, time)
             case events.SweepResumed():
                 _, changed = self._settle(None, dict(flat({"budget": event.budget})))
-                yield self._sweep_running(time, changed)
+                yield self._sweep_running(time, changed | self._no_winner)
 
     def _sweep_started(self, event: events.SweepStarted, time: int) -> RunUpdate:
         config = event.config
@@ -216,6 +217,7 @@ class RunUpdates:
             yield RunUpdate(int(number), time, metrics=_points(metrics | {"replicates": result["count"]}, time, 0))
             if int(number) == event.trial:
                 tags = {"cnnsweep.winner": number, "cnnsweep.finalists": ", ".join(event.results)}
+                self._no_winner = dict.fromkeys(tags, "")
                 yield RunUpdate(None, time, metrics=_points(metrics, time, 0), tags=tags)
 
     def _sweep_stopped(self, event: events.SweepStopped, time: int) -> Iterator[RunUpdate]:

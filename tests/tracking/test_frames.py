@@ -32,7 +32,7 @@ from tracked_sweeps import (
 
 import cnnsweep
 from cnnsweep.errors import UserError
-from cnnsweep.journal.events import BestTested, EpochEnded, TrialStarted
+from cnnsweep.journal.events import BestTested, EpochEnded, SweepResumed, TrialStarted, WinnerChosen
 from cnnsweep.search_space.parsing import parse_space
 from cnnsweep.tracking.reader import find_sweep, open_reader
 from cnnsweep.tracking.store import connect
@@ -200,3 +200,15 @@ def test_of_a_trial_that_failed_and_was_trained_again_the_last_training_counts(u
     found = results(tmp_path)
     assert found.curves["val_accuracy"].tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert (found.trials["best_val_accuracy"][0], found.trials["best_epoch"][0]) == (pytest.approx(0.3), 3)
+
+
+def test_a_sweep_that_goes_on_has_no_finalists_until_it_ends_again(uri: str, tmp_path: Path) -> None:
+    means = {number: {"mean": mean, "std": 0.0, "count": 2} for number, mean in (("1", 0.6), ("2", 0.5))}
+    events = [sweep_event(), *trial_events(1), *trial_events(2), WinnerChosen(trial=1, results=means, time=8000.0)]
+    follow(uri, tmp_path, [*events, stop_event()])
+    assert results(tmp_path).finalists()["trial"].tolist() == [1, 2]
+    budget = base_config().budget.plain()
+    follow(uri, tmp_path, [*events, stop_event(), SweepResumed(budget=budget, executor={}, time=9500.0)])
+    found = results(tmp_path)
+    assert found.finalists().empty
+    assert found.ranked()["best_val_accuracy"].is_monotonic_decreasing
