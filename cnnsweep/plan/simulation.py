@@ -166,7 +166,7 @@ class Simulation:
     def _again(self, trial: TrialState) -> Generator[After, bool, None]:
         yield After(self._forecaster.trial(self._amounts(trial.values), len(trial.curve)), None)
 
-    def _amounts(self, values: Mapping[str, Any]) -> Amounts:
+    def _amounts(self, values: Mapping[str, object]) -> Amounts:
         problem = self._sweep.problem
         return amounts_of(problem.validate(values).network, problem.config.with_values(values), *self._images)
 
