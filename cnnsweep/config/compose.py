@@ -123,11 +123,14 @@ def _several(override: str) -> UserError:
 def _prepare(override: str) -> str:
     key, _, value = override.partition("=")
     if key.lstrip("+") in PATHS and not re.match(r"""\s*(['"]|null\s*$|\?{3}$|$)""", value):
-        # Any path is to do; in Hydra's quotes backslashes are doubled before a quote and at the end, and nowhere else.
-        path = os.path.expanduser(value)  # the shell leaves a ~ after = as it is
-        escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), path)
-        return f"{key}='{escaped}'"
+        return f"{key}={quoted(os.path.expanduser(value))}"  # the shell leaves a ~ after = as it is
     return f"++{override}" if override.startswith(OPEN) else override
+
+
+def quoted(text: str) -> str:
+    """Any text in Hydra's quotes, where backslashes are doubled before a quote and at the end, and nowhere else."""
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text)
+    return f"'{escaped}'"
 
 
 def _fixed_by(overrides: Sequence[str]) -> list[str]:

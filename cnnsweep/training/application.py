@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, cast
 
 from omegaconf import OmegaConf, open_dict
 from pydantic import Field
 
 from cnnsweep.config.components import configured_by, locate
-from cnnsweep.config.compose import flat
+from cnnsweep.config.compose import flat, quoted
 from cnnsweep.config.schema import JobConfig
 from cnnsweep.config.section import Plain
 from cnnsweep.config.validation import short
@@ -45,6 +46,8 @@ class Application:
     folder: str | None
     """The absolute path of its configs, or `pkg://`; None where they are all in its code."""
     name: str | None
+    base: str | None
+    """The version of Hydra that it is written for."""
 
 
 @configured_by(ApplicationConfig)
@@ -65,19 +68,16 @@ def _under(prefix: str, values: Mapping[str, Value]) -> Iterator[tuple[str, Valu
 def _run(application: Application, trial: Trial, overrides: Sequence[str]) -> object:
     """Call it as its command line does; Hydra writes to `hydra/` in the trial's folder."""
     import hydra
-    from hydra import version
 
     found: list[Any] = []
 
     def task(config: object) -> None:
         found.append(application.task(config))
 
-    base = version.getbase()
-    decorate = hydra.main(
-        version_base=str(base) if base else None, config_path=application.folder, config_name=application.name
-    )
-    name = application.task.__module__.rpartition(".")[2]
-    with _as_command([f"hydra.job.name={name}", f"hydra.run.dir='{trial.folder / 'hydra'}'", *overrides]):
+    decorate = hydra.main(version_base=application.base, config_path=application.folder, config_name=application.name)
+    own = {"hydra.mode": "RUN", "hydra.job.name": application.task.__module__.rpartition(".")[2],
+           "hydra.run.dir": str(trial.folder / "hydra")}  # fmt: skip
+    with _as_command([*(f"{key}={_quoted(value)}" for key, value in own.items()), *overrides]):
         decorate(task)()
     return found[-1] if found else None
 
@@ -95,8 +95,9 @@ def _as_command(arguments: Sequence[str]) -> Iterator[None]:
     finally:
         GlobalHydra.instance().clear()
         sys.argv = argv
-        if full is None:
-            del os.environ["HYDRA_FULL_ERROR"]
+        del os.environ["HYDRA_FULL_ERROR"]
+        if full is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full
 
 
 def read(key: str, path: str) -> Application:
@@ -107,8 +108,20 @@ def read(key: str, path: str) -> Application:
         raise UserError(f"{key}: {path} is no function with @hydra.main; for another function: job=function")
     task, folder = given["task_function"], given["config_path"]
     if folder is not None and not str(folder).startswith("pkg://"):
-        folder = str((Path(inspect.getfile(task)).parent / folder).resolve())
-    return Application(task, folder, given["config_name"])
+        folder = str((Path(inspect.getfile(inspect.unwrap(task))).parent / folder).resolve())
+    return Application(task, folder, given["config_name"], _base(path))
+
+
+@functools.cache
+def _base(_: str) -> str | None:
+    """The version of an application that was just imported: configs that are composed later set another one.
+
+    It counts for the life of the process.
+    """
+    from hydra import version
+
+    base = version.getbase()
+    return str(base) if base else None
 
 
 def discover(inspection: Inspection) -> Generator[None, bool, Discovered]:
@@ -116,7 +129,8 @@ def discover(inspection: Inspection) -> Generator[None, bool, Discovered]:
     job, searched = inspection.config.job.plain(), (inspection.config.space.get("job") or {}).get("groups") or {}
     try:
         application = read("job.call", job["call"])
-        overrides = [*job["overrides"], *(f"{name}={option}" for name, option in job["groups"].items())]
+        chosen = [f"~{name}" if option is None else f"{name}={option}" for name, option in job["groups"].items()]
+        overrides = [*job["overrides"], *chosen]
         overrides += [f"{name}={_quoted(value)}" for name, value in flat(job["config"])]
         with _composing(application) as compose:
             found, groups = compose(overrides)
@@ -147,11 +161,11 @@ def _composing(application: Application) -> Iterator[Compose]:
     try:
         begin: contextlib.AbstractContextManager[None]
         if folder is None:
-            begin = hydra.initialize(None, version_base="1.3")
+            begin = hydra.initialize(None, version_base=application.base)
         elif folder.startswith("pkg://"):
-            begin = hydra.initialize_config_module(folder.removeprefix("pkg://"), version_base="1.3")
+            begin = hydra.initialize_config_module(folder.removeprefix("pkg://"), version_base=application.base)
         else:
-            begin = hydra.initialize_config_dir(folder, version_base="1.3")
+            begin = hydra.initialize_config_dir(folder, version_base=application.base)
         with begin:
             yield functools.partial(_compose, application.name)
     except UserError:
@@ -168,13 +182,16 @@ def _compose(name: str | None, overrides: Sequence[str]) -> tuple[Plain, dict[st
     chosen = {str(n): option for n, option in config.hydra.runtime.choices.items() if not str(n).startswith("hydra/")}
     with open_dict(config):
         del config["hydra"]
-    return _searchable(cast("Plain", OmegaConf.to_container(config, resolve=False))), chosen
+    return cast("Plain", _searchable(OmegaConf.to_container(config, resolve=False, enum_to_str=True))), chosen
 
 
-def _searchable(config: Plain) -> Plain:
-    """Without the names of its classes, which are the application's to import."""
-    return {name: _searchable(value) if isinstance(value, dict) else value
-            for name, value in config.items() if name != "_target_"}  # fmt: skip
+def _searchable(value: object) -> object:
+    """A config as plain data, without the names of its classes, which are the application's to import."""
+    if isinstance(value, dict):
+        return {str(name): _searchable(each) for name, each in value.items() if name != "_target_"}
+    if isinstance(value, list):
+        return [_searchable(each) for each in value]
+    return value if isinstance(value, (str, int, float, NoneType)) else str(value)  # a path
 
 
 def _options(group: str, entry: object, groups: Mapping[str, object]) -> list[str]:
@@ -210,9 +227,15 @@ def _conditions(
 
 def _quoted(value: object) -> str:
     """A value in Hydra's grammar of overrides."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, str):
-        return repr(value)
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case str():
+            return quoted(value)
+        case list():
+            return f"[{','.join(map(_quoted, value))}]"
+        case dict():
+            return f"{{{','.join(f'{name}:{_quoted(each)}' for name, each in value.items())}}}"
+    return repr(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import cnnsweep
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg):
-    return cfg.model.rate * cfg.steps if cfg.kind != "it's" else 0.25
+    return cfg.model.rate * cfg.steps if cfg.get("kind") != "it's" else 0.25
 
 @hydra.main(version_base=None, config_path="conf", config_name="config")
 def reporting(cfg):
@@ -37,6 +38,50 @@ def failing(cfg):
 
 def plain(cfg):
     pass
+"""
+TYPED = """
+import enum
+import pathlib
+from dataclasses import dataclass, field
+from hydra.core.config_store import ConfigStore
+import hydra
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+@dataclass
+class Conf:
+    color: Color = Color.RED
+    path: pathlib.Path = pathlib.Path("a")
+    limit: int | None = 3
+    parts: list[pathlib.Path] = field(default_factory=lambda: [pathlib.Path("b")])
+
+ConfigStore.instance().store("typed", node=Conf)
+
+@hydra.main(version_base="1.3", config_path=None, config_name="typed")
+def main(cfg):
+    return {"val_accuracy": cfg.color.value, "none": cfg.limit is None}
+"""
+OLD = """
+import functools
+import os
+import hydra
+from wrapping import wrapped
+
+@hydra.main(version_base="1.1", config_path="conf", config_name="old")
+@wrapped
+def main(cfg):
+    return os.path.basename(os.getcwd()) == "hydra"
+"""
+WRAPPING = """
+import functools
+
+def wrapped(function):
+    @functools.wraps(function)
+    def call(cfg):
+        return function(cfg)
+    return call
 """
 
 
@@ -147,6 +192,64 @@ def test_what_it_raises_is_raised_and_the_process_is_left_as_it_was(tmp_path: Pa
         run(config("failing"), tmp_path)
     assert sys.argv == before
     assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+def other_app(folder: Path, name: str, text: str) -> Config:
+    """An application in a module of its own."""
+    (folder / f"{name}.py").write_text(text)
+    return compose(["job=hydra", f"job.call={name}.main"])
+
+
+def test_values_of_structured_configs_are_plain_data(tmp_path: Path) -> None:
+    """Enums and paths ended the sweep: a journal cannot hold them."""
+    found = other_app(tmp_path, "typed_app", TYPED)
+    assert discovered(found).values["config"] == {"color": "RED", "path": "a", "limit": 3, "parts": ["b"]}
+    reports, _ = run(found, tmp_path, color="BLUE")
+    assert reports[0].metrics["val_accuracy"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    {
+        "null": None,
+        "[null,true]": [None, True],
+        "[{a: null}]": [{"a": None}],
+        r"'\\d\\ it\'s'": r"\\d\\ it's",
+    }.items(),
+)
+def test_what_is_given_arrives_as_it_is(override: str, value: object) -> None:
+    """null became the text "None", and a backslash two."""
+    assert discovered(config("main", f"job.config.kind={override}")).values["config"]["kind"] == value
+
+
+def test_no_classes_of_an_application_are_in_the_sweeps_config() -> None:
+    found = discovered(config("main", "job.config.kind=[{_target_: a.B, rate: 1}]"))
+    assert found.values["config"]["kind"] == [{"rate": 1}]
+
+
+def test_a_group_can_be_left_out(tmp_path: Path) -> None:
+    assert discovered(config("main", "job.groups.model=null")).values["config"] == {"steps": 2, "kind": "plain"}
+
+
+def test_it_runs_as_the_version_of_hydra_for_which_it_is_written(tmp_path: Path) -> None:
+    """Before 1.2 it runs in its output folder, and its defaults list needs no `override` for Hydra's own groups."""
+    (tmp_path / "wrapping.py").write_text(WRAPPING)
+    (tmp_path / "conf" / "old.yaml").write_text("defaults: [_self_, hydra/job_logging: stdout]\nsteps: 2\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Hydra's, of the version
+        found = other_app(tmp_path, "old_app", OLD)
+        assert discovered(found).values["config"] == {"steps": 2}
+        reports, _ = run(found, tmp_path)
+    assert reports[0].metrics["val_accuracy"] == 1.0
+
+
+def test_it_runs_once_whatever_its_config_says_and_the_folder_is_called(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "config.yaml").write_text(
+        "rate: 1\nhydra: {mode: MULTIRUN, sweeper: {params: {rate: '2,3'}}}\n"
+    )
+    found = other_app(tmp_path, "swept_app", APP.replace("cfg.model.rate", "cfg.rate").replace(" * cfg.steps", ""))
+    reports, _ = run(found.with_values({}), tmp_path / "it's")
+    assert reports[0].metrics["val_accuracy"] == 1.0
 
 
 @pytest.mark.parametrize(
