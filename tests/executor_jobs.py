@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -52,6 +53,18 @@ def die_leaving_a_child(_: Any) -> Generator[None, bool, None]:
     yield
 
 
+def use_helpers(method: str) -> Generator[None, bool, tuple[int, int | None]]:
+    """The end codes of a child and of a program that are terminated."""
+    child = multiprocessing.get_context(method).Process(target=time.sleep, args=(60,))
+    program = subprocess.Popen(["sleep", "60"])
+    child.start()
+    child.terminate()
+    program.terminate()
+    child.join(10)
+    return program.wait(10), child.exitcode
+    yield
+
+
 def keep(size: int) -> Generator[None, bool, int]:
     """Memory that the process does not give back."""
     _kept.append(bytearray(os.urandom(1024)) * (size // 1024))
@@ -98,7 +111,7 @@ def surroundings(_: Any) -> Generator[None, bool, Mapping[str, Any]]:
         "keras": keras.backend.backend(),
         "intra": tf.config.threading.get_intra_op_parallelism_threads(),
         "inter": tf.config.threading.get_inter_op_parallelism_threads(),
-        "ignores": [signal.getsignal(s) == signal.SIG_IGN for s in (signal.SIGINT, signal.SIGTERM)],
+        "survives": [signal.raise_signal(s) is None for s in (signal.SIGINT, signal.SIGTERM)],
         "main": threading.current_thread() is threading.main_thread(),
     }
     yield

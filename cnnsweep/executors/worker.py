@@ -65,6 +65,9 @@ class Setup:
 def work(pipe: Connection, setup: Setup) -> None:
     """Run jobs from the pipe until it closes: (job, argument) and answers come in, (kind, value) go out."""
     _become_background(setup.log)
+    # Not SIG_IGN, which all that a job starts would inherit: to `terminate()` and join that takes for ever.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     if setup.forked:
         _end_with_parent()
     threading.Thread(target=_end_with_driver, daemon=True).start()

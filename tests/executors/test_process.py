@@ -95,6 +95,12 @@ def test_a_hanging_job_is_killed(workers: ProcessExecutor) -> None:
     assert not psutil.pid_exists(report.value)
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_what_a_job_starts_can_be_terminated(workers: ProcessExecutor, method: str) -> None:
+    """A pool of processes, left by its `with`, waits for that: the trial hung."""
+    assert values(run(workers, jobs.use_helpers, method)) == [(-signal.SIGTERM, -signal.SIGTERM)]
+
+
 def test_a_report_is_answered_once(workers: ProcessExecutor) -> None:
     workers.submit("cpu0", jobs.count, 1)
     report = workers.wait(60)
@@ -137,7 +143,7 @@ def test_the_surroundings_of_a_job() -> None:
     assert seen["environment"]["OMP_NUM_THREADS"] == "2"
     assert "CNNSWEEP_FORK_SERVER" not in seen["environment"]
     assert (seen["keras"], seen["intra"], seen["inter"]) == ("tensorflow", 2, 1)
-    assert seen["ignores"] == [True, True]
+    assert seen["survives"] == [True, True]
     assert seen["main"]
 
 
