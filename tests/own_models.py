@@ -96,6 +96,23 @@ def alike(hp: Any) -> keras.Model:
     return fixed(hp) if hp.Int("units_a", 40, 44) else None
 
 
+def alternatives(hp: Any) -> keras.Model:
+    """What is asked for under either of two conditions, both, or many or few of a range."""
+    for i in range(hp.Int("layers", 1, 2)):
+        if hp.Boolean(f"dropout_{i}"):
+            hp.Float("rate", 0.1, 0.5)
+    optimizer = hp.Choice("optimizer", ["adam", "sgd", "rmsprop"])
+    for name, most in (("adam", 1e-2), ("sgd", 1.0)):
+        with hp.conditional_scope("optimizer", [name]):
+            if optimizer == name:
+                hp.Float("lr", 1e-4, most)
+    if hp.Int("many", 1, 100) > 30:
+        hp.Int("thirty", 1, 3)
+    if hp.Float("noise", 0.0, 0.5) > 0:
+        hp.Boolean("everywhere")
+    return fixed(hp)
+
+
 def reversed_scales(hp: Any) -> keras.Model:
     hp.Int("stepped", 1, 100, step=10, sampling="reverse_log")
     hp.Float("share", 0.0001, 1.0, step=10, sampling="reverse_log")

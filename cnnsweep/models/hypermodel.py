@@ -17,6 +17,7 @@ from cnnsweep.config.section import Plain
 from cnnsweep.errors import UserError
 from cnnsweep.geometry.network import Network
 from cnnsweep.models import own
+from cnnsweep.models.hp_ranges import range_of, tried
 from cnnsweep.models.keras_sizes import measure_model
 from cnnsweep.models.own_fit import OwnFit, late
 from cnnsweep.search_space.space import Value, Values
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 SECONDS = 60.0
 """For finding out which hyperparameters are asked for under which values of others."""
-MOST = 32
-"""Values of one that are tried."""
 Build = Callable[[Any], Any]
 
 
@@ -156,9 +155,11 @@ class Explorer:
 
     def __init__(self, function: Build, given: Values | None = None) -> None:
         self._build, self._given = function, given or {}
-        self._answers: dict[frozenset[tuple[str, Value]], set[str] | None] = {}
+        self._answers: dict[frozenset[tuple[str, Value]], tuple[set[str], set[str]] | None] = {}
+        """Of a build: all names, and those that count under its values; None where it failed."""
         self._found: dict[str, HyperParameter] = {}
         self._when: dict[str, dict[str, list[Value]]] = {}
+        self._several: set[str] = set()
         self._error: Exception | None = None
         self._deadline = time.monotonic() + SECONDS
 
@@ -176,10 +177,15 @@ class Explorer:
         while waiting and time.monotonic() < self._deadline:
             context, name = waiting.popleft()
             waiting.extend(({**context, name: value}, new) for new, value in self._vary(context, name))
-        late = [name for _, name in waiting if len(_values(self._found[name])) > 1]
-        uniform = [name for name, p in self._found.items() if "min" in _range(p) and p.sampling == "reverse_log"]
+        late = [name for _, name in waiting if len(tried(self._found[name])[0]) > 1]
+        self._drop_alternatives()
+        uniform = [name for name, p in self._found.items() if "min" in range_of(p) and p.sampling == "reverse_log"]
         notes = [f"not tried within {SECONDS:.0f} s, whether others depend on: {', '.join(late)}"] if late else []
         notes += [f"drawn uniformly, not by reverse_log: {', '.join(uniform)}"] if uniform else []
+        if self._several:
+            notes.append(
+                f"asked for with several ranges, of which the first counts: {', '.join(sorted(self._several))}"
+            )
         keys = _keys(self._found)
         return Discovered(
             {keys[name]: p.default for name, p in self._found.items()},
@@ -190,27 +196,59 @@ class Explorer:
 
     def _vary(self, context: Mapping[str, Value], name: str) -> list[tuple[str, Value]]:
         """Try the values of one; return the new hyperparameters, each with a value under which it is asked for."""
-        values = _values(self._found[name])
+        values, complete = tried(self._found[name])
         if len(values) < 2 or _key(name) in self._given:
             return []
-        before, tried = set(self._found), {}
+        before, asked = set(self._found), {}
         numbers = not isinstance(values[0], (str, bool))
         for value in (values[0], values[-1]) if numbers else values:
-            tried[value] = self._asked({**context, name: value})
-        known = [names for names in tried.values() if names is not None]
-        if numbers and any(names != known[0] for names in known):
-            tried = {
-                value: tried[value] if value in tried else self._asked({**context, name: value}) for value in values
+            asked[value] = self._asked({**context, name: value})
+        known = [names for names in asked.values() if names is not None]
+        if numbers and complete and any(names != known[0] for names in known):
+            asked = {
+                value: asked[value] if value in asked else self._asked({**context, name: value}) for value in values
             }
-        for other in set().union(*(names for names in tried.values() if names is not None)) - {name}:
-            present = [value for value, names in tried.items() if names is None or other in names]
-            if len(present) < len(tried):
+        for other in set().union(*(names for names in asked.values() if names is not None)) - {name}:
+            present = [value for value, names in asked.items() if names is None or other in names]
+            if complete and len(present) < len(asked):
                 self._when.setdefault(other, {}).setdefault(name, present)
-        first = {new: value for value, names in reversed(tried.items()) for new in names or ()}
+        first = {new: value for value, names in reversed(asked.items()) for new in names or ()}
         return [(new, first[new]) for new in self._found if new not in before]
+
+    def _drop_alternatives(self) -> None:
+        """Leave out conditions of `if a or b`: each alone is none, and both would be `a and b`."""
+        for name, conditions in self._when.items():
+            for other in [other for other in conditions if self._counts_without(name, other)]:
+                del conditions[other]
+
+    def _counts_without(self, name: str, other: str) -> bool:
+        """Whether it is asked for where its other conditions hold and this one does not."""
+        if other not in self._found or _key(other) in self._given:
+            return False
+        context: dict[str, Value] = {}
+        for each, allowed in self._when[name].items():
+            if each != other:
+                self._satisfy(each, allowed[-1], context)
+        for value in tried(self._found[other])[0]:
+            if value not in self._when[name][other] and time.monotonic() < self._deadline:
+                self._satisfy(other, value, values := dict(context))
+                if name in (self._answer(values) or ((), ()))[1]:
+                    return True
+        return False
+
+    def _satisfy(self, name: str, value: Value, context: dict[str, Value]) -> None:
+        """Put a value into a context, and values of others under which it is asked for."""
+        if name in self._found and name not in context and _key(name) not in self._given:
+            context[name] = value
+            for other, allowed in self._when.get(name, {}).items():
+                self._satisfy(other, allowed[-1], context)
 
     def _asked(self, values: Mapping[str, Value]) -> set[str] | None:
         """The names that a build asks for; None where it fails, which is all that can then be said of these values."""
+        answer = self._answer(values)
+        return None if answer is None else answer[0]
+
+    def _answer(self, values: Mapping[str, Value]) -> tuple[set[str], set[str]] | None:
         import keras_tuner
 
         others = {name: value for name, value in values.items() if value != self._found[name].default}
@@ -226,54 +264,19 @@ class Explorer:
             self._error = error
         asked = [p for p in hp.space if type(p).__name__ != "Fixed"]
         for p in asked:
-            self._found.setdefault(p.name, p)
+            if range_of(self._found.setdefault(p.name, p)) != range_of(p):
+                self._several.add(p.name)
             for condition in p.conditions:
-                self._when.setdefault(p.name, {})[condition.name] = list(condition.values)
-        self._answers[key] = None if self._error is not None else {p.name for p in asked}
+                allowed = self._when.setdefault(p.name, {}).setdefault(condition.name, [])
+                allowed += [value for value in condition.values if value not in allowed]
+        names = {p.name for p in asked}, {p.name for p in asked if hp.is_active(p)}
+        self._answers[key] = None if self._error is not None else names
         return self._answers[key]
 
     def _entry(self, p: HyperParameter, keys: Mapping[str, str]) -> Plain:
         conditions = {other: values for other, values in self._when.get(p.name, {}).items() if other in keys}
         when = {f"model.hp.{keys[other]}": values for other, values in conditions.items()}
-        return {**_range(p), **({"when": when} if when else {})}
-
-
-def _range(p: HyperParameter) -> Plain:
-    """A hyperparameter's values, as in the `space` group."""
-    kind = type(p).__name__
-    if kind == "Boolean":
-        return {"values": [False, True]}
-    if kind == "Choice":
-        return {"values": list(dict.fromkeys(p.values))}
-    low, high, step, log = p.min_value, p.max_value, p.step, p.sampling == "log"
-    if p.sampling != "linear" and step is not None:  # then it multiplies
-        return {"values": sorted(_geometric(low, high, step, whole=kind == "Int", mirrored=not log))}
-    if low == high or (step is not None and step > high - low):
-        return {"values": [low]}
-    if kind == "Float":
-        low, high = float(low), float(high)
-    return {"min": low, "max": high, **({"step": step} if step not in (None, 1) or (kind == "Float" and step) else {}),
-            **({"log": True} if log else {})}  # fmt: skip
-
-
-def _geometric(low: float, high: float, factor: float, whole: bool, mirrored: bool) -> Generator[float, None, None]:
-    value = low
-    while value <= high * (1 + 1e-9):
-        place = low + (high - value) if mirrored else value
-        yield int(place) if whole else float(f"{place:.12g}")
-        value *= factor
-
-
-def _values(p: HyperParameter) -> list[Value]:
-    """The values to be tried, all or some of many; none for a continuous range."""
-    entry = _range(p)
-    if "values" in entry:
-        every = entry["values"]
-    elif type(p).__name__ == "Int":
-        every = list(range(entry["min"], entry["max"] + 1, entry.get("step", 1)))
-    else:
-        return []
-    return every if len(every) <= MOST or isinstance(every[0], str) else [every[0], every[-1]]
+        return {**range_of(p), **({"when": when} if when else {})}
 
 
 def _keys(names: Iterable[str]) -> dict[str, str]:

@@ -55,7 +55,7 @@ def test_hyperparameters_that_are_given_are_not_tried() -> None:
     assert "when" not in space["units_1"]
     assert "units_2" not in space
     assert "when" not in space["rate"]
-    assert counted.call_count == 2 + 4  # twice the same; others of units_0, units_1, activation, optimizer
+    assert counted.call_count == 2 + 7  # twice the same; others of units_0 and _1, activation, optimizer, 3 fractions
 
 
 def test_the_values_are_the_defaults(found: Discovered) -> None:
@@ -68,6 +68,23 @@ def test_conditional_scopes_are_the_conditions_of_the_space() -> None:
     assert space["units"]["when"] == {"model.hp.model_type": ["mlp"]}
     assert space["filters"]["when"] == {"model.hp.model_type": ["cnn"]}
     assert not hypermodel.build(model("Documented", model_type="cnn", filters=4), SHAPE, CLASSES).compiled
+
+
+@pytest.mark.parametrize(
+    ("name", "when"),
+    {
+        "rate": None,  # dropout_0 or dropout_1
+        "dropout_1": {"model.hp.layers": [2]},
+        "lr": {"model.hp.optimizer": ["adam", "sgd"]},
+        "thirty": None,  # 98 of 100 numbers are not tried
+        "everywhere": None,
+    }.items(),
+)
+def test_one_that_is_asked_for_in_several_places_is_searched_in_all(name: str, when: Any) -> None:
+    """It was searched where both conditions hold, under the last one, or for the largest number alone."""
+    found = explore("alternatives")
+    assert found.space[name].get("when") == when
+    assert found.notes == ("asked for with several ranges, of which the first counts: lr",)
 
 
 def test_reversed_logarithms_have_their_steps_or_their_range_and_a_note() -> None:
