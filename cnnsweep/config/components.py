@@ -42,6 +42,9 @@ def find(key: str, path: str) -> Any:
         where = _where_looked(missing) if missing and f"{module_name}.".startswith(f"{missing}.") else ""
         raise UserError(f"{text}{error}{where}") from error
     found = getattr(module, name, None)
+    if found is None and module_name == "__main__":
+        raise UserError(f"{key}: workers cannot import '{name}' from a notebook or from the program that was started; "
+                        f"write it to a module of its own, my_code.py, and name it my_code.{name}")  # fmt: skip
     if found is None:
         public = [n for n in vars(module) if not n.startswith("_")]
         raise UserError(f"{key}: '{module_name}' has no class or function '{name}'{nearest(name, public)}")

@@ -153,6 +153,20 @@ def _drop(tree: Any, path: Sequence[str]) -> None:
             del tree[first]
 
 
+@contextlib.contextmanager
+def beside_hydra() -> Iterator[None]:
+    """Use Hydra inside of an application with `@hydra.main`, or after `hydra.initialize`: its state comes back."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.version import VersionBase
+
+    outer, base = GlobalHydra.instance().hydra, VersionBase.instance().version_base
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra, VersionBase.instance().version_base = outer, base
+
+
 def _compose(overrides: list[str], own: Path) -> Plain:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -160,7 +174,7 @@ def _compose(overrides: list[str], own: Path) -> Plain:
     from omegaconf import OmegaConf
 
     try:
-        with initialize_config_dir(str(shipped()), version_base="1.3", job_name="cnnsweep"):
+        with beside_hydra(), initialize_config_dir(str(shipped()), version_base="1.3", job_name="cnnsweep"):
             # Not as an override of hydra.searchpath, whose grammar not every path fits, and which comes last.
             loader = GlobalHydra.instance().config_loader()
             loader.get_search_path().prepend("own", f"file://{own}", anchor="main")

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf, open_dict
 from pydantic import Field
 
 from cnnsweep.config.components import configured_by, locate
-from cnnsweep.config.compose import flat, quoted
+from cnnsweep.config.compose import beside_hydra, flat, quoted
 from cnnsweep.config.schema import JobConfig
 from cnnsweep.config.section import Plain
 from cnnsweep.config.validation import short
@@ -85,15 +85,12 @@ def _run(application: Application, trial: Trial, overrides: Sequence[str]) -> ob
 @contextlib.contextmanager
 def _as_command(arguments: Sequence[str]) -> Iterator[None]:
     """Hydra reads its overrides from the command line, and ends the process at an error unless that is turned off."""
-    from hydra.core.global_hydra import GlobalHydra
-
     argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = [argv[0], *arguments], "1"
-    GlobalHydra.instance().clear()
     try:
-        yield
+        with beside_hydra():
+            yield
     finally:
-        GlobalHydra.instance().clear()
         sys.argv = argv
         del os.environ["HYDRA_FULL_ERROR"]
         if full is not None:
@@ -153,26 +150,25 @@ Compose = Callable[[Sequence[str]], tuple[Plain, dict[str, str | None]]]
 @contextlib.contextmanager
 def _composing(application: Application) -> Iterator[Compose]:
     """A function from overrides to the application's config and the options that are chosen in its groups."""
-    import hydra
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
-    folder = application.folder
     try:
-        begin: contextlib.AbstractContextManager[None]
-        if folder is None:
-            begin = hydra.initialize(None, version_base=application.base)
-        elif folder.startswith("pkg://"):
-            begin = hydra.initialize_config_module(folder.removeprefix("pkg://"), version_base=application.base)
-        else:
-            begin = hydra.initialize_config_dir(folder, version_base=application.base)
-        with begin:
+        with beside_hydra(), _initialized(application):
             yield functools.partial(_compose, application.name)
     except UserError:
         raise
     except Exception as error:  # of many kinds: parser, loader, file system
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise UserError(f"job.call: the application's config cannot be composed: {text[:300]}") from error
+
+
+def _initialized(application: Application) -> contextlib.AbstractContextManager[None]:
+    import hydra
+
+    folder, base = application.folder, application.base
+    if folder is None:
+        return hydra.initialize(None, version_base=base)
+    if folder.startswith("pkg://"):
+        return hydra.initialize_config_module(folder.removeprefix("pkg://"), version_base=base)
+    return hydra.initialize_config_dir(folder, version_base=base)
 
 
 def _compose(name: str | None, overrides: Sequence[str]) -> tuple[Plain, dict[str, str | None]]:

@@ -6,7 +6,9 @@ import contextlib
 import json
 import re
 
+import hydra
 import pytest
+from hydra import version
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -249,6 +251,14 @@ FAULTS = {
     "=": r"cannot read '='",
     "name=\0": r"cannot read",
 }
+
+
+def test_an_application_with_hydra_may_compose_a_sweep_and_keeps_its_own_state(tmp_path):
+    (tmp_path / "mine.yaml").write_text("rate: 3")
+    with hydra.initialize_config_dir(str(tmp_path), version_base="1.2"):
+        assert compose(["search=grid"]).seed == 0
+        assert hydra.compose("mine").rate == 3
+        assert not version.base_at_least("1.3")
 
 
 @pytest.mark.parametrize("override", FAULTS)

@@ -193,6 +193,7 @@ def test_a_key_that_the_config_lacks_is_named(tmp_path):
         "checkpointing": None,
         "typed": None,
         "own_function.checkpointing": "No module named 'own_function'",
+        "__main__.mine": "workers cannot import 'mine' from a notebook or from the program that was started; write",
         "checkpoint": "'own_functions' has no class or function 'checkpoint', did you mean 'checkpointing'?",
         "value_of_a_constant": "'own_functions' has no class or function 'value_of_a_constant'",
         "one_argument": "own_functions.one_argument(config: 'Any') -> 'None' cannot be called with (config, trial)",
