@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import threading
@@ -91,7 +92,8 @@ def _call(
     end: BaseException | None = None
     own_trial._current[:] = [trial]
     try:
-        value = call(trial)
+        with contextlib.chdir("."):  # the worker's next trial starts in the same folder
+            value = call(trial)
         if value is not None and not trial.done and not trial.fault:
             metrics = value if isinstance(value, Mapping) else {trial.objective.metric: value}
             trial._report(1, typing.cast("Mapping[str, typing.SupportsFloat]", metrics))  # it checks them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +181,12 @@ def test_what_a_function_raises_is_raised_by_the_job(tmp_path):
 def test_a_function_that_ends_its_process_ends_its_trial_alone(tmp_path):
     _, result = run(spec("leaving", tmp_path))
     assert (result.status, result.reason) == ("failed", "SystemExit: 3")
+
+
+def test_the_next_trial_of_a_worker_starts_in_the_same_folder(tmp_path):
+    before = os.getcwd()
+    assert run(spec("moving", tmp_path))[1].status == "completed"
+    assert os.getcwd() == before
 
 
 def test_a_key_that_the_config_lacks_is_named(tmp_path):
