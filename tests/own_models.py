@@ -187,3 +187,18 @@ class FitsSilently(WithFit):
 
 
 instance = Convolutions((8, 8, 1), 10)
+
+
+@keras.saving.register_keras_serializable("own_models")
+class Subclassed(keras.Model):
+    """It is no graph of layers, so that Keras knows no shape of its outputs."""
+
+    def __init__(self, classes: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.flat, self.out = layers.Flatten(), layers.Dense(classes, activation="softmax")
+
+    def call(self, x: Any) -> Any:
+        return self.out(self.flat(x))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "classes": self.out.units}

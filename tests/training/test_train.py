@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import keras
+import mlflow.models
 import numpy as np
 import pytest
 from trials import run, spec
@@ -35,8 +37,6 @@ def test_images_that_fill_the_memory_are_read_batch_by_batch_for_the_same_number
 
 def unnamed(model, input_shape, classes, scale, augment, *, seed):
     """A family whose networks are named by Keras: "sequential", then "sequential_1" …"""
-    import keras
-
     start = keras.initializers.GlorotUniform(seed)
     layers = [keras.layers.Flatten(), keras.layers.Dense(classes, "softmax", kernel_initializer=start)]
     return keras.Sequential([keras.Input(input_shape), *layers])
@@ -147,3 +147,15 @@ def test_with_pytorch_on_a_gpu_a_call_is_one_step(monkeypatch):
     assert building._steps_per_execution("auto", 100) == 32
     monkeypatch.setattr("keras.backend.backend", lambda: "torch")
     assert building._steps_per_execution("auto", 100) == building._steps_per_execution(8, 100) == 1
+
+
+def test_the_best_model_of_a_subclass_is_evaluated_and_saved(digits, tmp_path):
+    """It ended with "has no attribute 'output_shape'", and without a test result."""
+    config = compose(["data=digits", "model=function", "model.call=own_models.Subclassed", "training.epochs=1"])
+    trial = TrialSpec(1, {}, config, 5, tmp_path / "a", digits, 1)
+    run(train(trial))
+    run(evaluate_best(FinalSpec(trial, tmp_path / "best")))
+    loaded, x = keras.models.load_model(tmp_path / "best" / "model.keras"), np.asarray(open_saved(digits).x_test)
+    assert loaded.predict(x, verbose=0).shape == (len(x), 10)
+    stored = mlflow.models.Model.load(str(tmp_path / "best" / "mlflow_model"))
+    assert stored.signature.outputs.inputs[0].shape == (-1, 10)
