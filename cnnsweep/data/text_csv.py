@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cnnsweep.config.components import configured_by
@@ -16,6 +16,7 @@ from cnnsweep.errors import UserError, nearest
 
 LARGEST = 10**8  # letters of one field
 DELIMITERS = (",", ";", "\t", "|")
+OPEN = "a quote mark opens a text that no mark ends: such a text has to be in quotes, its own marks doubled"
 
 
 class TextCsvConfig(TextFilesConfig):
@@ -74,10 +75,18 @@ def _rows(path: Path, config: TextCsvConfig, faults: list[str]) -> Iterator[Labe
         with path.open(encoding=_with_mark(config.encoding), newline="") as file:
             delimiter = _delimiter(file.readline(), config)
             file.seek(0)
-            reader = csv.DictReader(file, delimiter=delimiter)
+            lines: list[str] = []
+            reader = csv.DictReader(_kept(file, lines), delimiter=delimiter)
             _check_columns(path, config, list(reader.fieldnames or []))
+            lines.clear()
             for row in reader:
-                place = f"{path}, line {reader.line_num}"
+                place, merged = f"{path}, line {reader.line_num}", _merged(lines, delimiter)
+                lines.clear()
+                if merged:
+                    first = reader.line_num - merged + 1
+                    faults.append(f"{path}, line {first}: {OPEN}")
+                    faults += [f"{path}, line {n}: is within its quotes" for n in range(first + 1, first + merged)]
+                    continue
                 if more := row.get(None):
                     count = len(reader.fieldnames or [])
                     fields = f"{count + len(more)} fields, but {count} columns"
@@ -92,6 +101,24 @@ def _rows(path: Path, config: TextCsvConfig, faults: list[str]) -> Iterator[Labe
                     yield LabelledText(text, label.strip(), place)
     except (UnicodeDecodeError, LookupError, csv.Error) as error:
         raise unreadable(path, config.encoding, error) from error
+
+
+def _kept(file: Iterable[str], lines: list[str]) -> Iterator[str]:
+    """The lines of a file, those of a row from its first one on also in `lines`."""
+    for line in file:
+        if lines or line.strip("\r\n"):
+            lines.append(line)
+        yield line
+
+
+def _merged(lines: Sequence[str], delimiter: str) -> int:
+    """How many lines were taken for one row by a quote mark that does not belong there; 0 where each mark does."""
+    if len(lines) > 1:
+        try:
+            [*csv.reader(lines, delimiter=delimiter, strict=True)]
+        except csv.Error:
+            return len(lines)
+    return 0
 
 
 def _with_mark(encoding: str) -> str:

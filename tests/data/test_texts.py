@@ -181,6 +181,18 @@ def test_a_comma_in_a_text_without_quotes_is_named(tmp_path):
         load(config("text_csv", dir=str(path)), 0)
 
 
+def test_a_quote_mark_that_opens_a_text_does_not_swallow_the_lines_behind_it(tmp_path):
+    path, others = tmp_path / "all.csv", "".join(f"{t},{c}\n" for t, c in rows())
+    path.write_text(f'text,label\n{others}\n"good,pos\nbad,neg\n"never" good,neg\n"so\n""good""",pos\n"bad" film,neg\n')
+    with pytest.raises(
+        UserError, match=r"3 faults:\n.*line 11: a quote mark opens.*\n.*line 12: is within.*\n.*line 13:"
+    ):
+        load(config("text_csv", dir=str(path)), 0)
+    data = load(config("text_csv", dir=str(path), skip_bad=True), 0)
+    assert len(data.x_train) + len(data.x_val) + len(data.x_test) == len(rows()) + 2
+    assert "(3 unusable texts skipped)" in data.source
+
+
 def test_a_column_that_is_there_twice(tmp_path):
     path = tmp_path / "all.csv"
     path.write_text("text,label,label\n" + "".join(f"{t},{c},1\n" for t, c in rows()))
