@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from cnnsweep.data.folder_tree import IMAGES, FileKind, Folder, is_clutter, read_folder, show
 from cnnsweep.data.image_cache import ImageFile, ImageFiles
@@ -23,6 +24,7 @@ FILLERS = ("dataset", "data", "set", "images", "image", "imgs", "img", "split", 
 ALSO_CLASSES = ("train", "valid")
 """Words that name a class, beside other classes: a vehicle, a bank note."""
 LISTED = 5
+T = TypeVar("T")
 
 
 def find_images(setting: str | None, depth: int | None = None, kind: FileKind = IMAGES) -> ImageFiles:
@@ -49,6 +51,16 @@ def split_of(name: str) -> str | None:
     return next((split for split, words in NAMES.items() if word in words), None)
 
 
+def by_split(items: Iterable[T], name: Callable[[T], str]) -> dict[str, list[T]]:
+    """The folders or files whose names say a split, by split: eval is that of validation beside a test."""
+    named: dict[str, list[T]] = {split: [] for split in NAMES}
+    for item in sorted(items, key=lambda item: _word(name(item)) in EVALUATION):
+        if split := split_of(name(item)):
+            spare = split == "test" and _word(name(item)) in EVALUATION and named["test"] and not named["val"]
+            named["val" if spare else split].append(item)
+    return named
+
+
 def _word(name: str) -> str:
     word = "".join(word for word in re.findall(r"[a-z]+", name.lower()) if word not in FILLERS)
     return next((word.removesuffix(f) for f in FILLERS if word.endswith(f)), word)
@@ -71,11 +83,7 @@ def data_dir(setting: str | None, expected: str) -> Path:
 
 def _find_splits(tree: Folder) -> dict[str, Folder]:
     """The folder of each split; for "train" the whole, where no folder is named so."""
-    named: dict[str, list[Folder]] = {split: [] for split in NAMES}
-    for folder in sorted(tree.folders, key=lambda folder: _word(folder.name) in EVALUATION):
-        if split := split_of(folder.name):
-            spare = split == "test" and _word(folder.name) in EVALUATION and named["test"] and not named["val"]
-            named["val" if spare else split].append(folder)
+    named = by_split(tree.folders, lambda folder: folder.name)
     candidates = [folder for found in named.values() for folder in found]
     if not candidates or _is_class(candidates, tree):
         return {"train": tree}

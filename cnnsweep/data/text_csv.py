@@ -9,12 +9,14 @@ from pathlib import Path
 
 from cnnsweep.config.components import configured_by
 from cnnsweep.data.arrays import Arrays, refuse
-from cnnsweep.data.image_layout import split_of
+from cnnsweep.data.folder_tree import is_clutter
+from cnnsweep.data.image_layout import by_split
 from cnnsweep.data.text_decoding import fault_of
 from cnnsweep.data.texts import LabelledText, TextFilesConfig, skipped, text_arrays
 from cnnsweep.errors import UserError, nearest
 
 LARGEST = 10**8  # letters of one field
+SUFFIXES = (".csv", ".tsv")
 DELIMITERS = (",", ";", "\t", "|")
 OPEN = "a quote mark opens a text that no mark ends: such a text has to be in quotes, its own marks doubled"
 
@@ -58,8 +60,13 @@ def _paths(setting: str | None) -> dict[str, Path]:
     if not root.is_dir():
         beside = [p.name for p in root.parent.glob("*") if p.is_dir() or p.suffix == ".csv"]
         raise UserError(f"data.dir '{root}' does not exist{nearest(root.name, beside)}")
-    found = sorted(root.glob("*.csv"))
-    named = {split: path for path in found if (split := split_of(path.stem))}
+    found = sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES and not is_clutter(path.name))
+    several = {split: paths for split, paths in by_split(found, lambda path: path.stem).items() if paths}
+    for split, (path, *more) in several.items():
+        if more:
+            names = " and ".join(each.name for each in (path, *more))
+            raise UserError(f"data.dir '{root}' has {names}: only one file can be the {split} split, put them together")
+    named = {split: path for split, (path,) in several.items()}
     if len(found) == 1 and set(named) <= {"train"}:
         return {"train": found[0]}
     if "train" not in named:

@@ -156,6 +156,21 @@ def test_other_bad_files(tmp_path):
         load(config("text_csv", dir=str(tmp_path)), 0)
 
 
+def test_each_split_is_one_file_and_files_of_systems_do_not_count(tmp_path):
+    """Of two files of one split the last one alone was read."""
+    write_csv(tmp_path / "Reviews.CSV", rows())
+    (tmp_path / "._Reviews.CSV").write_bytes(b"\0")
+    assert len(load(config("text_csv", dir=str(tmp_path)), 0).x_train) == 4
+    (tmp_path / "Reviews.CSV").rename(tmp_path / "train.tsv")
+    for name in ("eval", "test"):
+        write_csv(tmp_path / f"{name}.csv", [(f"{name} good", "pos"), (f"{name} bad", "neg")])
+    data = load(config("text_csv", dir=str(tmp_path)), 0)
+    assert (len(data.x_train), len(data.x_val), len(data.x_test)) == (8, 2, 2)
+    write_csv(tmp_path / "train_2.csv", rows())
+    with pytest.raises(UserError, match=r"has train.tsv and train_2.csv: only one file can be the train split"):
+        load(config("text_csv", dir=str(tmp_path)), 0)
+
+
 def test_a_text_in_two_splits_is_named_with_its_lines(tmp_path):
     write_csv(tmp_path / "train.csv", rows())
     write_csv(tmp_path / "test.csv", [("Good  film", "pos"), ("worse", "neg")])
