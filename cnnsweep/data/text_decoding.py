@@ -22,7 +22,7 @@ def split_words(text: str) -> list[str]:
     >>> split_words("It's GOOD, really!"), split_words("हिन्दी")
     (["it's", 'good', ',', 'really', '!'], ['हिन्दी'])
     """
-    return _word().findall(unicodedata.normalize("NFC", text.lower()))
+    return _word().findall(unicodedata.normalize("NFC", text.lower().replace("\xad", "")))
 
 
 def fault_of(text: str) -> str | None:
@@ -39,7 +39,8 @@ def _word() -> re.Pattern[str]:
     blocks = (range(0x300, 0x20000), range(0xE0100, 0xE01F0))  # nothing before, between and behind has such marks
     marks = "".join(letter for block in blocks for letter in map(chr, block) if unicodedata.category(letter)[0] == "M")
     word = rf"[^\W_]+(?:(?=[^\0-\u02ff])[\u200c\u200d{marks}]+[^\W_]*)*"  # looked up beyond Latin letters alone: faster
-    return re.compile(rf"{word}(?:['’]{word})*|[^\w\s]")
+    unseen = "\xad\u200b\u200e\u200f\u2060\ufeff"  # hyphens and spaces without a width, marks of direction and of UTF-8
+    return re.compile(rf"{word}(?:['’]{word})*|[^\w\s{unseen}]")
 
 
 @dataclass(frozen=True)
