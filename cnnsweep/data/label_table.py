@@ -114,7 +114,7 @@ def _classes(table: LabelTable) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     (texts,) = table.columns.values()
     if empty := [table.place(row) for row, text in enumerate(texts) if not text]:
         refuse([f"{place}: no class" for place in empty])
-    names = sorted(set(texts), key=_natural)
+    names = _in_order(set(texts))
     return np.array([names.index(text) for text in texts], np.int32), (*names,)
 
 
@@ -123,7 +123,7 @@ def _lists(table: LabelTable) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     (texts,) = table.columns.values()
     separator = next((sign for sign in SEPARATORS if any(sign in text for text in texts)), " ")
     lists = [[label.strip() for label in text.split(separator) if label.strip()] for text in texts]
-    names = sorted({label for labels in lists for label in labels}, key=_natural)
+    names = _in_order({label for labels in lists for label in labels})
     if len(names) < 2:
         refuse(
             [f"{show(table.path)}: {', '.join(names) or 'no label'} only, expected labels such as red{separator}round"]
@@ -132,6 +132,11 @@ def _lists(table: LabelTable) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     for row, labels in enumerate(lists):
         y[row, [names.index(label) for label in labels]] = 1
     return y, (*names,)
+
+
+def _in_order(names: set[str]) -> list[str]:
+    """2 before 10, and 01 before 1."""
+    return sorted(sorted(names), key=_natural)
 
 
 def _natural(name: str) -> tuple[object, ...]:

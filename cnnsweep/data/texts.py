@@ -85,5 +85,5 @@ def skipped(faults: Sequence[str], noun: str) -> str:
 
 
 def _class_names(labels: set[str]) -> tuple[str, ...]:
-    """Numbers in their order, other names by alphabet."""
-    return tuple(sorted(labels, key=int if all(label.isdecimal() for label in labels) else str))
+    """Numbers in their order, other names, and 01 before 1, by alphabet."""
+    return tuple(sorted(sorted(labels), key=int if all(label.isdecimal() for label in labels) else str))

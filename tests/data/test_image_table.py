@@ -42,6 +42,13 @@ def test_one_column_of_classes(tmp_path):
     assert (len(found.x_train), len(found.x_val), len(found.x_test)) == (13, 3, 4)
 
 
+def test_classes_of_one_number_have_one_order_in_each_process(tmp_path):
+    """A set of texts has another order in each."""
+    labels = sorted("0" * zeros + "1" for zeros in range(5))
+    found = loaded(folder(tmp_path, rows("file,class", *labels)), "classification", validation=0.25, test=0.25)
+    assert found.class_names == (*labels,)
+
+
 @pytest.mark.parametrize(
     ("header", "values"),
     [("file,red,round", ("1,0", "0,1", "1,1", "0,0")), ("file;tags", ("red", "round", "red|round", ""))],

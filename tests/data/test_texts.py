@@ -70,6 +70,7 @@ def test_the_vocabulary_is_that_of_the_training_part_alone(tmp_path):
         ("Cafe\u0301 CAFÉ", ["café", "café"]),
         ("İstanbul", ["i\u0307stanbul"]),
         ("e\u0301t\u0327e\u0301's l’e\u0301te\u0301", ["éţé's", "l’été"]),
+        ("\ufeffso co\u00adop\u200b!", ["so", "coop", "!"]),
         ("a_b 3.5 ☺", ["a", "b", "3", ".", "5", "☺"]),
     ],
 )
@@ -154,6 +155,13 @@ def test_other_bad_files(tmp_path):
     write_csv(tmp_path / "test.csv", [("good", "poss"), ("bad", "neg")])
     with pytest.raises(UserError, match=r"test.csv, line 2: no training text is of class 'poss', did you mean 'pos'"):
         load(config("text_csv", dir=str(tmp_path)), 0)
+
+
+def test_classes_of_one_number_have_one_order_in_each_process(tmp_path):
+    """A set of texts has another order in each."""
+    labels = sorted("0" * zeros + "1" for zeros in range(12))
+    path = write_csv(tmp_path / "all.csv", [(f"text {n}", label) for n in range(4) for label in labels])
+    assert load(config("text_csv", dir=str(path)), 0).class_names == (*labels,)
 
 
 def test_each_split_is_one_file_and_files_of_systems_do_not_count(tmp_path):
