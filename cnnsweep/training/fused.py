@@ -88,7 +88,7 @@ class FusedAdam(optimizers.Adam):
             "epsilon": constant(self.epsilon),
         }
         for gradient, variable in zip(grads, trainable_variables, strict=True):
-            if self.amsgrad or not _can_update(gradient, variable):
+            if self.amsgrad or not _can_update(variable):
                 self.update_step(gradient, variable.value, learning_rate)
                 continue
             index = self._get_variable_index(variable.value)
@@ -113,7 +113,7 @@ class FusedSGD(optimizers.SGD):
             "use_nesterov": self.nesterov,
         }
         for gradient, variable in zip(grads, trainable_variables, strict=True):
-            if not self.momentum or not _can_update(gradient, variable):
+            if not self.momentum or not _can_update(variable):
                 self.update_step(gradient, variable.value, learning_rate)
                 continue
             accum = self.momentums[self._get_variable_index(variable.value)].value.handle
@@ -121,8 +121,23 @@ class FusedSGD(optimizers.SGD):
             tf.raw_ops.ResourceApplyKerasMomentum(var=variable.value.handle, accum=accum, grad=grad, **same)
 
 
-def _can_update(gradient: tf.Tensor, variable: keras.Variable) -> bool:
-    return not isinstance(gradient, tf.IndexedSlices) and variable.value.dtype == tf.float32
+class SummedGradients:
+    """An optimizer for which the gradients of a word of an embedding are summed, as with JAX and PyTorch.
+
+    TensorFlow gives one for each time that the word is in the batch, and Keras squares and clips each alone: of n
+    Adam's first step is as large as the root of n times the learning rate, and a clipped value as n times the limit.
+    """
+
+    def apply(
+        self, grads: list[tf.Tensor | None], trainable_variables: list[keras.Variable] | None = None
+    ) -> tf.Tensor | None:
+        """Update the variables."""
+        dense = [tf.convert_to_tensor(each) if isinstance(each, tf.IndexedSlices) else each for each in grads]
+        return super().apply(dense, trainable_variables)  # type: ignore[misc]
+
+
+def _can_update(variable: keras.Variable) -> bool:
+    return variable.value.dtype == tf.float32
 
 
 POOLINGS = {
@@ -142,6 +157,8 @@ def fuse(model: keras.Model) -> None:
             _pool_first(layer)
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # one with loss scaling wraps another
     optimizer.__class__ = FUSED.get(type(optimizer), type(optimizer))
+    kind = type(model.optimizer)
+    model.optimizer.__class__ = type(f"Summed{kind.__name__}", (SummedGradients, kind), {})
 
 
 def _can_fuse(layer: layers.BatchNormalization) -> bool:

@@ -67,6 +67,23 @@ def test_normalisation_gives_the_outputs_and_statistics_of_keras(name):
     assert_same(lambda: network(**NORMALISATIONS[name]), OPTIMIZERS["adam"])
 
 
+@pytest.mark.parametrize("name", ["adam", "clipped by value", "with a scaled loss"])
+def test_the_gradients_of_a_word_are_summed_before_they_are_squared_or_clipped(name):
+    """The first step of Adam is as large as the learning rate; TensorFlow gives a gradient for each place of a word."""
+    optimizer = {
+        "adam": lambda: optimizers.Adam(0.1),
+        "clipped by value": lambda: optimizers.SGD(1.0, clipvalue=0.1),
+        "with a scaled loss": lambda: optimizers.LossScaleOptimizer(optimizers.Adam(0.1), initial_scale=2.0),
+    }[name]()
+    words = keras.Input((20,), dtype="int32")
+    embedding = layers.Embedding(3, 1, "zeros")
+    model = keras.Model(words, layers.GlobalAveragePooling1D()(embedding(words)))
+    model.compile(optimizer, "mse", jit_compile=False)
+    fuse(model)
+    model.fit(np.array([[1] * 19 + [2]] * 5), np.full((5, 1), 10.0), verbose=0)
+    np.testing.assert_allclose(np.asarray(embedding.embeddings)[:, 0], [0, 0.1, 0.1], atol=1e-5)
+
+
 @pytest.mark.parametrize("axes", [1, 3])
 def test_sequences_and_volumes_give_the_numbers_of_keras_too(axes):
     model = network(axes=axes)
