@@ -214,12 +214,15 @@ def _place_of(arrays: Arrays, split: str) -> str:
     return f"{arrays.place('y_train')}: the {'validation' if split == 'val' else split} part has "
 
 
-def find_scale(arrays: Arrays) -> float:
+def find_scale(arrays: Arrays, train: Array) -> float:
     """The factor by which x becomes 0..1, or, of signals, gets a standard deviation of 1 in the training part."""
     if arrays.scale is not None:
         return arrays.scale
     if arrays.kind == "signal":
-        return 1 / max(float(np.std(arrays.x_train, dtype=np.float64)), 1e-9)
+        spread = float(np.std(train, dtype=np.float64))
+        return (
+            1 / spread if spread > 1e-7 * float(np.abs(train).max()) else 1.0
+        )  # else they are constant but for rounding
     return 1.0 if max(float(getattr(arrays, f"x_{s}").max()) for s in arrays.splits) <= 1 else 1 / 255
 
 

@@ -102,7 +102,7 @@ def _split(arrays: Arrays, config: DataConfig, seed: int, task: Task) -> Dataset
         class_names=names,
         source=arrays.source,
         digest=_digest(splits, folds) if arrays.digest is None else _short_digest(arrays, rows, folds),
-        scale=find_scale(arrays),
+        scale=find_scale(arrays, splits["x_train"]),
         task=task,
         folds=None if folds is None else tuple(folds.tolist()),
         decoding=decoding,

@@ -49,12 +49,18 @@ def over_time(recurrent: str, bidirectional: bool) -> str:
 
 
 def connect(
-    stack: Sequence[Layer], input_shape: Sequence[int], augment: Sequence[keras.layers.Layer], seed: int, name: str
+    stack: Sequence[Layer],
+    input_shape: Sequence[int],
+    augment: Sequence[keras.layers.Layer],
+    seed: int,
+    name: str,
+    scale: float = 1.0,
 ) -> keras.Model:
     """Return the uncompiled Keras model of a stack of layers: `augment`, then the layers one by one.
 
     Masks of a signal come after its spectrogram, if it has one; without one those of frequencies are omitted. A stack
-    with an embedding takes texts, int32 (words,). Raises GeometryError where a layer does not fit its input.
+    with an embedding takes texts, int32 (words,). A spectrogram's input is multiplied by `scale`, as its logarithm has
+    a floor. Raises GeometryError where a layer does not fit its input.
     """
     network = measure(stack, input_shape)
     import keras
@@ -67,6 +73,8 @@ def connect(
     masks = [layer for layer in augment if isinstance(layer, Mask)]
     for layer in augment:
         outputs = layer(outputs) if layer not in masks else outputs
+    if scale != 1 and stack[0].kind in SPECTROGRAMS:
+        outputs = keras.layers.Rescaling(scale, name="rescaling", dtype="float32")(outputs)
     before = network.input_shape
     for row in network.layers:
         outputs = _connect(row.layer, before, row.output_shape, layer_seed(seed, row.layer.name), outputs)
@@ -98,7 +106,7 @@ def builder(
         *,
         seed: int,
     ) -> keras.Model:
-        return connect(layers(model, tuple(input_shape), classes, scale), input_shape, augment, seed, name)
+        return connect(layers(model, tuple(input_shape), classes, scale), input_shape, augment, seed, name, scale)
 
     return build
 

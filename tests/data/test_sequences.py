@@ -22,7 +22,9 @@ def test_signals_of_ones_own_are_scaled_by_their_spread(tmp_path):
     x = np.random.default_rng(0).normal(0, 5, (20, 30, 3))
     data = npz(tmp_path, "signal", x)
     assert (data.kind, data.input_shape, data.x_train.dtype) == ("signal", (30, 3), np.float32)
-    assert data.scale == pytest.approx(1 / x.std())
+    assert data.scale == pytest.approx(1 / data.x_train.std())  # without the signals that validate
+    assert npz(tmp_path, "signal", 1e-13 * x).scale == pytest.approx(1e13 * data.scale)
+    assert npz(tmp_path, "signal", 0.1 + 1e-13 * x).scale == 1  # constant, but for rounding
     storage.save(data, tmp_path / "saved")
     assert storage.open_saved(tmp_path / "saved").kind == "signal"
 

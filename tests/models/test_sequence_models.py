@@ -171,6 +171,16 @@ def test_a_spectrogram_does_not_depend_on_the_other_signals_of_its_batch():
     np.testing.assert_allclose(np.asarray(built(loud))[0], np.asarray(built(quiet))[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("representation", ["waveform", "spectrogram", "mel"])
+@pytest.mark.parametrize("unit", [1e-12, 1e-6, 1e4])
+def test_the_unit_of_a_signal_makes_no_difference(representation, unit):
+    model = MODELS["cnn1d"].replace(representation=representation, frame=16, step=8, mels=4)
+    x = np.random.default_rng(0).normal(size=(3, 64, 1)).astype("float32")
+    small, usual = (locate("m", model.target)(model, (64, 1), 2, scale, seed=0) for scale in (1 / unit, 1.0))
+    np.testing.assert_allclose(np.asarray(small(x * np.float32(unit))), np.asarray(usual(x)), rtol=1e-4)
+    assert np.ptp(np.asarray(usual(x))[:, 0]) > 1e-4
+
+
 def test_frames_are_seen_one_at_a_time():
     model = MODELS["cnn_rnn"].replace(each_frame=True, recurrent="lstm", blocks=2, filters=3)
     network = measure(cnn_rnn.layers(model, (4, 8, 8, 1), 3), (4, 8, 8, 1))
