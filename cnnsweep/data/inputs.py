@@ -14,7 +14,7 @@ from cnnsweep.config.inputs import NOUNS
 Array = NDArray[Any]
 SHAPES = {"signal": "(signals, steps, channels)", "text": "(texts, words)",
           "video": "(videos, frames, height, width, channels)"}  # fmt: skip
-ALLOWED = {"signal": "buif", "text": "ui", "video": "u"}
+ALLOWED = {"signal": "buif", "text": "ui", "video": "ui"}
 """The kinds of NumPy type that x may have."""
 TYPES = {"signal": np.float32, "text": np.int32, "video": np.uint8}
 """The type in which x is kept."""
@@ -82,6 +82,8 @@ def input_faults(kind: str, x: Array) -> Iterator[str]:
         yield f"shape {x.shape} holds no {NOUNS[kind]}"
     elif x.dtype.kind not in ALLOWED[kind]:
         yield f"dtype {x.dtype}, expected {'float32' if kind == 'signal' else 'whole numbers'}"
+    elif kind == "video" and x.dtype != np.uint8 and (x.min() < 0 or x.max() > 255):
+        yield f"values from {x.min()} to {x.max()}, expected 0 to 255"
     elif kind == "signal" and not np.isfinite(x.sum(dtype=np.float64)):
         bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
         if len(bad):

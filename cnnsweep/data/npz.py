@@ -94,6 +94,8 @@ def _number_faults(x: Array) -> Iterator[str]:
         yield f"dtype {x.dtype}, expected numbers"
     elif not x.size:
         yield f"shape {x.shape} holds no examples"
+    elif x.dtype.kind == "i" and max(-int(x.min()) - 1, int(x.max())) >= 2**31:  # in which whole numbers are kept
+        yield f"values from {x.min()} to {x.max()}, expected those of 32 bits: number them from 0, or make them floats"
     elif x.dtype.kind == "f" and not np.isfinite(x).all():
         bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
         yield f"NaN or infinity in {len(bad):,} of {len(x):,} examples, first in example {bad[0]}"

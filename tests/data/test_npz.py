@@ -109,6 +109,10 @@ def test_several_inputs_are_split_saved_and_given_by_name(tmp_path: Path) -> Non
         ({"x_test_meta": AGES[:6]}, "x_test_meta is no input of the training data (image, age)"),
         ({"x_val_age": AGES[:2]}, "no array x_val_image"),
         ({"x_train_age": np.full(12, np.nan)}, "x_train_age: NaN or infinity in 12 of 12 examples, first in example 0"),
+        (
+            {"x_train_age": np.full(12, 2**31)},
+            "x_train_age: values from 2147483648 to 2147483648, expected those of 32 bits",
+        ),
         ({"x_train_age": np.full(12, "old")}, "x_train_age: dtype <U3, expected numbers"),
         ({"x_test_age": np.ones((6, 2))}, "x_test_age: (2,) an example, the training data have ()"),
         ({"x_train_age": AGES[:11]}, "x_train_age has 11 examples, y_train 12"),

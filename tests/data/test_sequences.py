@@ -34,6 +34,7 @@ def test_videos_of_ones_own(tmp_path):
     data = npz(tmp_path, "video", x)
     assert (data.kind, data.input_shape, data.scale) == ("video", (4, 6, 5, 1), 1 / 255)
     assert "16 training, 4 validation, 20 test videos, 4×6×5×1" in data.describe()
+    assert npz(tmp_path, "video", x.astype("int64")).digest == data.digest
 
 
 @pytest.mark.parametrize(
@@ -43,8 +44,10 @@ def test_videos_of_ones_own(tmp_path):
         ("signal", np.full((20, 30, 1), np.inf), r"NaN or infinity in 20 of 20 signals, first in signal 0"),
         ("video", np.zeros((20, 4, 6, 5), np.uint8), r"expected \(videos, frames, height, width, channels\)"),
         ("video", np.zeros((20, 4, 6, 5, 1)), r"dtype float64, expected whole numbers"),
+        ("video", np.full((20, 4, 6, 5, 1), 4095, np.uint16), r"x_train: values from 4095 to 4095, expected 0 to 255"),
+        ("video", np.full((20, 4, 6, 5, 1), -1), r"x_train: values from -1 to -1, expected 0 to 255"),
     ],
-    ids=["no channels", "infinite", "no frames", "numbers"],
+    ids=["no channels", "infinite", "no frames", "numbers", "of 12 bits", "below zero"],
 )
 def test_what_is_no_signal_or_video_is_refused(tmp_path, kind, x, message):
     with pytest.raises(UserError, match=message):
