@@ -11,6 +11,8 @@ from math import prod
 from cnnsweep.formatting import counted
 from cnnsweep.geometry.settings import Cost, MisfitError, Part, Settings, Shape, check_function, has_bias, positive
 
+LOWEST = 20
+"""Hertz from which Keras' mel spectrogram has bands."""
 KINDS = ("embedding", "conv_max_over_time", "spectrogram", "mel_spectrogram", "merge_channels", "lstm", "gru")
 GATES = {"lstm": 4, "gru": 3}
 
@@ -96,6 +98,9 @@ def _spectrogram(kind: str, settings: Settings, shape: Shape) -> tuple[Shape, in
         frames, frequencies, weights, mult_adds = 1 + samples // step, positive(settings, "mels"), 0, 0
         if channels != 1:
             raise MisfitError("mels", f"input has {channels} channels, and Keras' mel spectrogram takes one")
+        if (rate := positive(settings, "rate")) <= 2 * (LOWEST + rate / frame):
+            problem = f"rate of {rate} samples a second has no frequencies above {LOWEST} Hz, where mel bands begin"
+            raise MisfitError("rate", f"{problem}; a plain spectrogram has all")
         if (samples + 1) % step == 0:  # there Keras promises one frame more than it computes
             raise MisfitError("step", f"step of {step} samples divides {samples} + 1; take another")
     else:

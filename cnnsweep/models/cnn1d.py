@@ -15,7 +15,7 @@ from cnnsweep.models import cnn
 from cnnsweep.models.cnn import CnnConfig, typed
 from cnnsweep.models.sequence_layers import builder, embedded, plain
 
-_SPECTROGRAM = {name: f"model.{name}" for name in ("frame", "step", "mels")}
+_SPECTROGRAM = {name: f"model.{name}" for name in ("frame", "step", "mels", "rate")}
 
 
 class Cnn1dConfig(CnnConfig):

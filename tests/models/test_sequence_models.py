@@ -209,6 +209,8 @@ def test_settings_without_effect_make_no_other_network(family, base, shape, chan
         ("cnn1d", {"blocks": 1, "kernel_size": 7, "padding": "valid"}, (5, 1), "larger than its input of 5 steps"),
         ("cnn1d", {"representation": "mel"}, (100, 1), r"model.frame: the spectrogram's window of 256 samples is"),
         ("cnn1d", {"representation": "mel", "frame": 16}, (100, 1), r"model.step: .* step of 128 samples is larger"),
+        ("cnn1d", {"representation": "mel", "frame": 32, "step": 16, "rate": 40}, (100, 1),
+         "model.rate: .* rate of 40 samples a second has no frequencies above 20 Hz"),
         ("cnn1d", {}, (28, 28, 1), "a cnn1d takes signals"),
         ("cnn3d", {}, (28, 28, 1), "a cnn3d takes videos"),
         ("cnn3d", {"padding": "causal"}, (4, 8, 8, 1), "model.padding: .*'causal', which needs one axis, not 3"),
