@@ -65,7 +65,8 @@ def _paths(setting: str | None) -> dict[str, Path]:
     for split, (path, *more) in several.items():
         if more:
             names = " and ".join(each.name for each in (path, *more))
-            raise UserError(f"data.dir '{root}' has {names}: only one file can be the {split} split, put them together")
+            raise UserError(f"data.dir '{root}' has {names}: only one file can be the {split} split; "
+                            "put them together, or keep one")  # fmt: skip
     named = {split: path for split, (path,) in several.items()}
     if len(found) == 1 and set(named) <= {"train"}:
         return {"train": found[0]}

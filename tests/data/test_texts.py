@@ -175,7 +175,7 @@ def test_each_split_is_one_file_and_files_of_systems_do_not_count(tmp_path):
     data = load(config("text_csv", dir=str(tmp_path)), 0)
     assert (len(data.x_train), len(data.x_val), len(data.x_test)) == (8, 2, 2)
     write_csv(tmp_path / "train_2.csv", rows())
-    with pytest.raises(UserError, match=r"has train.tsv and train_2.csv: only one file can be the train split"):
+    with pytest.raises(UserError, match=r"has train.tsv and train_2.csv: only one file can be the train split; put"):
         load(config("text_csv", dir=str(tmp_path)), 0)
 
 
