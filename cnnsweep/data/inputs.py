@@ -19,6 +19,9 @@ ALLOWED = {"signal": "buif", "text": "ui", "video": "ui"}
 TYPES = {"signal": np.float32, "text": np.int32, "video": np.uint8}
 """The type in which x is kept."""
 
+STEPS = 50
+"""The numbers of a channel go over more steps of float32, if they differ by more than rounding."""
+
 
 class Shapes(tuple[int, ...]):
     """The shape of an example with several inputs: the number of its values, and the shape of each input by name."""
@@ -88,3 +91,16 @@ def input_faults(kind: str, x: Array) -> Iterator[str]:
         bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
         if len(bad):
             yield f"NaN or infinity in {len(bad):,} of {len(x):,} signals, first in signal {bad[0]}"
+    elif kind == "signal" and x.dtype.itemsize >= 4 and x.dtype != np.float32:
+        yield from _beyond_float32(x)
+
+
+def _beyond_float32(x: Array) -> Iterator[str]:
+    """Channels of signals with numbers that float32 does not have, or cannot tell apart."""
+    lows, highs = (found.astype(np.float64) for found in (x.min(axis=(0, 1)), x.max(axis=(0, 1))))
+    for channel, (low, high) in enumerate(zip(lows, highs, strict=True)):
+        problem, largest = f"channel {channel + 1} goes from {low:.12g} to {high:.12g}", max(-low, high)
+        if largest > np.finfo(np.float32).max:
+            yield f"{problem}, beyond the numbers of float32: take another unit"
+        elif 1e-12 * largest < high - low <= STEPS * (steps := float(np.spacing(np.float32(largest)))):
+            yield f"{problem}, where networks compute in steps of {steps:g}: subtract a constant"

@@ -24,7 +24,9 @@ def test_signals_of_ones_own_are_scaled_by_their_spread(tmp_path):
     assert (data.kind, data.input_shape, data.x_train.dtype) == ("signal", (30, 3), np.float32)
     assert data.scale == pytest.approx(1 / data.x_train.std())  # without the signals that validate
     assert npz(tmp_path, "signal", 1e-13 * x).scale == pytest.approx(1e13 * data.scale)
-    assert npz(tmp_path, "signal", 0.1 + 1e-13 * x).scale == 1  # constant, but for rounding
+    constant = np.full((20, 30, 1), 0.1, np.float32)
+    constant[0] = np.nextafter(np.float32(0.1), np.float32(1))  # but for rounding
+    assert npz(tmp_path, "signal", constant).scale == npz(tmp_path, "signal", 0.1 + 1e-15 * x).scale == 1
     storage.save(data, tmp_path / "saved")
     assert storage.open_saved(tmp_path / "saved").kind == "signal"
 
@@ -41,13 +43,32 @@ def test_videos_of_ones_own(tmp_path):
     ("kind", "x", "message"),
     [
         ("signal", np.zeros((20, 30)), r"shape \(20, 30\), expected \(signals, steps, channels\)"),
+        (
+            "signal",
+            np.arange(1200).reshape(20, 30, 2) * [1e36, 1],
+            r"channel 1 goes from 0 to 1.198e\+39, beyond .*unit$",
+        ),
+        (
+            "signal",
+            np.arange(1200).reshape(20, 30, 2) + np.array([0, 10**10]),
+            r"channel 2 goes from 10000000001 to 10000001199, where networks compute in steps of 1024: subtract",
+        ),
         ("signal", np.full((20, 30, 1), np.inf), r"NaN or infinity in 20 of 20 signals, first in signal 0"),
         ("video", np.zeros((20, 4, 6, 5), np.uint8), r"expected \(videos, frames, height, width, channels\)"),
         ("video", np.zeros((20, 4, 6, 5, 1)), r"dtype float64, expected whole numbers"),
         ("video", np.full((20, 4, 6, 5, 1), 4095, np.uint16), r"x_train: values from 4095 to 4095, expected 0 to 255"),
         ("video", np.full((20, 4, 6, 5, 1), -1), r"x_train: values from -1 to -1, expected 0 to 255"),
     ],
-    ids=["no channels", "infinite", "no frames", "numbers", "of 12 bits", "below zero"],
+    ids=[
+        "no channels",
+        "beyond float32",
+        "lost in float32",
+        "infinite",
+        "no frames",
+        "numbers",
+        "of 12 bits",
+        "below zero",
+    ],
 )
 def test_what_is_no_signal_or_video_is_refused(tmp_path, kind, x, message):
     with pytest.raises(UserError, match=message):
