@@ -202,3 +202,17 @@ class Subclassed(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "classes": self.out.units}
+
+
+def logits(classes: int) -> keras.Model:
+    """It ends with logits, and is not compiled."""
+    return keras.Sequential([layers.Flatten(), layers.Dense(classes)])
+
+
+class SubclassedLogits(keras.Model):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.flat, self.out = layers.Flatten(), layers.Dense(classes)
+
+    def call(self, x: Any) -> Any:
+        return self.out(self.flat(x))

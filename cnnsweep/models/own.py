@@ -62,7 +62,7 @@ def finish(
         model.build((None, *input_shape))
     elif not model.built:  # a subclassed one
         model(zeros(1, input_shape))
-    if type(model) not in (keras.Sequential, keras.Model) and not _is_functional(model):
+    if not is_graph(model):
         return model
     if isinstance(input_shape, Shapes):
         _check_inputs(model, source, input_shape.by_name)
@@ -82,10 +82,12 @@ def finish(
     return whole
 
 
-def _is_functional(model: keras.Model) -> bool:
+def is_graph(model: keras.Model) -> bool:
+    """Whether its layers are known in their order; those of a subclassed model are not."""
+    import keras
     from keras.src.models.functional import Functional
 
-    return isinstance(model, Functional)
+    return type(model) in (keras.Sequential, keras.Model) or isinstance(model, Functional)
 
 
 def shape_for(input_shape: Sequence[int]) -> object:

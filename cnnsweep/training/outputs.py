@@ -1,4 +1,4 @@
-"""The output of a network for tasks other than classification: another last activation, and the targets' own units."""
+"""The output of a network for its task: probabilities, or another last activation and the targets' own units."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Dataset
 from cnnsweep.errors import UserError
+from cnnsweep.models.own import is_graph
 
 if TYPE_CHECKING:
     import keras
@@ -22,10 +23,11 @@ def with_output_of(model: keras.Model, data: Dataset) -> keras.Model:
     """Return a model that gives class probabilities with the output of the data's task in their place.
 
     For regression a last layer without weights puts the outputs into the units of the targets, by the mean and the
-    standard deviation of the training data: (images, targets). Raises `UserError` where the model's last layer has no
-    activation.
+    standard deviation of the training data: (images, targets). Logits of classes, from a model of the user's own,
+    become probabilities. Raises `UserError` where the last layer has no activation, or a subclassed model gives logits.
     """
     if data.task not in ACTIVATIONS:
+        _make_probabilities(model, data)
         return model
     import keras
 
@@ -42,6 +44,20 @@ def with_output_of(model: keras.Model, data: Dataset) -> keras.Model:
     scale = np.where(deviation > 0, deviation, np.maximum(1e-9 * np.abs(mean), 1e-9))
     outputs = keras.layers.Rescaling(scale.tolist(), mean.tolist(), name="to_units", dtype="float32")(model.output)
     return keras.Model(model.inputs, outputs, name=model.name)
+
+
+def _make_probabilities(model: keras.Model, data: Dataset) -> None:
+    import keras
+
+    if is_graph(model):
+        last = list(all_layers(model))[-1]
+        if getattr(last, "activation", None) is keras.activations.linear:
+            last.activation = keras.activations.softmax
+    elif isinstance(data.x_train, np.ndarray) and np.min(model(data.x_train[:8])) < 0:
+        raise UserError(
+            f"model: {model.name} gives negative numbers (logits): let it end with softmax, or compile it with a loss "
+            "that has from_logits=True"
+        )
 
 
 def all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:

@@ -14,6 +14,7 @@ from trials import run, spec
 from cnnsweep.config.compose import compose
 from cnnsweep.config.schema import Config
 from cnnsweep.data.storage import open_saved
+from cnnsweep.errors import UserError
 from cnnsweep.training import building
 from cnnsweep.training import train as training
 from cnnsweep.training.building import build_model
@@ -159,3 +160,12 @@ def test_the_best_model_of_a_subclass_is_evaluated_and_saved(digits, tmp_path):
     assert loaded.predict(x, verbose=0).shape == (len(x), 10)
     stored = mlflow.models.Model.load(str(tmp_path / "best" / "mlflow_model"))
     assert stored.signature.outputs.inputs[0].shape == (-1, 10)
+
+
+def test_logits_of_one_s_own_model_become_probabilities(digits):
+    """They were taken for probabilities, so that a network learned next to nothing."""
+    words, data = ["data=digits", "space=none", "model=function"], open_saved(digits)
+    model = build_model(compose([*words, "model.call=own_models.logits"]), data, seed=1)
+    assert np.asarray(model(data.x_train)).sum(axis=1) == pytest.approx(np.ones(len(data.x_train)), rel=1e-5)
+    with pytest.raises(UserError, match=r"gives negative numbers \(logits\): let it end with softmax, or compile it"):
+        build_model(compose([*words, "model.call=own_models.SubclassedLogits"]), data, seed=1)
