@@ -219,10 +219,8 @@ def find_scale(arrays: Arrays, train: Array) -> float:
     if arrays.scale is not None:
         return arrays.scale
     if arrays.kind == "signal":
-        spread = float(np.std(train, dtype=np.float64))
-        return (
-            1 / spread if spread > 1e-7 * float(np.abs(train).max()) else 1.0
-        )  # else they are constant but for rounding
+        spread, largest = float(np.std(train, dtype=np.float64)), float(np.abs(train).max())
+        return 1 / spread if spread > 1e-7 * largest else 1.0  # they are constant but for rounding
     return 1.0 if max(float(getattr(arrays, f"x_{s}").max()) for s in arrays.splits) <= 1 else 1 / 255
 
 
