@@ -53,15 +53,18 @@ def die_leaving_a_child(_: Any) -> Generator[None, bool, None]:
     yield
 
 
-def use_helpers(method: str) -> Generator[None, bool, tuple[int, int | None]]:
-    """The end codes of a child and of a program that are terminated."""
-    child = multiprocessing.get_context(method).Process(target=time.sleep, args=(60,))
+def use_helpers(method: str) -> Generator[None, bool, set[int | None]]:
+    """The end codes of a program, and of children, that are terminated as soon as they are started."""
     program = subprocess.Popen(["sleep", "60"])
-    child.start()
-    child.terminate()
     program.terminate()
-    child.join(10)
-    return program.wait(10), child.exitcode
+    ends: set[int | None] = {program.wait(10)}
+    for _ in range(30 if method == "fork" else 1):
+        child = multiprocessing.get_context(method).Process(target=time.sleep, args=(60,))
+        child.start()
+        child.terminate()
+        child.join(10)
+        ends.add(child.exitcode)
+    return ends
     yield
 
 

@@ -6,12 +6,9 @@ As the first import of a fork server it also prepares that server: see `_prepare
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import faulthandler
 import gc
 import importlib
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -26,12 +23,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
+from cnnsweep.executors.background import (
+    become_background,
+    end_with_driver,
+    end_with_parent,
+    let_children_be_terminated,
+)
 from cnnsweep.executors.base import Job
 from cnnsweep.executors.sockets import make_socket_folder
 from cnnsweep.training import keras_settings
 
 LEAN_KERAS = "cnnsweep.training.lean_keras"
-_SET_PARENT_DEATH_SIGNAL = 1
 _OUT_OF_MEMORY = ("OOM", "out of memory", "RESOURCE_EXHAUSTED")
 _HINTS = {
     "SIGKILL": ": often the kernel's out-of-memory killer",
@@ -64,13 +66,11 @@ class Setup:
 
 def work(pipe: Connection, setup: Setup) -> None:
     """Run jobs from the pipe until it closes: (job, argument) and answers come in, (kind, value) go out."""
-    _become_background(setup.log)
-    # Not SIG_IGN, which all that a job starts would inherit: to `terminate()` and join that takes for ever.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    become_background(setup.log)
+    let_children_be_terminated()
     if setup.forked:
-        _end_with_parent()
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+        end_with_parent()
+    threading.Thread(target=end_with_driver, daemon=True).start()
     fault = _configure(setup)
     while True:
         try:
@@ -154,9 +154,9 @@ def ensure_fork_server(backend: str, log: str, modules: Sequence[str]) -> None:
 
 def _prepare_fork_server(log: str, modules: Sequence[str], driver: int | None) -> None:
     """Prepare this process as the fork server: no output, ended with `driver` (a process id), `modules` imported."""
-    _become_background(log)
+    become_background(log)
     if driver is not None:
-        _end_with_parent()
+        end_with_parent()
         if os.getppid() != driver:
             os._exit(0)
     for module in modules:
@@ -166,34 +166,6 @@ def _prepare_fork_server(log: str, modules: Sequence[str], driver: int | None) -
             traceback.print_exc()
     gc.collect()
     gc.freeze()  # a collection in a worker would touch, and so copy, all pages it shares with its siblings
-
-
-def _become_background(log: str) -> None:
-    """Leave signals and the terminal to the driver: all output goes to the log, or nowhere."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a cluster signals the whole group; the driver decides
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    except OSError:
-        target = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(target, 1)
-    os.dup2(target, 2)
-    os.close(target)
-    faulthandler.enable(file=2)
-
-
-def _end_with_parent() -> None:
-    """Have the kernel (Linux) kill this process when its parent ends, even if native code holds the GIL."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-
-
-def _end_with_driver() -> None:
-    driver = multiprocessing.parent_process()
-    if driver is not None:
-        driver.join()
-        os._exit(1)
 
 
 def _configure(setup: Setup) -> str | None:
