@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -445,6 +445,15 @@ def test_the_best_model_can_be_loaded_again(uri: str, tmp_path: Path) -> None:
         assert mlflow.keras.load_model(address).output_shape == (None, 2)
 
 
+@pytest.fixture
+def sigint() -> Iterator[None]:
+    """Ctrl-C as in a terminal: a job in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("sigint")
 def test_a_ctrl_c_ends_the_waiting_for_a_store_that_is_locked_and_nothing_else(uri: str, tmp_path: Path) -> None:
     events = sweep_events(1)
     with sqlite3.connect(make_url(uri).database or "", isolation_level=None) as other:
