@@ -41,9 +41,17 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
         composed = _compose([_prepare(o) for o in overrides], own)
         for fixed in _fixed_by(overrides):
             _drop(composed["space"], fixed.split("."))
+        if composed["name"] == "auto":
+            composed["name"] = _name_of(composed["data"])
         return Config.from_plain(composed)
     except UserError as error:
         raise _name_replaced(error, own) from error
+
+
+def _name_of(data: Plain) -> str:
+    """What a source of data is called: its function, or its module where that is called "load"."""
+    *_, module, function = f".{data['_target_']}".split(".")
+    return module if function == "load" else function
 
 
 def own_configs(config_dir: str | Path | None = None) -> Path:

@@ -386,3 +386,17 @@ def test_values_replace_keys_and_entries_of_blocks():
     )
     assert (changed.model.filters, changed.model.blocks) == ([4, 9, 6], 3)
     assert (changed.data.augment.shift, changed.training.epochs, config.training.epochs) == (0.5, 7, 10)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "digits"),
+        (["data=npz", "data.file=my.npz"], "npz"),
+        (["data=fashion_mnist"], "fashion_mnist"),
+        (["data._target_=my_data.flowers"], "flowers"),
+        (["data=npz", "data.file=my.npz", "name=mine"], "mine"),
+    ],
+)
+def test_a_sweep_without_a_name_has_that_of_its_data(overrides: list[str], name: str) -> None:
+    assert compose(overrides).name == name
