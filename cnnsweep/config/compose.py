@@ -42,16 +42,20 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
         for fixed in _fixed_by(overrides):
             _drop(composed["space"], fixed.split("."))
         if composed["name"] == "auto":
-            composed["name"] = _name_of(composed["data"])
+            composed["name"] = _name_of(str((composed.get("data") or {}).get("_target_")))
         return Config.from_plain(composed)
     except UserError as error:
         raise _name_replaced(error, own) from error
 
 
-def _name_of(data: Plain) -> str:
-    """What a source of data is called: its function, or its module where that is called "load"."""
-    *_, module, function = f".{data['_target_']}".split(".")
-    return module if function == "load" else function
+def _name_of(target: str) -> str:
+    """What a source of data is called: its function, or its module where that is called "load".
+
+    >>> _name_of("my.shapes.load"), _name_of("cnnsweep.data.mnist.fashion_mnist")
+    ('shapes', 'fashion_mnist')
+    """
+    name = target.removesuffix(".load").rpartition(".")[2]
+    return re.sub(r"[^A-Za-z0-9_-]", "", name).lstrip("_-")[:40] or "sweep"
 
 
 def own_configs(config_dir: str | Path | None = None) -> Path:
