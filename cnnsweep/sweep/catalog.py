@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import re
 import secrets
@@ -33,7 +34,7 @@ LOCK = "driver.lock"
 PATIENCE = 2.0
 """Seconds to wait for a lock: longer than `is_held` keeps it."""
 _TAIL = 4096
-_TRIAL, _EPOCH = b'{"event":"trial",', b'{"event":"epoch",'
+_TRIAL, _EPOCH, _METRICS = b'{"event":"trial",', b'{"event":"epoch",', b'"metrics":'
 """The starts of the most frequent lines; parsing their JSON would take most of the time."""
 
 
@@ -115,6 +116,12 @@ class Row:
         """How many trials have each status."""
         return Counter(self.trials.values())
 
+    def start(self, trial: int) -> None:
+        """Take in a trial that starts; one that failed begins again."""
+        if self.trials.get(trial) == "failed":
+            self.values.pop(trial, None)
+        self.trials[trial] = "running"
+
     def add(self, trial: int, value: float) -> None:
         """Take in an epoch's value."""
         if self.objective.better(value, self.values.get(trial)):
@@ -127,7 +134,7 @@ class Row:
                 self.name = event.sweep
                 self.objective = Objective.of(event.config["objective"])
             case TrialStarted():
-                self.trials[event.trial] = "running"
+                self.start(event.trial)
             case EpochEnded():
                 self.add(event.trial, event.metrics[self.objective.metric])
             case TrialEnded():
@@ -145,12 +152,12 @@ def read(folder: Path) -> Row:
     for row.events, line in enumerate(journal.lines(path), start=1):
         try:
             if line.startswith(_EPOCH) and line.endswith(b"}}"):
-                row.add(int(_after(b'"trial":', line)), float(_after(metric, line)))
+                row.add(int(_after(b'"trial":', line)), float(_after(metric, line[line.index(_METRICS) :])))
             elif line.startswith(_TRIAL) and line.endswith(b"}"):
-                row.trials[int(_after(b'"trial":', line))] = "running"
+                row.start(int(_after(b'"trial":', line)))
             else:
                 row.apply(journal.parse(path, row.events, line))
-                metric = b'"%s":' % row.objective.metric.encode()
+                metric = f"{json.dumps(row.objective.metric)}:".encode()
         except UserError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:

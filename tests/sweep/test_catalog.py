@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from cnnsweep.errors import UserError
+from cnnsweep.journal.events import EpochEnded, Event, SweepStarted, TrialEnded, TrialStarted
+from cnnsweep.journal.journal import FILE, FORMAT, Journal
 from cnnsweep.sweep import catalog
 
 
@@ -49,3 +51,34 @@ def test_a_sweep_has_one_driver_and_a_dead_one_does_not_count(tmp_path: Path, mo
 def test_looking_at_a_lock_makes_none(tmp_path: Path) -> None:
     assert not catalog.is_held(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def events(metric: str, *runs: tuple[float, str]) -> list[Event]:
+    """One trial that was trained so often, for an epoch each: the value and the status at the end."""
+    config = {"objective": {metric: "max"}}
+    found: list[Event] = [SweepStarted(id="s", sweep="s", format=FORMAT, config=config)]
+    for value, status in runs:
+        found += [
+            TrialStarted(trial=1, title="1", values={}, seed=1, epochs=1, proposal="0", worker="a", config={}),
+            EpochEnded(trial=1, epoch=1, metrics={"loss": 9.0, metric: value}),
+            TrialEnded(trial=1, status=status, epochs=1),  # type: ignore[arg-type]
+        ]
+    return found
+
+
+@pytest.mark.parametrize("metric", ["score", "time", "trial", "event", "güte"])
+def test_the_best_value_is_the_objectives_whatever_its_name(tmp_path: Path, metric: str) -> None:
+    """The journal has keys of these names; letters beyond ASCII are escaped there."""
+    journal = Journal(tmp_path / FILE)
+    for event in events(metric, (0.25, "completed")):
+        journal.append(event)
+    journal.close()
+    assert catalog.read(tmp_path).best == 0.25
+
+
+def test_what_a_trial_had_before_it_failed_is_not_the_best_once_it_was_trained_again(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / FILE)
+    for event in events("score", (0.9, "failed"), (0.2, "completed")):
+        journal.append(event)
+    journal.close()
+    assert catalog.read(tmp_path).best == 0.2
