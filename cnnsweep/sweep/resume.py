@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -116,8 +117,7 @@ def _opening(events: Sequence[Event], path: Path) -> SweepStarted:
 
 
 def _resumed(config: Config, command: Sequence[str]) -> SweepResumed:
-    budget, executor = config.budget.plain(), config.executor.plain()
-    return SweepResumed(budget=budget, executor=executor, **session.driver(command))
+    return SweepResumed(budget=config.budget.plain(), executor=config.executor.plain(), **session.driver(command))
 
 
 def rebuild(search: Oracle, state: SweepState, events: Sequence[Event], path: Path) -> dict[int, bool]:
@@ -279,6 +279,10 @@ def _say_finished(events: Sequence[Event], config: Config, folder: Path, watcher
     assert isinstance(last, SweepStopped)
     trials = len({e.trial for e in events if isinstance(e, TrialStarted)})
     where = "" if config.tracking.dir == "mlruns" else f" {shlex.quote(f'tracking.dir={config.tracking.dir}')}"
+    if last.status == "completed":  # it may have been killed since
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        if config.tracking.report and not (folder / "report").exists():
+            watcher.say(f"its report is missing; to make it: {program()} report {folder.name}{where}")
     where += trust_option(config)
     more = f"{program()} resume {folder.name} budget.trials={2 * trials}{where}"
     watcher.say(f"{folder.name} is finished ({last.status}: {last.reason}); to go on with it: {more}")

@@ -13,6 +13,7 @@ import fake_sweeps
 import pytest
 import real_sweeps
 
+from cnnsweep.config.components import program
 from cnnsweep.config.compose import compose
 from cnnsweep.errors import UserError
 from cnnsweep.journal import journal
@@ -229,6 +230,21 @@ class Lines(session.Watcher):
 
     def say(self, text: str) -> None:
         self.said.append(text)
+
+
+@pytest.mark.slow
+def test_what_a_driver_left_that_was_killed_after_the_last_event_is_put_in_order(tmp_path: Path) -> None:
+    """The copy of the data is removed, and the report that was not made is named."""
+    where, watcher = f"tracking.dir={tmp_path}", Lines()
+    config = compose([*fake_sweeps.BASE, "data.limit=200", "tracking.gallery=0", "budget.trials=1", where])
+    outcome = session.start(config, session.Watcher(), job=fake_sweeps.train)
+    (outcome.folder / "data").mkdir()
+    assert resume.resume([], [where], watcher) is None
+    assert not (outcome.folder / "data").exists()
+    assert any(f"report is missing; to make it: {program()} report {outcome.id} {where}" in s for s in watcher.said)
+    (outcome.folder / "report").mkdir()
+    assert resume.resume([], [where], watcher := Lines()) is None
+    assert not [line for line in watcher.said if "report" in line]
 
 
 @pytest.mark.slow
