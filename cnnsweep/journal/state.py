@@ -57,6 +57,11 @@ class TrialState:
     """It ran out of memory once and was started again with a smaller batch."""
 
     @property
+    def has_ended(self) -> bool:
+        """Neither running nor interrupted."""
+        return self.status in ("completed", "pruned", "failed")
+
+    @property
     def done(self) -> int:
         """The epoch from which it would go on: where it failed, from the start."""
         return 0 if self.status == "failed" else len(self.curve)

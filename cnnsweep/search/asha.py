@@ -107,7 +107,10 @@ class AshaOracle(Oracle):
     def reopen(self, id_: str) -> None:
         super().reopen(id_)
         if self.promotes:
-            self._rungs[self._target(id_)].ended -= 1
+            rung = self._rungs[self._target(id_)]
+            rung.ended -= 1
+            for ranking in (rung.completed, rung.waiting):
+                ranking.put(id_, None)
 
     def _promotion(self, id_: str, last: bool = False) -> Proposal | None:
         """Promote the best of a rung; with `last`, where nothing new can be drawn, an idle rung rounds up."""

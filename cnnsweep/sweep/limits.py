@@ -64,19 +64,19 @@ def reaches_rung(trial: TrialState, rung: float, budget: Budget, state: SweepSta
 
 
 def cut_off(trial: TrialState) -> bool:
-    """Whether a budget ended a trial before its last epoch, which it reaches once the budget is larger.
+    """Whether a budget ended a trial before its last epoch, or that of its rung, which it reaches with a larger one.
 
-    With a search that promotes it has the status pruned, and the search goes on with it where it is worth it.
+    With a search that promotes it has the status pruned.
     """
-    is_cut = trial.status == "completed" and len(trial.curve) < trial.target
+    is_cut = trial.status in ("completed", "pruned") and len(trial.curve) < trial.target
     return is_cut and any(f"budget.{limit} (" in (trial.reason or "") for limit in ("minutes", "epochs"))
 
 
 def go_on(budget: Budget, state: SweepState) -> list[int]:
-    """The trials that an earlier budget cut off and that this one trains to their end."""
+    """The trials that an earlier budget cut off and that this one goes on with."""
     reached = spent(budget, state, state.last)
     is_over = reached is not None and reached[1]
-    return [] if is_over else [trial.number for trial in state.with_status("completed") if cut_off(trial)]
+    return [] if is_over else [trial.number for trial in state.with_status("completed", "pruned") if cut_off(trial)]
 
 
 def too_late(

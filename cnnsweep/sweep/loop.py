@@ -60,7 +60,7 @@ def _fill_workers(sweep: Sweep) -> None:
 
 def _resume(sweep: Sweep, worker: str, trial: TrialState, keep_on: bool) -> None:
     """Go on with a trial that an earlier run of the sweep did not finish, or record the end that it had reached."""
-    done, has_ended = trial.done, trial.status in ("failed", "completed")
+    done, has_ended = trial.done, trial.has_ended
     if done > trial.since and (sweep.halt or not keep_on) and not has_ended:
         sweep.running[worker] = trial.number
         if not keep_on:

@@ -135,7 +135,7 @@ def rebuild(search: Oracle, state: SweepState, events: Sequence[Event], path: Pa
                     _repeat(search, state, event)
                     proposals.add(event.proposal)
                     pending[event.trial] = True
-                case TrialStarted() if state.trials[event.trial].status in ("failed", "completed"):
+                case TrialStarted() if state.trials[event.trial].has_ended:
                     search.reopen(event.proposal)
                     pending[event.trial] = True
                 case EpochEnded():

@@ -20,7 +20,7 @@ from cnnsweep.journal import journal
 from cnnsweep.journal.events import Event, TrialEnded
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import loop, resume, session
-from cnnsweep.sweep.limits import cut_off
+from cnnsweep.sweep.limits import cut_off, go_on
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
@@ -220,6 +220,30 @@ def test_a_trial_that_a_budget_cut_off_goes_on_with_a_larger_one(search: str, tm
     whole = fake_sweeps.make(tmp_path / "whole", overrides, job)
     loop.search(whole)
     assert fake_sweeps.table(sweep) == fake_sweeps.table(whole)
+
+
+@pytest.mark.parametrize("epochs", [7, 9, 11])
+@pytest.mark.parametrize("search", ["asha", "hyperband", "auto"])
+def test_a_trial_that_a_budget_cut_off_in_any_rung_goes_on(search: str, epochs: int, tmp_path: Path) -> None:
+    def job(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
+        for epoch in range(spec.initial_epoch + 1, spec.epochs + 1):
+            metrics = {"val_accuracy": spec.number / 20 + 0.01 * epoch, "loss": 1.0}
+            if not (yield EpochReport(spec.number, epoch, metrics)):
+                return TrialResult(spec.number, "pruned", "stopped")
+        return TrialResult(spec.number, "completed", None, spec.epochs)
+
+    overrides = (f"search={search}", "training.epochs=9", "budget.trials=4")
+    first = fake_sweeps.make(tmp_path / "cut", (*overrides, f"budget.epochs={epochs}"), job)
+    loop.search(first)
+    assert first.state.epochs == epochs
+    assert first.state.with_status("completed") == []
+    sweep = fake_sweeps.make(tmp_path / "cut", overrides, job)
+    sweep.pending |= dict.fromkeys(go_on(sweep.config.budget, sweep.state), True)
+    loop.search(sweep)
+    whole = fake_sweeps.make(tmp_path / "whole", overrides, job)
+    loop.search(whole)
+    assert fake_sweeps.table(sweep) == fake_sweeps.table(whole)
+    assert fake_sweeps.table(fake_sweeps.make(tmp_path / "cut", overrides)) == fake_sweeps.table(sweep)
 
 
 class Lines(session.Watcher):
