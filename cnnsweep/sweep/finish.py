@@ -25,7 +25,7 @@ from cnnsweep.journal.events import (
 from cnnsweep.journal.state import SweepState, TrialState
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import loop
-from cnnsweep.sweep.limits import ALL_TRIED, FULL_DISK, cut_off, is_full_disk
+from cnnsweep.sweep.limits import ALL_TRIED, FULL_DISK, UNTESTED, cut_off, is_full_disk
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.training import checkpoint, own_checkpoints
 from cnnsweep.training.early_stopping import without_early_stopping
@@ -78,6 +78,8 @@ def replicate(sweep: Sweep) -> None:
         shutil.rmtree(spec.folder, ignore_errors=True)  # its value is all that is kept
         lost = TrialResult(spec.number, "failed", str(message.value))
         result: TrialResult = message.value if message.kind == "result" else lost
+        if result.status == "failed" and is_full_disk(result.reason, sweep.folder):
+            sweep.interrupt(f"{FULL_DISK} ({result.reason})")
         best = state.objective.best(found) if result.status != "failed" else None
         value, reason = None if best is None else found[best], result.reason
         again = {"trial": spec.number, "replicate": missing[index][1], "seed": spec.seed, "epochs": len(found)}
@@ -153,7 +155,7 @@ def test(sweep: Sweep, best: TrialState) -> None:
     elif is_full_disk(str(message.value), sweep.folder):
         sweep.interrupt(f"{FULL_DISK} ({message.value})")
     else:
-        sweep.stopping = f"{sweep.stopping}; the best model could not be evaluated: {message.value}"
+        sweep.stopping = f"{sweep.stopping}; {UNTESTED}: {message.value}"
 
 
 def _restore(sweep: Sweep, spec: TrialSpec) -> None:

@@ -19,6 +19,7 @@ from cnnsweep.training.cost_model import TrialForecaster
 GRACE = 0.1
 """The share of budget.minutes by which running trials may go beyond it, to reach their next rung or their end."""
 ALL_TRIED = "every valid configuration was tried"
+UNTESTED = "the best model could not be evaluated"
 FULL_DISK = "the disk is full; free some of it, then resume"
 OUT_OF_MEMORY = ("OOM", "out of memory", "RESOURCE_EXHAUSTED", "ResourceExhausted", "MemoryError", "OutOfMemory")
 """In the errors of TensorFlow, JAX, PyTorch and Python, and of a worker that the kernel killed for its memory."""

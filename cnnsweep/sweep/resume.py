@@ -33,7 +33,7 @@ from cnnsweep.journal.events import (
 from cnnsweep.journal.state import SweepState, replay
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import catalog, session
-from cnnsweep.sweep.limits import go_on, spent
+from cnnsweep.sweep.limits import UNTESTED, go_on, spent
 from cnnsweep.tracking.credentials import redact, shown
 from cnnsweep.tracking.locations import with_store_at
 from cnnsweep.tracking.store import connect, open_store
@@ -205,7 +205,7 @@ def _is_finished(events: Sequence[Event], config: Config, failed: bool = False) 
     runs = [event for event in events if isinstance(event, (SweepStarted, SweepResumed))]
     budget = runs[-1].budget if isinstance(runs[-1], SweepResumed) else runs[-1].config["budget"]
     if budget == config.budget.plain():
-        return last.status == "completed"
+        return last.status == "completed" and UNTESTED not in (last.reason or "")
     state = replay(events, Objective.of(config.objective))
     is_spent = spent(config.budget, state, state.last) is not None and not go_on(config.budget, state)
     return is_spent and not state.missing_replicates(config.budget)

@@ -142,6 +142,28 @@ def test_the_result_of_another_trial_is_not_that_of_a_winner_that_could_not_be_e
     assert (again.state.winner.trial, again.state.final.trial) == (2, 1)
     assert again.state.tested() is None
     assert "the best model could not be evaluated: ValueError: checkpoint 'best.npz'" in again.stopping
+    assert not resume._is_finished(journal.read(tmp_path / journal.FILE), again.config), "once more, as by resume"
+    third = finished(tmp_path, "budget.replicates=1", "budget.finalists=2")
+    assert third.state.tested().trial == 2
+    assert resume._is_finished(journal.read(tmp_path / journal.FILE), third.config)
+
+
+def full_disk(spec):
+    """Training with a disk that is full once the finalists are trained again."""
+    if "replicates" in str(spec.folder):
+        return TrialResult(spec.number, "failed", "OSError: [Errno 28] No space left on device")
+    return (yield from saving(spec))
+
+
+def test_what_a_full_disk_prevents_at_the_end_is_made_once_there_is_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(finish, "evaluate_best", evaluate)
+    changes = ("budget.replicates=2", "budget.finalists=2")
+    full = finished(tmp_path, *changes, job=full_disk)
+    assert full.stopping.startswith("the disk is full; free some of it, then resume")
+    assert (full.state.stop.status, full.state.winner, full.state.final) == ("interrupted", None, None)
+    again = finished(tmp_path, *changes)
+    assert (again.state.stop.status, again.state.tested().trial) == ("completed", again.state.winner.trial)
+    assert {found["count"] for found in again.state.winner.results.values()} == {2}
 
 
 @pytest.mark.parametrize(
