@@ -235,7 +235,7 @@ class Cleanup:
         """Remove what is not needed now. Where the disk refuses, it stays."""
         self._ends = 0
         trials = self._state.trials
-        promotable = self._search.promotable()
+        promotable = self._search.promotable() | self._too_late()
         ended = [n for n in self._holding if n in trials and trials[n].status in ENDED]
         best = self._state.ranking.first_of(ended, self._keep)
         for number in sorted(ended):
@@ -251,3 +251,8 @@ class Cleanup:
                 continue
             if not kept:
                 self._holding.discard(number)
+
+    def _too_late(self) -> set[str | None]:
+        """What the search wanted to continue when no time was left; with more time it wants that again."""
+        asked = [id_ for id_ in self._search.running if id_ not in self._state.by_proposal]
+        return {self._search.proposals[id_].continues for id_ in asked}

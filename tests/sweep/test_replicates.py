@@ -1,6 +1,7 @@
 """The end of a sweep: finalists are trained again with other seeds, the best mean wins, and the winner is tested."""
 
 import json
+import shutil
 import statistics
 
 import fake_sweeps
@@ -11,7 +12,7 @@ from cnnsweep.config.schema import Budget
 from cnnsweep.errors import UserError
 from cnnsweep.journal import journal
 from cnnsweep.journal.events import ReplicateEnded
-from cnnsweep.sweep import finish, loop, resume
+from cnnsweep.sweep import finish, limits, loop, resume
 from cnnsweep.sweep.session import Watcher
 from cnnsweep.tracking.run_updates import RunUpdates
 from cnnsweep.training import checkpoint
@@ -146,6 +147,31 @@ def test_the_result_of_another_trial_is_not_that_of_a_winner_that_could_not_be_e
     third = finished(tmp_path, "budget.replicates=1", "budget.finalists=2")
     assert third.state.tested().trial == 2
     assert resume._is_finished(journal.read(tmp_path / journal.FILE), third.config)
+
+
+@pytest.mark.parametrize("search", ["asha", "hyperband", "auto"])
+def test_what_came_too_late_to_be_continued_keeps_its_checkpoint(tmp_path, monkeypatch, search):
+    """It goes on with it once the sweep has more time."""
+    monkeypatch.setattr(finish, "evaluate_best", evaluate)
+    wanted = []
+
+    def too_late(proposal, *_):
+        wanted.append(proposal.continues)
+        return proposal.continues and "too late"
+
+    monkeypatch.setattr(limits, "too_late", too_late)
+    changes = (f"search={search}", "training.epochs=9", "budget.trials=9", "budget.finalists=1")
+    sweep = finished(tmp_path, *changes, job=saving_last)
+    assert sweep.stopping == "too late"
+    number = sweep.state.by_proposal[wanted[-1]]
+    assert f"{number:03d}/last.npz" in left(tmp_path)
+
+
+def saving_last(spec):
+    """Training that keeps its last epoch's checkpoint."""
+    result = yield from saving(spec)
+    shutil.copy(spec.folder / checkpoint.BEST, spec.folder / checkpoint.LAST)
+    return result
 
 
 def full_disk(spec):
