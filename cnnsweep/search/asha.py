@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -29,13 +28,13 @@ class AshaConfig(SearchConfig):
 
 @dataclass
 class _Rung:
-    """The trials that have ended at a rung (promotion), and the values seen there, in order (stopping)."""
+    """The trials that have ended at a rung (promotion), and the values of those that reached it (stopping)."""
 
     ended: int = 0
     completed: Ranking[str] = field(default_factory=Ranking)
     waiting: Ranking[str] = field(default_factory=Ranking)
     """Completed trials that have not been promoted."""
-    seen: list[float] = field(default_factory=list)
+    seen: dict[str, float] = field(default_factory=dict)
 
 
 @configured_by(AshaConfig)
@@ -77,13 +76,13 @@ class AshaOracle(Oracle):
         return found
 
     def keep_on(self, id_: str, epoch: int) -> bool:
-        """Stopping: compare with all that were seen at this rung."""
+        """Stopping: compare with all that were seen at this rung and have not failed."""
         value = None if self.promotes or epoch not in self.rungs[:-1] else self.curves.best(id_, epoch)
         if value is None:
             return True
         seen = self._rungs[epoch].seen
-        insort(seen, value)
-        return bisect_left(seen, value) < max(1, len(seen) // self.factor)
+        seen[id_] = value
+        return sum(other < value for other in seen.values()) < max(1, len(seen) // self.factor)
 
     def next_rung(self, id_: str, epoch: int) -> int:
         return min((rung for rung in self.rungs if rung > epoch), default=super().next_rung(id_, epoch))
@@ -94,6 +93,9 @@ class AshaOracle(Oracle):
 
     def end(self, id_: str, succeeded: bool, finished: bool = True) -> None:
         super().end(id_, succeeded, finished)
+        if self.trials[id_].status == "FAILED":
+            for below in self._rungs.values():
+                below.seen.pop(id_, None)
         if not self.promotes:
             return
         epochs = self._target(id_)

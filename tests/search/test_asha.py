@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from searching import FLAT, new, race, score
+from searching import DISCRETE, FLAT, new, race, score
 
 from cnnsweep.errors import UserError
 
@@ -57,6 +57,18 @@ def test_a_sampler_draws_better_configurations_than_chance(start, name):
         return np.mean([score(p.values) for p in new(race(search, 2)[0])[15:]])
 
     assert np.mean([mean(f"{name} tpe", seed) - mean(name, seed) for seed in range(2)]) > 0.1
+
+
+def test_trials_that_failed_stop_no_other(start):
+    _, search = start("asha stopping", DISCRETE, training={"epochs": 9}, budget={"trials": 4})
+    wrong = [search.ask(f"worker{number}").id for number in range(4)]
+    for id_ in wrong:
+        search.report(id_, 1, {"val_accuracy": 0.9})
+        search.end(id_, succeeded=False)
+    for id_ in wrong:
+        search.reopen(id_)
+        assert search.report(id_, 1, {"val_accuracy": 0.2})
+        search.end(id_, succeeded=True)
 
 
 def test_a_first_rung_beyond_the_last_epoch_is_refused(start):
