@@ -11,27 +11,34 @@ from cnnsweep.data.decoding import copy_modules
 from cnnsweep.data.image_decoding import Decoding
 
 START = """# Needs keras and its backend, {needs}: python example.py {argument}
-import json, sys
+import json, os, sys
 from pathlib import Path
 import keras, numpy as np
 from {module} import {names}
 
-here = Path(__file__).parent
+here, failed = Path(__file__).parent, False
 labels = json.loads((here / "labels.json").read_text(encoding="utf-8"))
 model, decoding = keras.models.load_model(here / "model.keras"), {kind}.of(labels["decoding"])
 for argument in sys.argv[1:]:
-    {decode}
+    try:
+        {decode}
+    except (OSError, ValueError) as error:
+        print(f"{{argument}}: {{error}}", file=sys.stderr)
+        failed = True
+        continue
     output, names = model.predict(found[np.newaxis], verbose=0)[0], labels["classes"]
     if labels["task"] == "regression":
-        text = "  ".join(f"{{name}} {{value:.4g}}" for name, value in zip(names, output))
+        text = "  ".join(f"{{name}} {{value:.7g}}" for name, value in zip(names, output))
     elif labels["task"] == "multi_label":
-        text = "  ".join(f"{{name}} {{value:.4f}}" for name, value in zip(names, output) if value > 0.5)
+        text = "  ".join(f"{{name}} {{value:.4f}}" for name, value in zip(names, output) if value > 0.5) or "no label"
     elif labels["task"] == "segmentation":
         shares = np.bincount(output.argmax(axis=-1).ravel(), minlength=len(names)) / output[..., 0].size
         text = "  ".join(f"{{name}} {{share:.4f}}" for name, share in zip(names, shares))
     else:
         text = f"{{names[output.argmax()]}} {{output.max():.4f}}"
     print(f"{{argument}}: {{text}}")
+if failed:
+    sys.exit(1)
 """
 USE = """
 {becomes} by `{module}.py`, with the settings `decoding` of `labels.json`, as those of the
@@ -60,7 +67,7 @@ class Example(NamedTuple):
     names: str
     """To import from it."""
     decode: str
-    """A line from `argument` to `found`."""
+    """From `argument` to `found`; raises OSError or ValueError."""
 
     @property
     def code(self) -> str:
@@ -91,7 +98,8 @@ EXAMPLES = {
     "text": Example(
         (Path(text_decoding.__file__),), '"A SENTENCE"', "numpy", "Texts become numbers of words", "TextDecoding",
         "TextDecoding",
-        'found = decoding.decode(Path(argument).read_text("utf-8") if argument.endswith(".txt") else argument)',
+        'is_file = argument.endswith(".txt") or os.path.isfile(argument)\n'
+        '        found = decoding.decode(Path(argument).read_text("utf-8") if is_file else argument)',
     ),
     "video": Example(
         (Path(video_decoding.__file__), Path(image_decoding.__file__)), "VIDEO.mp4",

@@ -186,11 +186,13 @@ def test_predict_and_the_example_give_the_answers_of_training(tmp_path: Path) ->
     np.testing.assert_allclose(first, np.sort(trained[:, 0]), atol=1e-5)
 
     block = "import runpy, sys; sys.modules['cnnsweep'] = None; del sys.argv[0]; runpy.run_path(sys.argv[0])"
-    command = [sys.executable, "-c", block, str(tmp_path / "model" / "example.py"), *map(str, files)]
+    (broken := tmp_path / "broken.png").write_text("no image")
+    command = [sys.executable, "-c", block, str(tmp_path / "model" / "example.py"), str(broken), *map(str, files)]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "model")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [f"{f}: {a[0][0]} {a[0][1]:.4f}" for f, a in zip(files, answers, strict=True)]
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"{broken}: is no image")
 
 
 def painter(folder: Path) -> Path:
