@@ -39,6 +39,8 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
     own = own_configs(config_dir).resolve()
     try:
         composed = _compose([_prepare(o) for o in overrides], own)
+        if "sweep" in composed:
+            raise _no_preset(overrides)
         for fixed in _fixed_by(overrides):
             _drop(composed["space"], fixed.split("."))
         if composed["name"] == "auto":
@@ -216,8 +218,12 @@ def _explain(error: Exception, overrides: Sequence[str], own: Path) -> UserError
         groups = [o for o in overrides if _key(o) in GROUPS]
         wrong = [o for o in groups if not re.fullmatch(r"[\w./-]+", o.partition("=")[2]) or o.endswith("=null")]
         return _is_group(_key([*wrong, *groups, "group"][0]))
+    if re.search(r"Could not override '\S+@sweep\b", text):
+        return _no_preset(overrides)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if (file := own / group / f"{choice}.yml").is_file():
+            return UserError(f"'{file}' is not read: name it {choice}.yaml")
         options = [o for o in error.options or () if not o.startswith("_")]
         return unknown(group or "config", choice, options) if options else UserError(text.splitlines()[0])
     if match := re.match(r"Could not override '([^']+)'", text):
@@ -227,6 +233,13 @@ def _explain(error: Exception, overrides: Sequence[str], own: Path) -> UserError
     place = getattr(error, "full_key", None)  # None also where OmegaConf does not know it
     where = f" with {culprit!r}" if culprit else f" at {place}" if place else ""
     return UserError(f"cannot compose the config{where}: {short(first, 300)}")
+
+
+def _no_preset(overrides: Sequence[str]) -> UserError:
+    """The error for a preset whose keys are below `sweep`, where they mean nothing."""
+    chosen = " ".join(short(o) for o in overrides if _key(o) == "sweep") or "sweep"
+    header = "the line '# @package _global_' (and no byte order mark)"
+    return UserError(f"{chosen}: its keys set nothing; the file of a preset begins with {header}")
 
 
 def _name_replaced(error: UserError, own: Path) -> UserError:

@@ -290,6 +290,21 @@ def test_no_plus_is_advised_where_it_does_not_help(overrides):
     assert "plus" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", ["seed: 3", "", "defaults: [override /data: digits]", "\ufeff# @package _global_"])
+def test_a_preset_without_its_first_line_is_answered_with_it(tmp_path, content):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "mine.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=r"^\+sweep=mine: .* begins with the line '# @package _global_'"):
+        compose(["+sweep=mine"], tmp_path)
+
+
+def test_a_config_with_the_other_suffix_of_yaml_is_named(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yml").write_text("defaults: [cnn]")
+    with pytest.raises(UserError, match=r"mine\.yml' is not read: name it mine\.yaml$"):
+        compose(["model=mine"], tmp_path)
+
+
 def test_a_preset_with_a_function_takes_keys_of_ones_own_too(tmp_path):
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "mine.yaml").write_text("# @package _global_\ndefaults: [override /job: function]\n")
