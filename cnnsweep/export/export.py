@@ -56,12 +56,10 @@ class Exported:
     @property
     def argument(self) -> str:
         """An input of it, as it is typed after `predict`; empty where that takes none."""
-        kind = self.card.data.kind
-        if kind == "multi_input":
-            return ""
         if example := example_of(self.card.data):
             return example.argument
-        return "IMAGE.png" if kind == "image" else f"{kind.upper()}.npy"
+        kind = self.card.data.kind
+        return "" if kind in ("image", "multi_input") else f"{kind.upper()}.npy"
 
     def describe(self) -> str:
         """Its test and its places, in lines."""

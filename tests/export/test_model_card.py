@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from tracked_sweeps import empty_store, results, shared
 
 from cnnsweep.config.compose import compose
 from cnnsweep.data.loading import load
+from cnnsweep.export.export import Exported
 from cnnsweep.export.model_card import ModelCard
 from cnnsweep.tracking.stored_trials import StoredTrial
 from cnnsweep.training.breakdown import break_down
@@ -35,3 +38,11 @@ def test_names_of_any_characters_leave_its_tables_whole(shared: Any) -> None:
     ):
         assert line in lines
     assert r"my\|data \<b>, from" in "\n".join(lines)
+
+
+@pytest.mark.parametrize(("channels", "advised"), [(1, "IMAGE.png"), (3, "IMAGE.png"), (2, ""), (4, "")])
+def test_predict_is_advised_where_it_takes_the_images(channels: int, advised: str) -> None:
+    data = load(compose(["data=digits", "data.limit=60"]).data, 0)
+    nothing: Any = None
+    card = ModelCard(nothing, nothing, nothing, replace(data, x_train=data.x_train.repeat(channels, -1)), [])
+    assert Exported(Path(), card, "run", "1").argument == advised
