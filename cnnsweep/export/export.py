@@ -32,7 +32,7 @@ from cnnsweep.tracking.run_writer import SingleRun
 from cnnsweep.tracking.store import connect
 from cnnsweep.tracking.stored_trials import StoredTrial, find_trial
 from cnnsweep.training.early_stopping import without_early_stopping
-from cnnsweep.training.evaluate import FinalSpec, Refit, evaluate_last, with_validation
+from cnnsweep.training.evaluate import LABELS, FinalSpec, Refit, evaluate_last, with_validation
 from cnnsweep.training.train import train
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
 
@@ -106,15 +106,23 @@ def export(
     say(f"training {stored.name} of {stored.sweep} for {what}")
     root = Path(stored.config.tracking.dir).absolute()
     home = root / "exports" / new_id(stored.config.tracking, stored.config.name, "exports")
-    folder = out.absolute() if out else home
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out: '{folder}' cannot be written ({error.strerror})") from error
+    folder = _made(out.absolute() if out else home)
     card = ModelCard(results, row, stored, data, _train(stored, data, epochs, seeds, home, folder, say))
     _write(folder, card)
     run = _log(card, folder)
     return Exported(folder, card, run, _register(run, card))
+
+
+def _made(folder: Path) -> Path:
+    """The folder to write to. Raises UserError where it cannot be made, or has such files, and not of an export."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: '{folder}' cannot be written ({error.strerror})") from error
+    others = [] if (folder / LABELS).exists() else [name for name in WRITTEN if (folder / name).exists()]
+    if others:
+        raise UserError(f"--out: '{folder}' has a file {others[0]} that is not of an export; name another folder")
+    return folder
 
 
 def _row(results: Results, trial: int | None) -> pd.Series:

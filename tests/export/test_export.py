@@ -205,6 +205,15 @@ def test_the_exported_model_agrees_with_its_card(exported: Path, here: Path) -> 
         assert f"| {label} | {(said == data.y_test)[data.y_test == label].mean():.3f} |" in card
 
 
+def test_files_that_are_not_of_an_export_are_not_replaced(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    assert cli.main(["export", "digits", "export.seeds=1", "--out", str(tmp_path)]) == 2
+    assert "has a file README.md that is not of an export; name another folder" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
 def test_it_is_registered_as_the_champion(exported: Path, here: Path) -> None:
     client = connect(f"sqlite:///{here}/mlruns/mlflow.db")
     version = client.get_model_version_by_alias("digits", "champion")
