@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,6 +143,9 @@ def load(where: Path) -> keras.Model:
             keras_settings.use_defaults()
             return keras.models.load_model(path, safe_mode=True, compile=False)
     except Exception as error:
+        if own := re.search(r"Could not locate (class|function) '([^']+)'", str(error)):
+            advice = "whose code predict does not run: load it in Python, once the module that registers it is imported"
+            raise UserError(f"'{path}' has a {own[1]} of its own, '{own[2]}', {advice}") from error
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"'{path}' cannot be loaded as a Keras model: {first[:300]}") from error
 

@@ -323,3 +323,20 @@ def test_a_model_with_code_of_its_own_is_rejected(tmp_path: Path, capsys: pytest
     image = saved(tmp_path, np.zeros((3, 4), "uint8"))
     assert cli.main(["predict", str(tmp_path / "model.keras"), str(image)]) == 2
     assert "arbitrary code" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "name"), [("class", "Twice"), ("function", "mine>twice")])
+def test_a_network_with_code_of_its_own_is_answered_with_how_it_is_loaded(tmp_path: Path, kind: str, name: str) -> None:
+    code = f"""
+import keras, sys
+@keras.saving.register_keras_serializable("mine")
+class Twice(keras.layers.Layer): pass
+@keras.saving.register_keras_serializable("mine")
+def twice(x): return x
+own = Twice() if "{kind}" == "class" else keras.layers.Activation(twice)
+keras.Sequential([keras.layers.Input((3, 4, 1)), own]).save(sys.argv[1])
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "model.keras")], check=True, capture_output=True)
+    saved(tmp_path, np.zeros((3, 4), "uint8"), name="0.png")
+    with pytest.raises(UserError, match=f"has a {kind} of its own, '{name}', .* load it in Python, once the module"):
+        list(predict(tmp_path / "model.keras", [tmp_path / "0.png"]))
