@@ -40,6 +40,11 @@ for argument in sys.argv[1:]:
 if failed:
     sys.exit(1)
 """
+READ_TEXT = """is_file = argument.endswith(".txt") or os.path.isfile(argument)
+        words = Path(argument).read_text("utf-8") if is_file else argument
+        if fault := fault_of(words):
+            raise ValueError(fault)
+        found = decoding.decode(words)"""
 USE = """
 {becomes} by `{module}.py`, with the settings `decoding` of `labels.json`, as those of the
 training data did; this needs {needs}, not cnnsweep. Each of
@@ -97,9 +102,7 @@ EXAMPLES = {
     ),
     "text": Example(
         (Path(text_decoding.__file__),), '"A SENTENCE"', "numpy", "Texts become numbers of words", "TextDecoding",
-        "TextDecoding",
-        'is_file = argument.endswith(".txt") or os.path.isfile(argument)\n'
-        '        found = decoding.decode(Path(argument).read_text("utf-8") if is_file else argument)',
+        "TextDecoding, fault_of", READ_TEXT,
     ),
     "video": Example(
         (Path(video_decoding.__file__), Path(image_decoding.__file__)), "VIDEO.mp4",

@@ -87,8 +87,8 @@ def test_a_trial_is_resumed_to_the_last_digit_and_its_export_takes_raw_inputs(fa
     if data.kind == "text":
         (tmp_path / "sentence.txt").write_text(argument)
         arguments.append(str(tmp_path / "sentence.txt"))
-    monkeypatch.setattr(sys, "argv", ["example.py", *arguments])
+    monkeypatch.setattr(sys, "argv", ["example.py", "", *arguments])
     monkeypatch.syspath_prepend(str(model))
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
+    with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.raises(SystemExit, match="1"):
         runpy.run_path(str(model / "example.py"))
     assert printed.getvalue().splitlines() == [f"{each}: {name} {probability:.4f}" for each in arguments]
