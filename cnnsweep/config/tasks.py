@@ -72,6 +72,7 @@ REGION_LOSSES = ("dice", "tversky")
 _SCORED: tuple[Task, ...] = ("classification", "multi_label")
 _AUC = ("num_thresholds", "curve")
 _ONE = ("class_id", "num_thresholds")
+_FINE = {"num_thresholds": 1000}
 METRICS: Mapping[str, Kind] = {
     "accuracy": Kind("CategoricalAccuracy", ("classification", "multi_label", "segmentation")),
     "balanced_accuracy": Kind("BalancedAccuracy", ONE_CLASS),
@@ -79,16 +80,18 @@ METRICS: Mapping[str, Kind] = {
     "fbeta_score": Kind(
         "FBetaScore", _SCORED, ("average", "beta", "threshold"), defaults={"average": "macro"}, takes="one_hot"
     ),
-    "auc": Kind("AUC", _SCORED, _AUC, defaults={"multi_label": True}, takes="one_hot"),
+    "auc": Kind("AUC", _SCORED, _AUC, defaults={"multi_label": True, **_FINE}, takes="one_hot"),
     "precision": Kind("Precision", _SCORED, ("thresholds", "top_k", "class_id"), takes="one_hot"),
     "recall": Kind("Recall", _SCORED, ("thresholds", "top_k", "class_id"), takes="one_hot"),
-    "precision_at_recall": Kind("PrecisionAtRecall", _SCORED, ("recall", *_ONE), ("recall",), takes="one_hot"),
-    "recall_at_precision": Kind("RecallAtPrecision", _SCORED, ("precision", *_ONE), ("precision",), takes="one_hot"),
+    "precision_at_recall": Kind("PrecisionAtRecall", _SCORED, ("recall", *_ONE), ("recall",), _FINE, takes="one_hot"),
+    "recall_at_precision": Kind(
+        "RecallAtPrecision", _SCORED, ("precision", *_ONE), ("precision",), _FINE, takes="one_hot"
+    ),
     "sensitivity_at_specificity": Kind(
-        "SensitivityAtSpecificity", _SCORED, ("specificity", *_ONE), ("specificity",), takes="one_hot"
+        "SensitivityAtSpecificity", _SCORED, ("specificity", *_ONE), ("specificity",), _FINE, takes="one_hot"
     ),
     "specificity_at_sensitivity": Kind(
-        "SpecificityAtSensitivity", _SCORED, ("sensitivity", *_ONE), ("sensitivity",), takes="one_hot"
+        "SpecificityAtSensitivity", _SCORED, ("sensitivity", *_ONE), ("sensitivity",), _FINE, takes="one_hot"
     ),
     "top_k_categorical_accuracy": Kind("TopKCategoricalAccuracy", ("classification",), ("k",)),
     "categorical_crossentropy": Kind("CategoricalCrossentropy", ONE_CLASS, direction="min"),

@@ -36,6 +36,10 @@ TYPICAL = 10_000
 """Training targets from which the typical value of a loss is taken."""
 MOST_TARGETS = 50
 """More of an example are taken together."""
+LOGITS = -88.0, 20.0
+"""Of the probabilities that float32 has: down to 1e-38, and up to 1 - 6e-8."""
+SMALLEST = 1.2e-38
+"""The smallest number that TensorFlow does not take for 0."""
 
 
 class BalancedAccuracy(keras.metrics.MeanIoU):
@@ -86,12 +90,57 @@ class R2Score(keras.metrics.R2Score):
         return ops.mean(ops.where(varied, 1 - self.total_mse / ops.where(varied, total, 1.0), equal))
 
 
+class OfPresentClasses:
+    """An F score whose `macro` average leaves out classes that are neither there nor predicted, as in scikit-learn."""
+
+    average: str | None
+    beta: float
+    true_positives: tf.Tensor
+    false_positives: tf.Tensor
+    false_negatives: tf.Tensor
+
+    def result(self) -> tf.Tensor:
+        if self.average != "macro":
+            return super().result()  # type: ignore[misc]
+        right = (1 + self.beta**2) * self.true_positives
+        below = right + self.beta**2 * self.false_negatives + self.false_positives
+        return _mean(right, below, below)
+
+
+class ByLogits:
+    """A metric with thresholds for logits of all sizes: those of a confident network lie between few of Keras' own."""
+
+    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
+        p = ops.cast(y_pred, "float32")
+        low, high = np.arcsinh(LOGITS)
+        place = ops.arcsinh(ops.log(p + SMALLEST) - ops.log(1 - p + SMALLEST))  # linear about 0, then a logarithm
+        super().update_state(y_true, (ops.clip(place, low, high) - low) / (high - low), sample_weight)  # type: ignore[misc]
+
+
+class AUC(ByLogits, keras.metrics.AUC):
+    """The mean of the areas of the classes that have one: an absent class has neither curve."""
+
+    def result(self) -> tf.Tensor:
+        there, others = self.true_positives[0] > 0, self.false_positives[0] > 0  # the first threshold is below all
+        known = there if self.curve.name == "PR" else ops.logical_and(there, others)
+        try:
+            self.label_weights = ops.cast(known, "float32")
+            return super().result()
+        finally:
+            self.label_weights = None
+
+
 def _mean(above: tf.Tensor, below: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
     known = ops.cast(present > 0, "float32")
     return ops.sum(known * above / ops.maximum(below, 1)) / ops.maximum(ops.sum(known), 1)
 
 
-OWN = {"BalancedAccuracy": BalancedAccuracy, "MeanDice": MeanDice, "R2Score": R2Score}
+AT_A_POINT = ("PrecisionAtRecall", "RecallAtPrecision", "SensitivityAtSpecificity", "SpecificityAtSensitivity")
+OWN: dict[str, type[keras.metrics.Metric]] = {
+    **{each.__name__: each for each in (AUC, BalancedAccuracy, MeanDice, R2Score)},
+    **{name: type(name, (OfPresentClasses, getattr(keras.metrics, name)), {}) for name in ("F1Score", "FBetaScore")},
+    **{name: type(name, (ByLogits, getattr(keras.metrics, name)), {}) for name in AT_A_POINT},
+}
 COUNTED = ("BalancedAccuracy", "MeanDice", "MeanIoU")
 """Metrics that count how often each class is taken for each."""
 

@@ -107,6 +107,48 @@ def test_balanced_accuracy_and_dice_are_those_of_scikit_learn(one_hot):
     assert float(made["iou"].result()) == pytest.approx(sk.jaccard_score(y, predicted, average="macro"))
 
 
+def measured(task: Task, metrics: list[object], y: np.ndarray, scores: np.ndarray) -> list[float]:
+    """The metrics of labels that are vectors with a 1, in batches of unequal size."""
+    made = make_metrics(training(metrics=metrics), task, scores.shape[1], True)
+    for metric in made:
+        for some in np.array_split(np.arange(len(y)), 7):
+            metric.update_state(y[some], scores[some])
+    return [float(metric.result()) for metric in made]
+
+
+def confident(logits: np.ndarray) -> np.ndarray:
+    """Probabilities in float32."""
+    return np.asarray(keras.ops.softmax(logits.astype("float32")))
+
+
+@pytest.mark.parametrize("confidence", [1, 30])
+def test_curves_are_those_of_scikit_learn_however_confident_a_network_is(confidence):
+    y = RNG.choice(2, 4000, p=[0.8, 0.2])
+    scores = confident(confidence * (RNG.normal(size=(4000, 2)) + np.eye(2)[y]))
+    at = [{"name": "precision_at_recall", "recall": 0.6, "class_id": 1}]
+    at += [{"name": "sensitivity_at_specificity", "specificity": 0.7, "class_id": 1}]
+    found = measured("classification", ["auc", *at], np.eye(2)[y], scores)
+    found += measured("classification", [{"name": "auc", "curve": "PR"}], np.eye(2)[y], scores)
+    precision, recall, _ = sk.precision_recall_curve(y, scores[:, 1])
+    false, true, _ = sk.roc_curve(y, scores[:, 1])
+    area = np.mean([sk.average_precision_score(y == label, scores[:, label]) for label in (0, 1)])
+    expected = [sk.roc_auc_score(y, scores[:, 1]), precision[recall >= 0.6].max(), true[false <= 0.3].max(), area]
+    assert found == pytest.approx(expected, abs=3e-3)
+
+
+@pytest.mark.parametrize("task", ["classification", "multi_label"])
+def test_classes_that_validation_does_not_have_lower_no_mean(task):
+    y = np.eye(3)[RNG.integers(0, 2, 500)]
+    scores = confident(RNG.normal(size=(500, 3)) + 2 * y - [0, 0, 30])
+    taken = np.eye(2)[scores.argmax(axis=1)] if task == "classification" else scores[:, :2] > 0.5
+    found = measured(task, ["f1", {"name": "fbeta", "beta": 0.5}, "auc"], y, scores)
+    expected = [sk.f1_score(y[:, :2], taken, average="macro")]
+    expected += [sk.fbeta_score(y[:, :2], taken, beta=0.5, average="macro")]
+    assert found == pytest.approx([*expected, sk.roc_auc_score(y[:, :2], scores[:, :2])], abs=1e-3)
+    (area,) = measured(task, [{"name": "auc", "curve": "PR"}], y, scores)
+    assert area == pytest.approx(sk.average_precision_score(y[:, :2], scores[:, :2]), abs=1e-2)
+
+
 def test_metrics_of_vectors_make_the_labels_vectors_and_change_no_loss():
     plain, scored = training(), training(metrics=["accuracy", "f1"])
     assert (needs_one_hot(plain, "classification"), needs_one_hot(scored, "classification")) == (False, True)
