@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from cnnsweep.config.measure_settings import OF_LOSSES, OF_METRICS, check_values
 from cnnsweep.config.section import Plain
 from cnnsweep.errors import UserError, unknown
 
@@ -206,6 +207,7 @@ def check_losses(names: Sequence[object], settings: Mapping[str, object], task: 
         if name not in allowed:
             losses = " or ".join(AUTO_LOSS[task] if name == "auto" else str(name) for name in names)
             raise unknown(f"setting of {losses} in training.loss_settings", name, allowed or ["none"])
+    check_values("training.loss_settings", settings, OF_LOSSES)
 
 
 def check_metrics(entries: object, task: Task) -> None:
@@ -228,8 +230,6 @@ def check_metrics(entries: object, task: Task) -> None:
         if task not in kind.tasks:
             raise UserError(f"{key}: {name} does not fit task={task} (metrics that do: {', '.join(fitting)})")
         _check_settings(f"{key}: {name}", settings, kind)
-        if settings.get("average", "macro") is None:
-            raise UserError(f"{key}: {name}: average=null gives a number for each class (macro, micro or weighted)")
         if name in names:
             raise UserError(f"{key}: {name} is given twice")
         names.append(name)
@@ -296,3 +296,5 @@ def _check_settings(where: str, settings: Mapping[str, Any], kind: Kind) -> None
     for name in kind.needed:
         if name not in settings:
             raise UserError(f"{where}: needs `{name}`: {{name: …, {name}: VALUE}}")
+    if kind.keras:
+        check_values(where, settings, OF_METRICS)

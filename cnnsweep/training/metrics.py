@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from cnnsweep.config.measure_settings import as_keras_takes
 from cnnsweep.config.schema import Training
 from cnnsweep.config.tasks import (
     AUTO_METRICS,
@@ -231,7 +232,7 @@ def make_metrics(
         if not kind.keras:
             made.append(user_metrics.make_metric(name, settings))
             continue
-        arguments: dict[str, Any] = {**kind.defaults, **settings, "name": name}
+        arguments: dict[str, Any] = {**kind.defaults, **as_keras_takes(settings), "name": name}
         if kind.keras in COUNTED:
             arguments |= {"num_classes": classes, "sparse_y_true": not one_hot, "sparse_y_pred": False}
         if kind.keras == "AUC":

@@ -67,6 +67,11 @@ def _check_label_values(key: str, entry: Named, data: Dataset) -> None:
     top = kind is not None and kind.keras == "TopKCategoricalAccuracy" and settings.get("k", kind.defaults.get("k", 5))
     if top and top >= data.classes:
         raise UserError(f"{key}: {name} is always 1: there are {data.classes} classes")
+    for setting, most in (("class_id", data.classes - 1), ("top_k", data.classes)):
+        if kind is not None and (value := settings.get(setting)) is not None and value > most:
+            raise UserError(
+                f"{key}: {name}: {setting}: {value} (must be at most {most}: there are {data.classes} classes)"
+            )
     if data.task != "regression":
         return
     labels = np.concatenate([np.asarray(y, np.float32).reshape(-1) for y in (data.y_train, data.y_val, data.y_test)])

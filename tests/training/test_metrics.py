@@ -149,6 +149,12 @@ def test_classes_that_validation_does_not_have_lower_no_mean(task):
     assert area == pytest.approx(sk.average_precision_score(y[:, :2], scores[:, :2]), abs=1e-2)
 
 
+def test_settings_may_be_whole_numbers():
+    entries = [{"name": "fbeta", "beta": 2}, {"name": "f1", "threshold": 1}]
+    found = measured("classification", entries, np.eye(3)[Y], SCORES)
+    assert found == pytest.approx([sk.fbeta_score(Y, SCORES.argmax(axis=1), beta=2, average="macro"), 0])
+
+
 def test_metrics_of_vectors_make_the_labels_vectors_and_change_no_loss():
     plain, scored = training(), training(metrics=["accuracy", "f1"])
     assert (needs_one_hot(plain, "classification"), needs_one_hot(scored, "classification")) == (False, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -58,6 +59,13 @@ def test_the_right_class_is_always_among_all(metric, works):
     else:
         with pytest.raises(UserError, match=f"{metric} is always 1: there are 3 classes"):
             check("classification", labels, override)
+
+
+@pytest.mark.parametrize("setting", ["class_id: 3 (must be at most 2", "top_k: 4 (must be at most 3"])
+def test_a_class_that_there_is_not_is_named_before_training(setting):
+    override = f"training.metrics=[{{name: recall, {setting.partition(' (')[0]}}}]"
+    with pytest.raises(UserError, match=re.escape(f"recall: {setting}: there are 3 classes)")):
+        check("classification", np.arange(18) % 3, override)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
