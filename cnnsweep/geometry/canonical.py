@@ -16,8 +16,8 @@ def add_normal_form(parts: list[Part], kind: str, settings: Settings, shape: Sha
     """Add to the normal form of a stack that of its next layer, from `shape` to `output`; nothing if it has no effect.
 
     Normal forms are equal for two layers with the same effect. Widths stand in the parts that act on the last axis, so
-    that a flatten before or after one of those makes a difference. Only an average over all pixels may change what is
-    there already: it removes the averages for which `is_open`.
+    that a flatten before or after one of those makes a difference. Only an average, or a maximum, of all pixels may
+    change what is there already: it removes those before it for which `is_open`.
     """
     match kind:
         case "rescaling" if settings["scale"] != 1:
@@ -39,11 +39,8 @@ def add_normal_form(parts: list[Part], kind: str, settings: Settings, shape: Sha
             _add_residual(parts, settings, shape)
         case "max_pool" | "average_pool":
             _add_pool(parts, kind.removesuffix("_pool"), settings, shape, output)
-        case "global_average_pool":
-            _add_global_average(parts, shape)
-        case "global_max_pool":
-            if shape[:-1] != (1,) * len(shape[:-1]):
-                parts.append(("max", *((size, (0, size)) for size in shape[:-1])))
+        case "global_average_pool" | "global_max_pool":
+            _add_global(parts, kind.split("_")[1], shape)
         case "upsample" | "crop" | "concatenate":
             parts.append((kind, *settings.values()))
         case "dense":
@@ -54,8 +51,8 @@ def add_normal_form(parts: list[Part], kind: str, settings: Settings, shape: Sha
 
 
 def is_open(part: Part) -> bool:
-    """True for an average over equal tiles, which a later average can still remove."""
-    return part[0] == "average" and all(map(tiles, part[1:]))
+    """True for averages or maxima of equal tiles, which that of all pixels can still remove."""
+    return part[0] in ("average", "max") and all(map(tiles, part[1:]))
 
 
 def _conv_part(settings: Settings, shape: Shape, output: Shape) -> Part:
@@ -88,16 +85,16 @@ def _add_pool(parts: list[Part], kind: str, settings: Settings, shape: Shape, ou
     if all(map(single, ranges)):
         if shape != output:
             parts.append(("pick", *ranges))
-    elif kind == "average" and set(output[:-1]) == {1} and all(map(tiles, ranges)):
-        _add_global_average(parts, shape)
+    elif set(output[:-1]) == {1} and all(map(tiles, ranges)):
+        _add_global(parts, kind, shape)
     else:
         parts.append((kind, *ranges))
 
 
-def _add_global_average(parts: list[Part], shape: Shape) -> None:
-    """Add the average of all positions; averages over equal tiles just before it change nothing and are removed."""
+def _add_global(parts: list[Part], kind: str, shape: Shape) -> None:
+    """Add the average or maximum of all positions; those of equal tiles just before it change nothing and go."""
     sizes = shape[:-1]
-    while parts and is_open(parts[-1]):
+    while parts and parts[-1][0] == kind and is_open(parts[-1]):
         sizes = tuple(ranges[0] for ranges in parts.pop()[1:])
     if prod(sizes) > 1:
-        parts.append(("average", *((size, (0, size)) for size in sizes)))
+        parts.append((kind, *((size, (0, size)) for size in sizes)))

@@ -161,7 +161,7 @@ class Network:
         The same means: the same function of the same weights, initialised alike, and so the same training.
         Names do not count, and neither does a setting without effect: `same` where nothing is padded, the
         stride where there is one window, the dilation of a 1×1 kernel, pooling of single pixels, averages
-        over equal tiles before the average of all. The last digits may still differ where Keras sums in
+        or maxima of equal tiles before that of all. The last digits may still differ where Keras sums in
         another order. Otherwise maps of other sizes make another network, even where no later layer reads the
         pixels in which they differ (the last column that a padded convolution adds and pooling ignores).
         """

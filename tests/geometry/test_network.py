@@ -143,7 +143,7 @@ def test_other_bad_input():
         measure([FLATTEN, conv()], (6, 6, 2))
 
 
-TILED = pool("average", 2)
+TILED, GLOBAL_MAX = pool("average", 2), layer("global_max_pool")
 SAME = [
     ([conv(kernel_size=1, padding="same")], [conv(kernel_size=1, padding="valid")], (6, 6, 2)),
     ([conv(kernel_size=1, dilation=2)], [conv(kernel_size=1)], (6, 6, 2)),
@@ -159,6 +159,8 @@ SAME = [
     ([pool("average", 6), FLATTEN], [GLOBAL], (6, 6, 2)),
     ([TILED, GLOBAL], [pool("average", 3), GLOBAL], (6, 6, 2)),
     ([TILED, pool("average", 3), FLATTEN], [GLOBAL], (6, 6, 2)),
+    ([pool("max", 2), GLOBAL_MAX], [pool("max", 3), GLOBAL_MAX], (6, 6, 2)),
+    ([pool("max", 2), pool("max", 3), FLATTEN], [GLOBAL_MAX], (6, 6, 2)),
     ([layer("dropout", rate=0)], [], (6, 6, 2)),
     ([activation("linear")], [], (6, 6, 2)),
     ([layer("rescaling", scale=1)], [], (6, 6, 2)),
@@ -176,6 +178,9 @@ DIFFERENT = [
     ([pool("max", 2)], [pool("average", 2)], (6, 6, 2)),
     ([pool("max", 2)], [pool("max", 2, padding="same")], (5, 5, 2)),
     ([pool("average", 2), GLOBAL], [GLOBAL], (5, 5, 2)),
+    ([pool("max", 2), GLOBAL_MAX], [GLOBAL_MAX], (5, 5, 2)),
+    ([pool("average", 2), GLOBAL_MAX], [GLOBAL_MAX], (6, 6, 2)),
+    ([pool("max", 2), GLOBAL], [GLOBAL], (6, 6, 2)),
     ([pool("max", 6), FLATTEN], [GLOBAL], (6, 6, 2)),
     ([pool("max", 6)], [pool("max", 6), FLATTEN], (6, 6, 2)),
     ([layer("dropout", rate=0.1)], [], (6, 6, 2)),
