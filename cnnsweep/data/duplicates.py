@@ -84,3 +84,26 @@ def kept(
         if not mask.any():
             raise UserError(f"data.duplicates=remove: no {NOUNS[split]} {noun} is left, all are in another split too")
     return masks, [f"{line}: these are removed" for line in lines]
+
+
+def kept_once(
+    prints: NDArray[np.uint64], groups: NDArray[np.generic] | None, setting: str, noun: str = "image"
+) -> tuple[NDArray[np.bool_], list[str]]:
+    """The same for images that are to be divided into folds: copies of one, unless a group keeps them together.
+
+    Raises UserError where there are some, and they are to be refused.
+    """
+    _, first, which = np.unique(prints, return_index=True, return_inverse=True)
+    original, place = first[which], np.arange(len(prints))
+    copies = original != place if groups is None else groups[original] != groups
+    mask, count = np.ones(len(prints), bool), int(copies.sum())
+    if not count:
+        return mask, []
+    some = (
+        f"{count:,} training {noun}{'s are copies' if count > 1 else ' is a copy'} of others, which may be in two folds"
+    )
+    if setting == "refuse":
+        raise UserError(f"data.duplicates=refuse: {some}; data.duplicates=remove leaves the copies out")
+    if setting == "report":
+        return mask, [f"{some}: data.duplicates=remove leaves these out"]
+    return ~copies, [f"{some}: these are removed"]

@@ -15,7 +15,7 @@ from cnnsweep.config.inputs import NOUNS
 from cnnsweep.config.schema import DataConfig
 from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Array, Arrays, Dataset, find_faults, find_missing, find_scale, refuse
-from cnnsweep.data.duplicates import fingerprints, kept
+from cnnsweep.data.duplicates import fingerprints, kept, kept_once
 from cnnsweep.data.groups import assign_folds, choose_groups, expect_apart
 from cnnsweep.data.inputs import TYPES
 from cnnsweep.data.labels import Labels, missing_class, output_names, typed
@@ -77,7 +77,7 @@ def _split(arrays: Arrays, config: DataConfig, seed: int, task: Task) -> Dataset
     names = output_names(arrays, task)
     labels = Labels(typed(arrays.y_train, task, len(names)), task, names)
     rows = _choose_rows(arrays, config, seed, labels)
-    masks, notes = _without_shared(arrays, config.duplicates, rows)
+    masks, notes = _without_shared(arrays, config, rows)
     rows = {split: found[masks[split]] for split, found in rows.items()}
     folds = None
     if config.folds is not None:
@@ -134,7 +134,9 @@ def _choose_rows(arrays: Arrays, config: DataConfig, seed: int, labels: Labels) 
     return {**found, "train": rows}
 
 
-def _without_shared(arrays: Arrays, setting: str, rows: dict[str, Array]) -> tuple[Mapping[str, Array], Sequence[str]]:
+def _without_shared(
+    arrays: Arrays, config: DataConfig, rows: dict[str, Array]
+) -> tuple[Mapping[str, Array], Sequence[str]]:
     """Which rows are used by `data.duplicates`, and notes; images that would have to be read are not compared."""
     sources = {split: split if split in arrays.splits else "train" for split in rows}
     x = {split: getattr(arrays, f"x_{split}") for split in arrays.splits}
@@ -148,7 +150,11 @@ def _without_shared(arrays: Arrays, setting: str, rows: dict[str, Array]) -> tup
         for split, source in sources.items()
         if source in arrays.names
     }
-    return kept(prints, names, setting, arrays.kind)
+    masks, notes = kept(prints, names, config.duplicates, arrays.kind)
+    if config.folds is not None:
+        once, more = kept_once(prints["train"], _of(arrays.groups, rows["train"]), config.duplicates, arrays.kind)
+        return {**masks, "train": masks["train"] & once}, [*notes, *more]
+    return masks, notes
 
 
 def _of(groups: Mapping[str, Array], rows: Array) -> Array | None:

@@ -221,6 +221,20 @@ def test_images_of_the_same_content_in_two_splits_are_named():
     assert removed.digest != found.digest
 
 
+def test_copies_that_folds_would_divide_are_named():
+    x = np.random.default_rng(0).integers(0, 256, (18, 4, 4), np.uint8)
+    x[6:8] = x[0]
+    GIVEN.append(made(x_train=x[:12], x_test=x[12:]))
+    text = "2 training images are copies of others, which may be in two folds"
+    assert text in load(config(f"{__name__}.given", folds=2), 0).describe()
+    with pytest.raises(UserError, match=f"data.duplicates=refuse: {text}"):
+        load(config(f"{__name__}.given", folds=2, duplicates="refuse"), 0)
+    removed = load(config(f"{__name__}.given", folds=2, duplicates="remove"), 0)
+    assert (len(removed.x_train), len(np.unique(removed.x_train, axis=0))) == (10, 10)
+    GIVEN.append(made(x_train=x[:12], x_test=x[12:], groups={"train": np.arange(12) % 6 - (np.arange(12) == 7)}))
+    assert "copies" not in load(config(f"{__name__}.given", folds=2), 0).describe()
+
+
 def test_a_split_that_would_lose_all_its_images():
     x = np.arange(6 * 16, dtype=np.uint8).reshape(6, 4, 4)
     GIVEN.append(made(x_train=np.concatenate([x, x]), x_test=x))
