@@ -59,6 +59,16 @@ def check_values(where: str, settings: Mapping[str, object], known: Mapping[str,
                 _check_number(f"{where}: {name}", each, known[name])
 
 
+def check_searched(entries: object) -> None:
+    """The same for the settings of losses that a space searches, by their entries."""
+    for name, entry in entries.items() if isinstance(entries, Mapping) else ():
+        if isinstance(entry, Mapping):
+            listed = entry.get("values")
+            values = listed if isinstance(listed, list) else [entry[end] for end in ("min", "max") if end in entry]
+            for value in values:
+                check_values("space.training.loss_settings", {name: value}, OF_LOSSES)
+
+
 def as_keras_takes(settings: Plain) -> Plain:
     """Settings without whole numbers where Keras takes fractions alone."""
     return {name: float(value) if name in ("beta", "threshold") and value is not None else value

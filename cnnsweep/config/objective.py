@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnsweep.config import own_code, tasks
+from cnnsweep.config.measure_settings import check_searched
 from cnnsweep.config.tasks import Direction, kind_of
 from cnnsweep.errors import UserError, unknown
 
@@ -148,6 +149,8 @@ def check(value: Any, task: Any, training: Mapping[str, Any], space: object) -> 
     entry = searched.get("loss") if isinstance(searched, Mapping) else None
     losses = entry.get("values") if isinstance(entry, Mapping) else None
     tasks.check_losses(losses or [training["loss"]], training["loss_settings"], task)
+    if isinstance(searched, Mapping):
+        check_searched(searched.get("loss_settings"))
     for loss in losses or [training["loss"]]:
         tasks.check_class_weights(training["class_weights"], task, loss)
     found = read(value, tasks.measured(training["metrics"], task))

@@ -149,6 +149,13 @@ def test_what_does_not_fit_a_task_is_one_error_before_any_data_is_read(override,
         compose([override])
 
 
+@pytest.mark.parametrize("entry", ["values=[0.1,2]", "max=2"])
+def test_searched_settings_of_losses_are_checked_as_those_that_are_set(entry):
+    keys = ["training.loss_settings.label_smoothing=0.1", "+space.training.loss_settings.label_smoothing.min=0.0"]
+    with pytest.raises(UserError, match=r"space.training.loss_settings: label_smoothing: 2 \(must be from 0 to 1\)"):
+        compose([*keys[: 1 if "values" in entry else 2], f"+space.training.loss_settings.label_smoothing.{entry}"])
+
+
 def test_trials_of_different_losses_are_not_compared_by_them():
     searched = "+space.training.loss.values=[categorical_crossentropy,categorical_focal_crossentropy]"
     assert compose([searched]).objective == "val_accuracy"
