@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cnnsweep.config import own_code
 from cnnsweep.config.components import locate
 from cnnsweep.config.objective import Objective
 from cnnsweep.config.schema import Config, Tracking
@@ -50,8 +51,6 @@ PRELOAD = (
     "matplotlib.figure", "matplotlib.backends.backend_agg",
 )  # fmt: skip
 """Modules that worker processes import before their first job."""
-
-CHECK_CALLBACKS, CHECK_METRICS = "cnnsweep.training.callbacks.check", "cnnsweep.training.user_metrics.check"
 
 
 @dataclass(frozen=True)
@@ -249,9 +248,10 @@ def job_of(config: Config) -> Job:
 
 def check_code(config: Config, data: loading.Dataset, executor: Executor) -> None:
     """Have a worker try what can only be checked by building or importing it. Raises `UserError` with all faults."""
-    callbacks = CHECK_CALLBACKS if config.training.callbacks else None
-    checks = {"job.check": config.job.check, "model.check": config.model.check, "training.callbacks": callbacks}
-    checks["training.metrics"] = CHECK_METRICS if config.training.has_user_metrics else None
+    training, own = config.training, config.trains_networks and own_code.is_run_by(config.plain())
+    needed = {"callbacks": training.callbacks, "user_metrics": training.has_user_metrics, "own_check": own}
+    checks = {"job.check": config.job.check, "model.check": config.model.check}
+    checks |= {name: f"cnnsweep.training.{name}.check" for name, is_needed in needed.items() if is_needed}
     for key, name in checks.items():
         if name:
             (end,) = run_all(executor, [(locate(key, name), Inspection(config, data.input_shape, data.classes))])
