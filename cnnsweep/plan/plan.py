@@ -28,6 +28,7 @@ from cnnsweep.sweep import session
 from cnnsweep.sweep.discovery import discover
 from cnnsweep.sweep.precision import settle
 from cnnsweep.training.cost_model import FILE, amounts_of, machine
+from cnnsweep.training.effects import check_effects
 from cnnsweep.training.feature_cache import PREPARE
 
 
@@ -74,10 +75,10 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
 
     Raises `UserError` like the sweep itself. Keeps the measurements in `tracking.dir` for the sweeps to come.
     """
+    check_effects(config)
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cnnsweep-plan-")))
-        executor = None
-        data = datasets.load(config.data, config.seed, config.task)
+        executor, data = None, datasets.load(config.data, config.seed, config.task)
         if forecast or config.model.plain().get("discover"):
             executor = session.make_executor(config, scratch / "log.txt")
             stack.callback(executor.close)
@@ -99,8 +100,8 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
             watcher.say(f"measuring a few configurations on {counted(len(workers), 'worker')}: {', '.join(workers)}")
             measured, seconds = _measure(problem, data, frozen, executor, scratch)
             features = features and replace(features, seconds=seconds)
-        images = data.images_an_epoch
-        simulated = Simulation(problem, search, measured.workers, measured.forecaster, images).run(measured.ready)
+        simulation = Simulation(problem, search, measured.workers, measured.forecaster, data.images_an_epoch)
+        simulated = simulation.run(measured.ready)
         spent, expected = describe_search(simulated, problem, data), None
         if not forecast:
             spent = replace(spent, assumed="one core of a typical machine")

@@ -40,6 +40,7 @@ from cnnsweep.tracking.provenance import gather
 from cnnsweep.tracking.store import open_store
 from cnnsweep.tracking.tracker import Tracker
 from cnnsweep.training.cost_model import TrialForecaster
+from cnnsweep.training.effects import check_effects
 from cnnsweep.training.targets import check_labels
 from cnnsweep.trial import Inspection, Status
 
@@ -110,6 +111,7 @@ def start(config: Config, watcher: Watcher, command: Sequence[str] = (), job: Jo
 
     Raises `UserError` before any training where something does not fit.
     """
+    check_effects(config)
     id_ = catalog.new_id(config.tracking, config.name)
     folder = Path(config.tracking.dir).absolute() / "sweeps" / id_
     with contextlib.ExitStack() as stack:
@@ -264,15 +266,12 @@ def _remove_unless_begun(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _ignore(record: logging.LogRecord) -> None:
-    pass
-
-
 @contextlib.contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Write cnnsweep's log records to a file."""
     logger, handler = logging.getLogger("cnnsweep"), logging.FileHandler(path, encoding="utf-8", errors="replace")
-    handler.handleError = _ignore  # type: ignore[method-assign]  # a full disk is reported elsewhere
+    # A full disk is reported elsewhere.
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # noqa: ARG005
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

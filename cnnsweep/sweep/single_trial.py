@@ -26,6 +26,7 @@ from cnnsweep.tracking.run_updates import MLFLOW_STATUS, text
 from cnnsweep.tracking.run_writer import SingleRun, now
 from cnnsweep.tracking.store import open_store
 from cnnsweep.tracking.stored_trials import DATA, find_trial
+from cnnsweep.training.effects import check_effects
 from cnnsweep.training.targets import check_labels
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec, trial_seed
 
@@ -58,6 +59,7 @@ def train_again(run_id: str, config: Config, overrides: Sequence[str], say: Say,
 
 def train_once(config: Config, say: Say) -> Trained:
     """Train the one configuration of a config without a space."""
+    check_effects(config)
     params = {f"model.{key}": text(value) for key, value in config.model.settings().items()}
     params |= {f"training.{key}": text(value) for key, value in config.training.plain().items()}
     params |= {f"job.{key}": text(value) for key, value in flat(config.job.settings())}

@@ -10,12 +10,12 @@ import numpy as np
 from cnnsweep.config import objective
 from cnnsweep.config.augment import MIXING
 from cnnsweep.config.components import locate
-from cnnsweep.config.effects import LOOP, OPTIMISED, without_effect
 from cnnsweep.config.own_code import MODELS
 from cnnsweep.config.schema import Config
 from cnnsweep.errors import UserError
 from cnnsweep.models.own import is_graph
 from cnnsweep.search_space.parsing import parse_space
+from cnnsweep.training.effects import LOOP, OPTIMISED, without_effect
 from cnnsweep.trial import Inspection
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def _faults(config: Config, inspection: Inspection, model: keras.Model) -> Itera
     own, fit = config.model, config.model.fit
     name = own.plain().get("call") or own.plain().get("hypermodel") or own.target
     if fit and locate("model.fit", fit)(own, inspection.input_shape, inspection.classes):
-        yield from without_effect(config, (*OPTIMISED, *LOOP), f"{name} trains by its own fit")
+        yield from without_effect(config, (*OPTIMISED, *LOOP), f": {name} trains by its own fit")
     elif model.compiled:
-        why = f"the model of {name} is compiled, with an optimizer, a loss and metrics of its own"
+        why = f": the model of {name} is compiled, with an optimizer, a loss and metrics of its own"
         yield from without_effect(config, OPTIMISED, f"{why}; leave it out, or return it without compile()")
     else:
         try:

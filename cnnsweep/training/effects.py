@@ -1,0 +1,130 @@
+"""Keys of a config that are set or searched where they have no effect, each refused with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from cnnsweep.config import shipped
+from cnnsweep.config.own_code import MODELS
+from cnnsweep.config.schema import Config
+from cnnsweep.config.section import Plain
+from cnnsweep.config.training import Training
+from cnnsweep.errors import UserError
+from cnnsweep.formatting import counted
+from cnnsweep.models.fine_tuning import is_off
+
+OPTIMISED = (
+    "optimizer", "optimizer_settings", "learning_rate", "weight_decay", "warmup_epochs", "schedule",
+    "schedule_settings", "gradient_clipping", "clip_by", "ema_momentum", "loss", "loss_settings", "metrics",
+    "steps_per_execution",
+)  # fmt: skip
+"""Keys of `training` for the compilation of a model: of one that is compiled they have no effect."""
+LOOP = ("epoch_size", "patience", "min_delta", "target", "class_weights")
+"""Keys for the epochs: a loop of the user's own has its own."""
+OWN_JOBS = {"cnnsweep.training.function.run": "function", "cnnsweep.training.application.run": "application"}
+SPECTROGRAM = ("frame", "step", "mels", "axes")
+"""Keys of `model` that a waveform, or an embedding, has no use for."""
+HARMLESS = ("precision", "deterministic")
+"""Keys that say how exact the numbers are, which a training of the user's own may be already."""
+NO_DATA = "cnnsweep.data.none.load"
+DATA = ("dir", "limit", "validation", "folds", "group", "duplicates", "augment")
+SHIPPED = {"training": "training/default.yaml", "model": "model/cnn1d.yaml", "data": "data/_common.yaml"}
+
+
+def check_effects(config: Config) -> None:
+    """Raise `UserError` for the first key that is set, or searched, and has no effect beside the others."""
+    for fault in _faults(config):
+        raise UserError(fault)
+
+
+def without_effect(config: Config, names: Sequence[str], why: str, group: str = "training") -> Iterator[str]:
+    """An error for each of these keys of a group that is searched, or set to another value than the shipped one."""
+    values, usual = getattr(config, group).plain(), _shipped(group)
+    for name in names:
+        if _entry(config, name, group):
+            yield f"space.{group}.{name}: is searched, but has no effect{why}"
+        elif values[name] != usual[name]:
+            yield f"{group}.{name}: {values[name]} has no effect{why}"
+
+
+def _faults(config: Config) -> Iterator[str]:
+    if own := OWN_JOBS.get(config.job.target):
+        names = [name for name in Training.model_fields if name not in HARMLESS or _entry(config, name)]
+        names.remove("epochs")
+        yield from without_effect(config, names, f": the {own} of job.call trains in its own way, for training.epochs")
+        if config.data.target == NO_DATA:
+            yield from without_effect(config, DATA, f": the {own} of job.call reads its own data", "data")
+        return
+    if not any(_possible(config, "patience")):
+        yield from without_effect(config, ["min_delta"], " without training.patience")
+    if not any(_possible(config, "gradient_clipping")):
+        yield from without_effect(config, ["clip_by"], " without training.gradient_clipping")
+    yield from _fine_tuning(config)
+    yield from _durations(config)
+    model = config.model.plain()
+    if {*SPECTROGRAM} <= model.keys():
+        names = [*(["representation"] if model["embedding"] else []), *SPECTROGRAM]
+        if model["embedding"] or {*_possible(config, "representation", "model")} == {"waveform"}:
+            yield from without_effect(config, names, ": it is of spectrograms (model.representation)", "model")
+
+
+def _fine_tuning(config: Config) -> Iterator[str]:
+    on, target = _unfrozen(config), config.model.target
+    if not on:
+        names = ["unfreeze_epochs", "unfreeze_learning_rate"]
+        yield from without_effect(config, names, " without training.unfreeze")
+    elif target.startswith("cnnsweep.") and target not in MODELS and ".transfer" not in target:
+        yield f"training.unfreeze: {on[0]}, but {target.split('.')[-2]} has no backbone; it needs model=transfer"
+
+
+def _unfrozen(config: Config) -> list[object]:
+    """The values of `training.unfreeze` that are not `none`."""
+    return [
+        v
+        for v in _possible(config, "unfreeze")
+        if v is not None and not (isinstance(v, (str, int, float)) and is_off(v))
+    ]
+
+
+def _durations(config: Config) -> Iterator[str]:
+    """What a trial does not live to see, since it has fewer epochs."""
+    is_tuned = bool(_unfrozen(config))
+    for name in ("epochs", "unfreeze_epochs")[: 1 + is_tuned]:
+        epochs, warmup = _largest(config, name), _largest(config, "warmup_epochs")
+        if warmup > epochs:
+            yield (f"training.warmup_epochs: {warmup:g}, but training.{name} is {epochs:g}: training would end before "
+                   "the learning rate is reached")  # fmt: skip
+    epochs, settings = int(_largest(config, "epochs")), config.training.schedule_settings
+    late = [epoch for epoch in settings.get("boundaries", []) if epoch >= epochs]
+    if late and "piecewise" in _possible(config, "schedule"):
+        yield f"training.schedule_settings.boundaries: {late[0]:g} is never reached in {counted(epochs, 'epoch')}"
+    if settings.get("staircase") is True and (every := settings.get("decay_epochs") or 1) >= epochs:
+        where = "training.schedule_settings.decay_epochs"
+        yield f"{where}: with staircase the first step comes after epoch {every:g}, but a trial ends after {epochs}"
+
+
+def _entry(config: Config, name: str, group: str = "training") -> Mapping[str, object]:
+    """The entry of a key in the space; empty where it is not searched."""
+    tree = config.space.get(group)
+    entry = tree.get(name) if isinstance(tree, Mapping) else None
+    return entry if isinstance(entry, Mapping) else {}
+
+
+def _possible(config: Config, name: str, group: str = "training") -> list[object]:
+    """The values that a key can have; of a range its ends."""
+    entry = _entry(config, name, group)
+    values = entry.get("values")
+    ends = [entry[end] for end in ("min", "max") if end in entry]
+    return values if isinstance(values, list) else ends or [getattr(config, group).plain()[name]]
+
+
+def _largest(config: Config, name: str) -> float:
+    return max((v for v in _possible(config, name) if isinstance(v, (int, float))), default=0)
+
+
+def _shipped(group: str) -> Plain:
+    """The values in the shipped config."""
+    import yaml
+
+    found: Plain = yaml.safe_load((shipped() / SHIPPED[group]).read_text(encoding="utf-8"))
+    return Training.model_validate(found).plain() if group == "training" else found
