@@ -16,7 +16,7 @@ from cnnsweep import __version__
 from cnnsweep.config.components import program
 from cnnsweep.errors import UserError
 from cnnsweep.formatting import counted, score
-from cnnsweep.terminal.commands import CONFIG_DIR, OVERRIDES, TRUST, WORDS, Commands, examples, message, split
+from cnnsweep.terminal.commands import CONFIG_DIR, OVERRIDES, TRUST, WORDS, Commands, examples, message, refuse, split
 from cnnsweep.terminal.output import lost, outlive_terminal, protect
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
     SWEEP is an id or a name (its latest sweep); by default the latest sweep.
     """
     names, overrides = split("export", words, most=1)
+    refuse("export", overrides)
     config = _compose(overrides, config_dir)
     from cnnsweep.export import export as exporting
 
@@ -234,6 +235,7 @@ def train(overrides: tuple[str, ...], config_dir: str | None, run_id: str | None
 
     The exit code is 1 where it fails.
     """
+    refuse("train", overrides)
     config = _compose(overrides if run_id else [*overrides, "space=none"], config_dir)
     from cnnsweep.sweep import single_trial
 

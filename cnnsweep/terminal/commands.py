@@ -35,6 +35,10 @@ CONFIG_DIR = click.option(
 TRUST = click.option(
     "--trust", is_flag=True, help="Run code of others that the stored config names, without a config of your own."
 )
+OF_A_SEARCH = ("space", "search", "budget")
+"""Groups of keys that say what is tried, and for how long."""
+LENGTH = ("training.epochs", "training.patience", "training.min_delta", "training.target")
+"""Keys that say how long a trial is trained."""
 
 
 def examples(*lines: str) -> str:
@@ -102,6 +106,18 @@ def split(command: str, words: Iterable[str], most: int | None = None) -> tuple[
     if most is not None and len(names) > most:
         raise UserError(f"{command} takes one sweep, not {', '.join(names)}")
     return list(dict.fromkeys(names)), overrides
+
+
+def refuse(command: str, overrides: Iterable[str]) -> None:
+    """Raise `UserError` for an override that `train`, or `export`, has no use for: neither searches."""
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key.partition(".")[0] in OF_A_SEARCH and override != "space=none":
+            advice = "one configuration is trained; set a key of it, such as model.filters=16"
+            raise UserError(f"{command}: cannot use '{override}': nothing is searched, {advice}")
+        if command == "export" and key in LENGTH:
+            advice = "as many epochs as the trial was best at, without early stopping"
+            raise UserError(f"export: cannot use '{override}': it trains for {advice}")
 
 
 def message(error: UserError | click.ClickException) -> str:
