@@ -16,6 +16,7 @@ from cnnsweep.config.schema import Config
 from cnnsweep.config.validation import Unknown
 from cnnsweep.errors import UserError, nearest_key
 from cnnsweep.models.fine_tuning import total_epochs
+from cnnsweep.search.notes import notes_on
 from cnnsweep.search.observations import Sampler
 from cnnsweep.search.oracle import Oracle, Task
 from cnnsweep.search_space.problem import Problem
@@ -35,6 +36,7 @@ def build(config: Config, problem: Problem, objective: Objective) -> Oracle:
         raise UserError(f"search._target_: '{target}' is no subclass of {Oracle.__module__}.Oracle")
     _check_objectives(search, problem, objective)
     start_with, notes = _read_start(problem, config.search.start_with)
+    notes += notes_on(config, problem)
     task = Task(
         problem,
         objective,
