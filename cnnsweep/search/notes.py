@@ -9,6 +9,7 @@ import numpy as np
 from cnnsweep.config.schema import Config
 from cnnsweep.search_space.problem import Problem
 from cnnsweep.search_space.space import Parameter
+from cnnsweep.training.effects import shipped_values
 
 PAIRS = 200
 """Of configurations that differ in one key, after which it is said to have no effect."""
@@ -34,6 +35,9 @@ def notes_on(config: Config, problem: Problem) -> Iterator[str]:
 
 def _on_search(config: Config) -> Iterator[str]:
     search, trials = config.search.plain(), config.budget.trials
+    budget, usual = config.budget, shipped_values("budget")["finalists"]
+    if budget.replicates is budget.minutes is None and budget.finalists not in (None, usual):
+        yield f"budget.finalists: {budget.finalists} has no effect without budget.replicates"
     for name in FIRST:
         if (first := search.get(name)) is None:
             continue

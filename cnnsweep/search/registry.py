@@ -47,6 +47,9 @@ def build(config: Config, problem: Problem, objective: Objective) -> Oracle:
         notes=notes,
     )
     found = search(task, **config.search.settings())
+    if len(found.rungs) == 1 < found.full_epochs and "factor" in config.search.plain():
+        factor, rung = config.search.plain()["factor"], "one rung alone, so that each is trained to its end"
+        notes.append(f"search.factor: {factor}, but a trial has {found.full_epochs} epochs: {rung}")
     if found.rungs and (keys := [p.name for p in problem.space.parameters if p.name in EPOCHS]):
         where = "compares configurations after the same numbers of epochs, so that these cannot be searched"
         others = "others train each to its own end (search=gp, tpe, random)"

@@ -28,7 +28,12 @@ HARMLESS = ("precision", "deterministic")
 """Keys that say how exact the numbers are, which a training of the user's own may be already."""
 NO_DATA = "cnnsweep.data.none.load"
 DATA = ("dir", "limit", "validation", "folds", "group", "duplicates", "augment")
-SHIPPED = {"training": "training/default.yaml", "model": "model/cnn1d.yaml", "data": "data/_common.yaml"}
+SHIPPED = {
+    "training": "training/default.yaml",
+    "model": "model/cnn1d.yaml",
+    "data": "data/_common.yaml",
+    "budget": "budget/default.yaml",
+}
 
 
 def check_effects(config: Config) -> None:
@@ -39,7 +44,7 @@ def check_effects(config: Config) -> None:
 
 def without_effect(config: Config, names: Sequence[str], why: str, group: str = "training") -> Iterator[str]:
     """An error for each of these keys of a group that is searched, or set to another value than the shipped one."""
-    values, usual = getattr(config, group).plain(), _shipped(group)
+    values, usual = getattr(config, group).plain(), shipped_values(group)
     for name in names:
         if _entry(config, name, group):
             yield f"space.{group}.{name}: is searched, but has no effect{why}"
@@ -66,6 +71,10 @@ def _faults(config: Config) -> Iterator[str]:
         names = [*(["representation"] if model["embedding"] else []), *SPECTROGRAM]
         if model["embedding"] or {*_possible(config, "representation", "model")} == {"waveform"}:
             yield from without_effect(config, names, ": it is of spectrograms (model.representation)", "model")
+        if not any(_possible(config, "embedding", "model")):
+            yield from without_effect(
+                config, ["embedding_dropout"], " without model.embedding, which is for texts", "model"
+            )
 
 
 def _fine_tuning(config: Config) -> Iterator[str]:
@@ -122,7 +131,7 @@ def _largest(config: Config, name: str) -> float:
     return max((v for v in _possible(config, name) if isinstance(v, (int, float))), default=0)
 
 
-def _shipped(group: str) -> Plain:
+def shipped_values(group: str) -> Plain:
     """The values in the shipped config."""
     import yaml
 

@@ -29,6 +29,8 @@ def notes(*overrides: str) -> list[str]:
         ([*SIGNALS, "model.pooling=none"], "space.model.pool_size: has no effect: the networks are the same with each"),
         (["search=gp", "search.startup=20"], "search.startup: 20 random trials, and budget.trials=12: all of them are"),
         (["search=asha", "search.startup=2"], "search.startup: 2 has no effect with search.sampler=random"),
+        (["budget.finalists=5"], "budget.finalists: 5 has no effect without budget.replicates"),
+        (["search=hyperband", "training.epochs=2"], "search.factor: 3, but a trial has 2 epochs: one rung alone"),
         (["training.epoch_size=1001"], "training.epoch_size: 1,001, but there are 1,000 for training"),
         (["training.epoch_size=300", "data.folds=5"], "training.epoch_size: 300, but there are 250 for training"),
     ],
@@ -46,6 +48,7 @@ def test_what_has_no_effect_is_shown(overrides: list[str], note: str) -> None:
         SIGNALS,
         ["search=gp", "search.startup=3", "training.epoch_size=1000"],
         ["search=asha", "search.startup=2", "search.sampler=tpe"],
+        ["search=hyperband", "training.epochs=3", "budget.finalists=5", "budget.replicates=2"],
     ],
 )
 def test_nothing_is_said_of_what_has_one(overrides: list[str]) -> None:

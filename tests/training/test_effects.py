@@ -42,6 +42,7 @@ STAIRS = ("training.schedule=exponential", "training.schedule_settings={staircas
         ([*FUNCTION, "data.folds=3"], "data.folds: 3 has no effect: the function of job.call reads its own data"),
         ([*WAVES, "model.axes=2"], "model.axes: 2 has no effect: it is of spectrograms"),
         ([*WAVES, "space.model.mels.values=[20,40]"], "space.model.mels: is searched, but has no effect: it is of spe"),
+        ([*WAVES, "model.embedding_dropout=0.5"], "model.embedding_dropout: 0.5 has no effect without model.embedding"),
         ([*WORDS, "model.representation=mel"], "model.representation: mel has no effect: it is of spectrograms"),
     ],
 )
@@ -60,6 +61,7 @@ def test_what_has_no_effect_is_refused(overrides: list[str], fault: str) -> None
         [*PIECES, "training.epochs=9"],
         [*STAIRS, "training.epochs=5"],
         [*FUNCTION, "training.epochs=3"],
+        [*WORDS, "model.embedding_dropout=0.5"],
         [*WAVES, "space.model.mels.values=[20,40]", "space.model.representation.values=[waveform,mel]"],
     ],
 )
