@@ -5,8 +5,8 @@ RUN := $(VENV)/bin/python -m
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 SWEEP ?=
 ARGS ?=
-# Tests run in as many processes, one more than the cores that CI has: many wait for programs; each may hold 2 GB.
-TESTERS ?= 3
+# Tests run in as many processes, two more than the cores that CI has: many wait for programs; each may hold 2 GB.
+TESTERS ?= 4
 
 # The data sets are not in the repository; a checkout may have them in a folder beside it.
 ifeq ($(origin CNNSWEEP_DATA_DIR),undefined)
