@@ -261,7 +261,7 @@ def test_what_a_driver_left_that_was_killed_after_the_last_event_is_put_in_order
     """The copy of the data is removed, and the report that was not made is named."""
     where, watcher = f"tracking.dir={tmp_path}", Lines()
     config = compose([*fake_sweeps.BASE, "data.limit=200", "tracking.gallery=0", "budget.trials=1", where])
-    outcome = session.start(config, session.Watcher(), job=fake_sweeps.train)
+    outcome = session.start(config, session.Watcher())
     (outcome.folder / "data").mkdir()
     assert resume.resume([], [where], watcher) is None
     assert not (outcome.folder / "data").exists()
