@@ -207,7 +207,8 @@ def _time(results: Results) -> pd.DataFrame | None:
     known = workers if trials["worker"].notna().any() else ()
     frame = frame.reindex(sorted({*frame.index, *known}), fill_value=0.0)
     share = text.sweep_seconds(results) * (len(workers) or 1 if len(frame) == 1 else 1)
-    frame["waiting"] = (share - frame.sum(axis=1)).clip(lower=0)
+    idle = (share - frame.sum(axis=1)).clip(lower=0)  # too much where trials moved on to other workers
+    frame["waiting"] = idle * max(0.0, share * len(frame) - frame.to_numpy().sum()) / max(idle.sum(), 1e-9)
     return frame
 
 

@@ -84,7 +84,6 @@ class Results:
         """
         index = self._of_trials
         runs, tags, metrics = (part.loc[index] for part in (self.rows.runs, self.rows.tags, self.rows.metrics))
-        spent = self.reader.history(self.sweep, ["trial_seconds"]).groupby("run_id")["trial_seconds"].sum()
         frame = pd.DataFrame(
             {
                 "sweep": self.sweep.id,
@@ -98,7 +97,7 @@ class Results:
                 "epochs": self.rows.steps.reindex(index),
                 "parameters": _column(metrics, "parameters").astype(float).round().astype("Int64"),
                 "mmacs": _column(metrics, "mmacs").astype(float),
-                "seconds": spent.reindex(index).astype(float),
+                "seconds": _column(metrics, "trial_seconds").astype(float),
                 "worker": _column(tags, "cnnsweep.worker"),
                 "started": pd.to_datetime(runs["start_time"], unit="ms", utc=True),
                 "ended": pd.to_datetime(runs["end_time"], unit="ms", utc=True),

@@ -86,10 +86,12 @@ def test_none_as_a_choice_is_not_absence(uri: str, tmp_path: Path) -> None:
 
 
 def test_a_promoted_trial_is_one_row_with_all_its_seconds(uri: str, tmp_path: Path) -> None:
-    events = [sweep_event(), *trial_events(1, epochs=2), *trial_events(1, epochs=3, first=3)]
-    follow(uri, tmp_path / "sweep", events)
+    """`trial_seconds` are those of all its runs so far; their sum was shown."""
+    *more, end = trial_events(1, epochs=3, first=3)
+    total = replace(end, summary={**end.summary, "trial_seconds": 12.0})
+    follow(uri, tmp_path / "sweep", [sweep_event(), *trial_events(1, epochs=2), *more, total])
     found = results(tmp_path)
-    assert found.trials["seconds"].tolist() == [10.0]
+    assert found.trials["seconds"].tolist() == [12.0]
     assert found.curves["epoch"].tolist() == [1, 2, 3, 4, 5]
 
 
