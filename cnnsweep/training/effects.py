@@ -72,9 +72,8 @@ def _faults(config: Config) -> Iterator[str]:
         if model["embedding"] or {*_possible(config, "representation", "model")} == {"waveform"}:
             yield from without_effect(config, names, ": it is of spectrograms (model.representation)", "model")
         if not any(_possible(config, "embedding", "model")):
-            yield from without_effect(
-                config, ["embedding_dropout"], " without model.embedding, which is for texts", "model"
-            )
+            why = " without model.embedding, which is for texts"
+            yield from without_effect(config, ["embedding_dropout"], why, "model")
 
 
 def _fine_tuning(config: Config) -> Iterator[str]:
@@ -88,11 +87,8 @@ def _fine_tuning(config: Config) -> Iterator[str]:
 
 def _unfrozen(config: Config) -> list[object]:
     """The values of `training.unfreeze` that are not `none`."""
-    return [
-        v
-        for v in _possible(config, "unfreeze")
-        if v is not None and not (isinstance(v, (str, int, float)) and is_off(v))
-    ]
+    possible = [value for value in _possible(config, "unfreeze") if value is not None]
+    return [value for value in possible if not (isinstance(value, (str, int, float)) and is_off(value))]
 
 
 def _durations(config: Config) -> Iterator[str]:

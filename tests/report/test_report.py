@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from tracked_sweeps import (
     NUMBERS,
+    PROVENANCE,
     STATUSES,
     empty_store,
     follow,
@@ -214,6 +215,21 @@ def test_the_best_so_far_is_never_that_of_a_trial_that_failed(uri: str, tmp_path
     assert (max(by_trial.y), max(by_time.y)) == (0.5, 0.5)
     race = compare([found, found]).race[found.sweep.id]
     assert (race["best"].tolist(), race["epochs"].tolist()) == ([0.3, 0.3, 0.5], [1, 2, 3])
+
+
+def test_waiting_is_what_all_workers_have_left_where_trials_moved_between_them(uri: str, tmp_path: Path) -> None:
+    """A trial counts where it ended, with epochs that another worker trained: 120 s and 60 s of twice 100 s."""
+    machine = {"cores": 2, "workers": ["cpu0", "cpu1"]}
+    events: list[Event] = [replace(named(sweep_event("moved"), "moved"), provenance={**PROVENANCE, "machine": machine})]
+    for number, worker, seconds in ((1, "cpu0", 120.0), (2, "cpu1", 60.0)):
+        start, *epochs, end = trial_events(number)
+        summary = {**end.summary, "trial_seconds": seconds}
+        events += [replace(start, worker=worker), *epochs, replace(end, summary=summary)]
+    follow(uri, tmp_path / "sweep", [*events, replace(stop_event(), summary={"sweep_seconds": 100.0})])
+    used = report._time(results(tmp_path))
+    assert used is not None
+    assert used["waiting"].tolist() == [0.0, 20.0]
+    assert used.to_numpy().sum() == 200.0
 
 
 def test_ties_are_counted_by_the_interval_of_the_validation_images(uri: str, tmp_path: Path) -> None:
