@@ -94,11 +94,13 @@ def test_every_trial_is_predicted_and_the_score_is_kept(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_plan_command_measures_and_writes_json(tmp_path: Path, capfd: Any) -> None:
     overrides = [f"tracking.dir={tmp_path / 'runs'}", "+sweep=smoke", "executor.workers=2"]
+    overrides += ["budget.replicates=100", "budget.finalists=1"]
     assert main(["plan", *overrides, "--json", str(tmp_path / "plan.json")]) == 0
     report = json.loads((tmp_path / "plan.json").read_text())
     assert report["search"]["trials"] == 3
     assert report["search"]["images"] == 3 * 2 * 320
-    assert 1 < report["forecast"]["seconds"] < 120
+    assert 1 < (search := report["forecast"]["search_seconds"]) < 120
+    assert report["forecast"]["seconds"] - search > 30 * report["forecast"]["trial_seconds"]["median"], "replicates"
     assert 100 < report["forecast"]["memory_mb"] < 8_000
     assert "wall time" in capfd.readouterr().out
     assert not list((tmp_path / "runs").glob("sweeps/*"))

@@ -322,3 +322,15 @@ def test_the_model_is_given_the_variance_of_each_forecast(start, monkeypatch):
         search.end(look.id, succeeded=True)
     search.draw()
     assert noises[0] == pytest.approx(np.full(LOOKS, 0.01))
+
+
+@pytest.mark.parametrize("name", ["auto", "tpe"])
+def test_what_a_trial_reported_before_it_failed_is_forgotten_once_it_begins_again(start, name):
+    _, search = start(name, FLAT, training={"epochs": 9}, budget={"trials": 40})
+    trial = search.ask("a")
+    for epoch in (1, 2):
+        search.report(trial.id, epoch, {"val_accuracy": 0.99})
+    search.end(trial.id, succeeded=False)
+    search.reopen(trial.id)
+    search.report(trial.id, 1, {"val_accuracy": 0.3})
+    assert search.curves.best(trial.id) == -0.3
