@@ -91,7 +91,12 @@ def class_faults(arrays: Arrays, task: Task) -> Iterator[str]:
 
 
 def _targets(arrays: Arrays) -> Iterator[str]:
-    targets = _columns(arrays.y_train)
+    targets, names = _columns(arrays.y_train), arrays.class_names
+    if names and len(names) != targets and names != tuple(map(str, range(len(names)))):  # digits are numbers
+        listed = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+        where = "numbers are read by data=npz and data=image_table"
+        yield f"{arrays.place('y_train')}: {len(names)} names ({listed}), not numbers, for task=regression: {where}"
+        return
     for split in arrays.splits[1:]:
         if (found := _columns(getattr(arrays, f"y_{split}"))) != targets:
             yield f"{arrays.place(f'y_{split}')}: {found} targets an image, the training images have {targets}"

@@ -42,6 +42,10 @@ def test_numbers():
     assert "1 target (value)" in found.describe()
 
 
+def test_digits_are_their_own_numbers():
+    assert loaded("regression", class_names=tuple("0123")).class_names == ("value",)
+
+
 @pytest.mark.parametrize("y", [1.7e9 + 7200 * np.arange(12), 2**24 - np.arange(12), 1e-9 * np.arange(12)])
 def test_numbers_far_from_0_that_float32_tells_apart(y):
     assert len(np.unique(loaded("regression", y_train=y, y_test=y[:6]).y_train)) == 10
@@ -89,6 +93,11 @@ def test_masks(tmp_path):
             "regression",
             {"y_train": np.arange(24.0).reshape(12, 2)},
             r"y_test: 1 targets an image, the training images have",
+        ),
+        (
+            "regression",
+            {"class_names": ("1.5", "2.5", "10")},
+            r"y_train: 3 names \(1.5, 2.5, 10\), not numbers, for task=regression: numbers are read by data=npz",
         ),
         ("segmentation", {}, r"shape \(12,\), expected \(images, height, width\), the class of each pixel"),
         (
