@@ -61,7 +61,10 @@ def _table_path(root: Path, name: str) -> Path:
 
 def _images(root: Path, table: LabelTable, skip_bad: bool) -> tuple[ImageFiles, dict[str, Array]]:
     """The files of each split in the order of their names, and their rows in the table."""
-    paths = [next((p for place in PLACES if (p := root / place / name).is_file()), None) for name in table.files]
+    if _file(root, table.file_column):
+        problem = f"its first line names the file '{table.file_column}', expected a header (file,LABEL …)"
+        refuse([f"{show(table.path)}: {problem}"])
+    paths = [_file(root, name) for name in table.files]
     faults = [f"{table.place(row)}: no file '{table.files[row]}'" for row, path in enumerate(paths) if path is None]
     if faults and not skip_bad:
         refuse(faults, "data.skip_bad=true skips all of these")
@@ -76,6 +79,10 @@ def _images(root: Path, table: LabelTable, skip_bad: bool) -> tuple[ImageFiles, 
     files = {split: [ImageFile(path, 0) for path, _ in found] for split, found in ordered.items()}
     rows = {split: np.array([row for _, row in found]) for split, found in ordered.items()}
     return ImageFiles(root, (), files, dict.fromkeys(files, root), tuple(faults), ()), rows
+
+
+def _file(root: Path, name: str) -> Path | None:
+    return next((p for place in PLACES if (p := root / place / name).is_file()), None)
 
 
 def _expect_once(table: LabelTable, paths: Sequence[Path | None]) -> None:

@@ -30,6 +30,7 @@ class LabelTable:
     path: Path
     lines: list[int]
     """On which each row ends."""
+    file_column: str
     files: list[str]
     columns: dict[str, list[str]]
     """The labels, by the column's name."""
@@ -74,7 +75,7 @@ def read_table(path: Path, columns: Sequence[str] | None) -> LabelTable:
     if twice := [name for name in dict.fromkeys(used) if header.count(name) > 1]:
         refuse([f"{show(path)}: the header has '{name}' twice" for name in twice])
     split, group = (found[special[key]] if key in special else None for key in (SPLIT, GROUP))
-    return LabelTable(path, lines, found[files], {name: found[name] for name in columns or labels}, split, group)
+    return LabelTable(path, lines, files, found[files], {name: found[name] for name in columns or labels}, split, group)
 
 
 def labels_of(table: LabelTable, task: Task) -> tuple[NDArray[np.generic], tuple[str, ...]]:

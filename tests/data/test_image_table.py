@@ -100,6 +100,7 @@ def test_other_labels_are_other_data(tmp_path):
         ("\n\n" + rows("file,age", "1", "old"), {}, r"labels.csv, line 5: age is 'old'"),
         (rows("file,age,age", "1,2"), {}, r"labels.csv: the header has 'age' twice"),
         (rows("file,age", "1") + "1.png\n", {}, r"line 22: 1 values, the header has 2"),
+        (rows("0.png,1", "1"), {}, r"labels.csv: its first line names the file '0.png', expected a header"),
         ("file,age\n", {}, r"expected a header \(file,LABEL …\) and a row for each image"),
         (rows("file,age", "1", "2"), {"columns": ["aeg"]}, r"has no column 'aeg', did you mean 'age'"),
         (rows("file,age", "1", "2"), {"labels": "label.csv"}, r"has no label.csv, did you mean 'labels.csv'"),
