@@ -59,7 +59,7 @@ def importance(
     `trials` has a row a trial and `best_<metric>`. None where fewer than 4 trials have a value, or none differ.
     Numbers count as ordered, on the scale of their range in `space` (parameters by name); others on a logarithmic scale
     where they span a factor of 20. Absence of a key counts as a value of its own. Values far worse than most count as
-    the worst of the others.
+    the worst of the others. Of a complete grid fANOVA needs no forest.
     fANOVA: Hutter, Hoos, Leyton-Brown 2014. PED-ANOVA: Watanabe, Bansal, Hutter 2023.
     """
     column = f"best_{objective.metric}"
@@ -67,20 +67,47 @@ def importance(
     varied = [key for key in keys if scored[key].astype(object).map(str).nunique() > 1]
     if len(scored) < 4 or not varied or scored[column].nunique() < 2:
         return None
-    probes = {f"probe {i}": np.random.default_rng([PROBE_SEED, i]).random(len(scored)) for i in range(PROBES)}
-    with_probes = pd.concat([scored[varied], pd.DataFrame(probes, scored.index)], axis=1)
+    values = _weighed(scored[column], objective)
     method: Method = "fANOVA" if len(scored) <= FANOVA_TRIALS else "PED-ANOVA"
-    scales = {**(space or {}), **{name: Parameter(name, low=0, high=1) for name in probes}}
-    found = _evaluate(with_probes, _weighed(scored[column], objective), objective, method, scales)
-    whole = sum(found[key] for key in varied)
+    exact = _of_grid(scored[varied].astype(object).map(str), values) if method == "fANOVA" else None
+    found, random = exact or _estimated(scored[varied], values, objective, method, space or {})
+    whole = sum(found.values())
     if not whole > 0:
         return None
-    noise = max(found[name] for name in probes) / whole
+    noise = random / whole
     shares = dict(sorted(((key, found[key] / whole) for key in varied), key=lambda item: -item[1]))
     needed = max(MIN_TRIALS, MIN_TRIALS_PER_KEY * len(varied))
     searched = counted(len(varied), "key")
     few = f"{len(scored)} trials are too few for {searched} (about {needed} would do): do not trust the order"
     return Importance(method, len(scored), shares, noise, few if len(scored) < needed else None)
+
+
+def _of_grid(columns: pd.DataFrame, values: pd.Series) -> tuple[dict[str, float], float] | None:
+    """Where each combination was tried once: the variances of the keys' means, and the largest of a random key.
+
+    A forest of so few trials that differ in several keys often takes one for another. What random keys get is that of
+    the differences that no key alone explains, shuffled. None where it is no such grid, or leaves no such differences.
+    """
+    levels = {str(key): int(columns[key].nunique()) for key in columns}
+    left = len(values) - 1 - sum(count - 1 for count in levels.values())
+    if left < 1 or math.prod(levels.values()) != len(values) or columns.duplicated().any():
+        return None
+    means = {key: values.groupby(columns[key]).transform("mean") - values.mean() for key in levels}
+    rest = (values - values.mean() - sum(means.values())) * math.sqrt((len(values) - 1) / left)
+    probes = [pd.Series(np.random.default_rng([PROBE_SEED, i]).permutation(rest), rest.index) for i in range(PROBES)]
+    random = max(float(p.groupby(columns[key]).transform("mean").var(ddof=0)) for p in probes for key in levels)
+    return {key: float(effect.var(ddof=0)) for key, effect in means.items()}, random
+
+
+def _estimated(
+    columns: pd.DataFrame, values: pd.Series, objective: Objective, method: Method, space: Mapping[str, Parameter]
+) -> tuple[dict[str, float], float]:
+    """The importance of each key by Optuna's evaluators, and the largest of a random key."""
+    probes = {f"probe {i}": np.random.default_rng([PROBE_SEED, i]).random(len(columns)) for i in range(PROBES)}
+    with_probes = pd.concat([columns, pd.DataFrame(probes, columns.index)], axis=1)
+    scales = {**space, **{name: Parameter(name, low=0, high=1) for name in probes}}
+    found = _evaluate(with_probes, values, objective, method, scales)
+    return {key: found[key] for key in found if key not in probes}, max(found[name] for name in probes)
 
 
 def _evaluate(

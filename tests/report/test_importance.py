@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -136,3 +138,21 @@ def test_a_key_that_matters_is_above_the_noise_of_many_trials(seed: int) -> None
     found = importance(trials, ["kernel", "rate"], ACCURACY)
     assert found is not None
     assert {*found.significant} == {"kernel", "rate"}
+
+
+def test_importance_in_a_complete_grid_is_that_of_the_means():
+    trials = pd.DataFrame(itertools.product([3, 5, 7], ["valid", "same"]), columns=["kernel", "padding"])
+    trials = trials.assign(best_val_accuracy=[0.715, 0.78, 0.725, 0.73, 0.69, 0.76], status="completed")
+    found = importance(trials, ["kernel", "padding"], ACCURACY)
+    means = {key: trials.groupby(key)["best_val_accuracy"].mean().var(ddof=0) for key in ("kernel", "padding")}
+    assert found is not None
+    assert list(found.shares) == ["padding", "kernel"]
+    assert found.shares["padding"] == pytest.approx(means["padding"] / sum(means.values()))
+    assert found.shares["kernel"] < found.noise
+
+
+def test_keys_of_a_complete_grid_that_differ_by_chance_are_within_the_noise():
+    grid = pd.DataFrame(itertools.product(range(4), repeat=3), columns=["a", "b", "c"]).assign(status="completed")
+    values = [np.random.default_rng(seed).random(len(grid)) for seed in range(20)]
+    found = [importance(grid.assign(best_val_accuracy=drawn), ["a", "b", "c"], ACCURACY) for drawn in values]
+    assert sum(len(each.significant) for each in found if each) <= 10  # of 60
