@@ -19,10 +19,14 @@ def nearest(name: str, allowed: Iterable[str], suggested: Mapping[str, str] | No
     ", did you mean 'max_trials'?"
     >>> nearest("max_trails", ["max_trials", "minutes"], {"max_trials": "budget.max_trials"})
     ", did you mean 'budget.max_trials'?"
+    >>> nearest("AUC", ["accuracy", "auc"])
+    ", did you mean 'auc'?"
     >>> nearest("zebra", ["max_trials"])
     ''
     """
-    for match in difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=cutoff):
+    names = [str(a) for a in allowed]
+    same = [a for a in names if a.casefold() == str(name).casefold()]
+    for match in same[:1] or difflib.get_close_matches(str(name), names, n=1, cutoff=cutoff):
         return f", did you mean '{(suggested or {}).get(match, match)}'?"
     return ""
 

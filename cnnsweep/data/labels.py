@@ -39,7 +39,7 @@ def _class_numbers(y: Array) -> Iterator[str]:
     if y.ndim == 2 and y.shape[1] > 1:
         yield f"shape {y.shape}, expected (images,); {OTHER_TASKS}"
     elif y.ndim != 1 and y.shape[1:] != (1,):
-        yield f"shape {y.shape}, expected (images,)"
+        yield f"shape {y.shape}, expected (images,); a class for each pixel is task=segmentation"
     elif y.dtype.kind not in "ui":
         more = "; numbers to be predicted are task=regression" if y.dtype.kind == "f" else ""
         yield f"dtype {y.dtype}, expected whole numbers such as int32{more}"

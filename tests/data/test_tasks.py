@@ -71,6 +71,7 @@ def test_masks(tmp_path):
             r"dtype float64.*numbers to be predicted are task=regression",
         ),
         ("classification", {"y_train": LISTS}, r"shape \(12, 3\).*several classes an image are task=multi_label"),
+        ("classification", {"y_train": np.zeros((12, 4, 4), int)}, r"a class for each pixel is task=segmentation"),
         ("multi_label", {}, r"shape \(12,\), expected \(images, labels\) of 0 and 1"),
         ("multi_label", {"y_train": LISTS * 2, "y_test": LISTS[:6]}, r"value 2, expected 0 and 1"),
         ("multi_label", {"y_train": LISTS * [1, 1, 0], "y_test": LISTS[:6]}, r"y_train: no image with label 2"),
