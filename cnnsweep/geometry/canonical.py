@@ -6,10 +6,8 @@ from math import prod
 
 from cnnsweep.geometry import branches, sequences
 from cnnsweep.geometry.layers import cost_of
-from cnnsweep.geometry.settings import Part, Settings, Shape, has_bias
+from cnnsweep.geometry.settings import Part, Settings, Shape, has_bias, one_name
 from cnnsweep.geometry.windows import ranges_of, single, taps, tiles, windows_of
-
-_ALIASES = {"swish": "silu", "hard_swish": "hard_silu"}
 
 
 def add_normal_form(parts: list[Part], kind: str, settings: Settings, shape: Shape, output: Shape) -> None:
@@ -34,7 +32,7 @@ def add_normal_form(parts: list[Part], kind: str, settings: Settings, shape: Sha
             windows = windows_of(settings, "kernel_size", len(shape) - 1)
             parts.append((kind, has_bias(settings), *map(taps, windows, shape[:-1], output[:-1])))
         case "squeeze_excite":
-            parts.append((kind, shape[-1], branches.hidden_units(settings, shape), settings["activation"]))
+            parts.append((kind, shape[-1], branches.hidden_units(settings, shape), one_name(settings["activation"])))
         case "residual":
             _add_residual(parts, settings, shape)
         case "max_pool" | "average_pool":
@@ -76,7 +74,7 @@ def _add_residual(parts: list[Part], settings: Settings, shape: Shape) -> None:
 
 def _add_activation(parts: list[Part], function: str, shape: Shape) -> None:
     if function != "linear":
-        parts.append(("activation", shape[-1], _ALIASES.get(function, function)))
+        parts.append(("activation", shape[-1], one_name(function)))
 
 
 def _add_pool(parts: list[Part], kind: str, settings: Settings, shape: Shape, output: Shape) -> None:

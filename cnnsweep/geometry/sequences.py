@@ -9,7 +9,17 @@ from __future__ import annotations
 from math import prod
 
 from cnnsweep.formatting import counted
-from cnnsweep.geometry.settings import Cost, MisfitError, Part, Settings, Shape, check_function, has_bias, positive
+from cnnsweep.geometry.settings import (
+    Cost,
+    MisfitError,
+    Part,
+    Settings,
+    Shape,
+    check_function,
+    has_bias,
+    one_name,
+    positive,
+)  # fmt: skip
 
 LOWEST = 20
 """Hertz from which Keras' mel spectrogram has bands."""
@@ -61,9 +71,11 @@ def part_of(kind: str, settings: Settings, shape: Shape) -> Part:
             return kind, shape[-1], settings["units"]
         case "conv_max_over_time":
             sizes = tuple(sorted(settings["kernel_sizes"]))
-            return kind, shape, settings["filters"], sizes, settings.get("activation", "linear")
+            return kind, shape, settings["filters"], sizes, one_name(settings.get("activation", "linear"))
         case "merge_channels":
             return kind, shape
+        case "spectrogram" if settings["frame"] + settings["step"] > shape[0]:  # one window
+            return kind, shape, settings["frame"], settings["axes"]
         case _:
             return kind, shape, *sorted(settings.items())
 

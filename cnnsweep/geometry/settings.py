@@ -12,6 +12,7 @@ Cost = tuple[int, int, int]
 """Parameters, multiply-adds, and bytes of the float32 output (0 for views of the input)."""
 Part = tuple[Any, ...]
 """A name, such as "conv", and numbers and tuples of numbers that describe a layer's effect."""
+_ALIASES = {"swish": "silu", "hard_swish": "hard_silu"}
 
 
 class MisfitError(Exception):
@@ -48,3 +49,8 @@ def check_function(setting: str, function: object) -> None:
     if function == "glu":
         problem = "function is 'glu', which halves its input; take one that keeps the shape"
         raise MisfitError(setting, problem, mistake=True)
+
+
+def one_name(function: str) -> str:
+    """The one name of an activation for which Keras has two."""
+    return _ALIASES.get(function, function)

@@ -143,6 +143,18 @@ def test_other_bad_input():
         measure([FLATTEN, conv()], (6, 6, 2))
 
 
+def excite(function):
+    return layer("squeeze_excite", ratio=1, activation=function)
+
+
+def convs(function):
+    return layer("conv_max_over_time", filters=2, kernel_sizes=(2, 3), activation=function)
+
+
+def spectrogram(frame, step):
+    return layer("spectrogram", frame=frame, step=step, axes=1)
+
+
 TILED, GLOBAL_MAX = pool("average", 2), layer("global_max_pool")
 SAME = [
     ([conv(kernel_size=1, padding="same")], [conv(kernel_size=1, padding="valid")], (6, 6, 2)),
@@ -166,6 +178,9 @@ SAME = [
     ([layer("rescaling", scale=1)], [], (6, 6, 2)),
     ([dense(5)], [Layer("dense", "another name", {"units": 5})], (4,)),
     ([activation("swish")], [activation("silu")], (4,)),
+    ([excite("swish")], [excite("silu")], (6, 6, 2)),
+    ([convs("swish")], [convs("silu")], (6, 2)),
+    ([spectrogram(4, 1)], [spectrogram(4, 3)], (4, 2)),
     ([conv(5, 1), FLATTEN], [FLATTEN, dense(5)], (1, 1, 2)),
     ([dense(5, activation="relu")], [dense(5), activation("relu")], (4,)),
 ]
@@ -186,6 +201,7 @@ DIFFERENT = [
     ([layer("dropout", rate=0.1)], [], (6, 6, 2)),
     ([layer("batch_norm"), FLATTEN], [FLATTEN, layer("batch_norm")], (6, 6, 2)),
     ([dense(5), FLATTEN, dense(4)], [FLATTEN, dense(5), dense(4)], (2, 2, 2)),
+    ([spectrogram(4, 1)], [spectrogram(4, 3)], (7, 2)),
     ([activation("softmax"), FLATTEN], [FLATTEN, activation("softmax")], (2, 2, 2)),
 ]
 
