@@ -76,12 +76,16 @@ class Parameter:
         if self.log:
             value = math.exp(math.log(self.low) + quantile * (math.log(self.high) - math.log(self.low)))
             if self._steps is None:
-                return value
+                return self._inside(value)
             above = min(bisect(self._steps, value), len(self._steps) - 1)
             return min(self._steps[max(0, above - 1) : above + 1], key=lambda v: abs(math.log(v / value)))
         if self._ranked is None:
-            return self.low + quantile * (self.high - self.low)
+            return self._inside(self.low + quantile * (self.high - self.low))
         return self._ranked[min(int(quantile * len(self._ranked)), len(self._ranked) - 1)]
+
+    def _inside(self, value: float) -> float:
+        """The value without the last digit by which rounding may have put it outside the range."""
+        return float(min(max(value, self.low), self.high))
 
     def quantile(self, value: Any) -> float:
         """The inverse of `at`, in [0, 1]; the middle of its interval for a value of a grid."""

@@ -140,6 +140,14 @@ def test_numbers_are_points_in_their_order_however_they_are_given(space, values)
     assert parameter.grid == values, "a grid is walked through in the order given"
 
 
+@pytest.mark.parametrize(("low", "high", "log"), [(0.1, 60.0, True), (11.2, 99.0, True), (0.91, 1.97, False)])
+def test_the_ends_are_inside_the_range(low, high, log):
+    parameter = Parameter("x", low=low, high=high, log=log)
+    assert (parameter.at(0.0), parameter.at(1.0)) == pytest.approx((low, high))
+    assert parameter.allows(parameter.at(0.0))
+    assert parameter.allows(parameter.at(1.0))
+
+
 def test_log_ranges_are_drawn_evenly_over_their_decades():
     rng = np.random.default_rng(0)
     integers = Parameter("n", low=10, high=1000, integer=True, log=True)
