@@ -99,13 +99,19 @@ def _durations(config: Config) -> Iterator[str]:
         if warmup > epochs:
             yield (f"training.warmup_epochs: {warmup:g}, but training.{name} is {epochs:g}: training would end before "
                    "the learning rate is reached")  # fmt: skip
-    epochs, settings = int(_largest(config, "epochs")), config.training.schedule_settings
-    late = [epoch for epoch in settings.get("boundaries", []) if epoch >= epochs]
+    yield from _late_steps(config, int(_largest(config, "epochs")), _smallest(config, "warmup_epochs"))
+
+
+def _late_steps(config: Config, epochs: int, warmup: float) -> Iterator[str]:
+    """The steps of a schedule, which begins after the warm-up, that come after the last epoch."""
+    where, settings = "training.schedule_settings", config.training.schedule_settings
+    after = f" after a warm-up of {warmup:g}" if warmup else ""
+    late = [epoch for epoch in settings.get("boundaries", []) if warmup + epoch >= epochs]
     if late and "piecewise" in _possible(config, "schedule"):
-        yield f"training.schedule_settings.boundaries: {late[0]:g} is never reached in {counted(epochs, 'epoch')}"
-    if settings.get("staircase") is True and (every := settings.get("decay_epochs") or 1) >= epochs:
-        where = "training.schedule_settings.decay_epochs"
-        yield f"{where}: with staircase the first step comes after epoch {every:g}, but a trial ends after {epochs}"
+        yield f"{where}.boundaries: {late[0]:g}{after} is never reached in {counted(epochs, 'epoch')}"
+    if settings.get("staircase") is True and warmup + (every := settings.get("decay_epochs") or 1) >= epochs:
+        step = f"with staircase the first step comes after epoch {warmup + every:g}"
+        yield f"{where}.decay_epochs: {step}, but a trial ends after {epochs}"
 
 
 def _entry(config: Config, name: str, group: str = "training") -> Mapping[str, object]:
@@ -125,6 +131,10 @@ def _possible(config: Config, name: str, group: str = "training") -> list[object
 
 def _largest(config: Config, name: str) -> float:
     return max((v for v in _possible(config, name) if isinstance(v, (int, float))), default=0)
+
+
+def _smallest(config: Config, name: str) -> float:
+    return min((v for v in _possible(config, name) if isinstance(v, (int, float))), default=0)
 
 
 def shipped_values(group: str) -> Plain:

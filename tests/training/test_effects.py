@@ -33,6 +33,14 @@ STAIRS = ("training.schedule=exponential", "training.schedule_settings={staircas
             "training.warmup_epochs: 6, but training.unfreeze_epochs is 5",
         ),
         ([*PIECES, "training.epochs=8"], "training.schedule_settings.boundaries: 8 is never reached in 8 epochs"),
+        (
+            [*PIECES, "space.training.warmup_epochs={min: 2.5, max: 5}"],
+            "training.schedule_settings.boundaries: 8 after a warm-up of 2.5 is never reached in 10 epochs",
+        ),
+        (
+            [*STAIRS, "training.epochs=5", "training.warmup_epochs=1"],
+            "training.schedule_settings.decay_epochs: with staircase the first step comes after epoch 5, but a trial",
+        ),
         ([*STAIRS, "training.epochs=4"], "training.schedule_settings.decay_epochs: with staircase the first step"),
         ([*FUNCTION, "training.patience=2"], "training.patience: 2 has no effect: the function of job.call trains in"),
         (
@@ -59,7 +67,9 @@ def test_what_has_no_effect_is_refused(overrides: list[str], fault: str) -> None
         ["training.warmup_epochs=5", "space.training.epochs.values=[3,6]"],
         ["model=transfer", "space=transfer", "training.unfreeze=0.2", "training.unfreeze_epochs=2"],
         [*PIECES, "training.epochs=9"],
+        [*PIECES, "space.training.warmup_epochs={min: 0, max: 5}"],
         [*STAIRS, "training.epochs=5"],
+        [*STAIRS, "training.epochs=6", "training.warmup_epochs=1"],
         [*FUNCTION, "training.epochs=3"],
         [*WORDS, "model.embedding_dropout=0.5"],
         [*WAVES, "space.model.mels.values=[20,40]", "space.model.representation.values=[waveform,mel]"],
