@@ -20,7 +20,7 @@ from cnnsweep.geometry.network import GeometryError, Layer, Network, measure
 from cnnsweep.geometry.settings import Shape
 from cnnsweep.search_space.counting import UNITS, ValidConfigurations
 from cnnsweep.search_space.parsing import parse_space
-from cnnsweep.search_space.space import Space, Value
+from cnnsweep.search_space.space import Parameter, Space, Value
 from cnnsweep.search_space.stages import Uncountable
 
 Layers = Callable[[Any, Shape, int], list[Layer]]
@@ -32,6 +32,8 @@ MAX_BUILT = 30
 """Of networks that are built to be measured."""
 MAX_VALUES = 100
 """Of a key that are each tried."""
+MAX_OTHERS = 100
+"""Values of the other keys beside which a word is tried: `causal` is wrong with two axes alone."""
 NOUNS = {"parameters": "parameters", "mmacs": "million multiply-adds", "activation_mb": "MB of activations"}
 
 
@@ -47,6 +49,11 @@ class Validity:
     """Why it cannot be built or exceeds a limit: "limits.parameters: 1,204,010 > 100,000"; None where it is valid."""
     mistake: bool = False
     """A setting is wrong in any place, such as a kernel of size 0, and not just too large here."""
+
+    @property
+    def buildable(self) -> bool:
+        """Whether it can be built, within the limits or not."""
+        return self.fault is None or self.fault.startswith("limits.")
 
 
 @dataclass(frozen=True)
@@ -178,15 +185,26 @@ def _has_spectrogram(problem: Problem) -> bool:
 def _check_values(problem: Problem, rng: np.random.Generator) -> None:
     """Raise for the first value of a key of the model that is wrong in any network."""
     space = problem.space
+    words = {q.key for q in space.parameters if q.categorical}
     for p in space.parameters or [None]:
         for value in (p.grid or ())[:MAX_VALUES] if p and p.name.startswith("model.") else [None]:
-            drawn = {q.name: q.at(rng.random()) for q in space.parameters}
-            if p:
-                drawn |= {name: allowed[0] for name, allowed in p.when} | {p.name: value}
-            values = {q.name: drawn[q.name] for q in space.active(drawn)}
-            validity = problem.validate(values)
-            if validity.mistake and (p is None or value is None or p.name in values):
-                raise UserError(validity.fault)
+            found = _beside_others(problem, rng, p, value)
+            if found.mistake and p and (key := str(found.fault).partition(":")[0]) in words:
+                others = (_beside_others(problem, rng, p, value) for _ in range(MAX_OTHERS))
+                found = replace(found, mistake=p.key == key and not any(other.buildable for other in others))
+            if found.mistake:
+                raise UserError(found.fault)
+
+
+def _beside_others(problem: Problem, rng: np.random.Generator, p: Parameter | None, value: Value | None) -> Validity:
+    """A value of a key beside random ones of the others; no mistake where it does not count."""
+    space = problem.space
+    drawn = {q.name: q.at(rng.random()) for q in space.parameters}
+    if p:
+        drawn |= {name: allowed[0] for name, allowed in p.when} | {p.name: value}
+    values = {q.name: drawn[q.name] for q in space.active(drawn)}
+    counts = p is None or value is None or p.name in values
+    return problem.validate(values) if counts else Validity(fault="it does not count")
 
 
 def _check_limits(problem: Problem, rng: np.random.Generator, most: int) -> None:

@@ -60,6 +60,16 @@ def test_a_model_without_geometry_is_never_refused(problem):
     assert searched.validate({"model.filters": 8}).signature != searched.validate({"model.filters": 64}).signature
 
 
+def test_a_value_that_is_wrong_beside_some_values_alone_is_searched():
+    waves = ["data=made_signals", "model=cnn1d", "space=none", "model.representation=spectrogram"]
+    spaces = [["space.model.axes.values=[1,2]", "space.model.padding.values=[same,causal]"]]
+    for space in (*spaces, spaces[0][::-1]):
+        found = make_problem(compose([*waves, *space]), (1000, 1), 4, "signal")
+        assert sum(found.validate(values).fault is None for values in found.space.enumerate()) == 3
+    with pytest.raises(UserError, match="'causal', which needs one axis, not 2"):
+        make_problem(compose([*waves, "model.axes=2", spaces[0][1]]), (1000, 1), 4, "signal")
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
