@@ -25,8 +25,8 @@ def nearest(name: str, allowed: Iterable[str], suggested: Mapping[str, str] | No
     ''
     """
     names = [str(a) for a in allowed]
-    same = [a for a in names if a.casefold() == str(name).casefold()]
-    for match in same[:1] or difflib.get_close_matches(str(name), names, n=1, cutoff=cutoff):
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=cutoff)
+    for match in close or [a for a in names if a.casefold() == str(name).casefold()][:1]:
         return f", did you mean '{(suggested or {}).get(match, match)}'?"
     return ""
 

@@ -1,4 +1,4 @@
-"""The default search: a few epochs of many configurations, the most promising ones continued, for any budget.
+"""The search for any budget: a few epochs of many configurations, the most promising ones continued.
 
 Half of the cost goes into first looks at new configurations, half into the continuation of those from whose end the
 largest improvement is expected (as in freeze-thaw optimisation, Swersky et al. 2014, with the rungs of successive
