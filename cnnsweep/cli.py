@@ -109,7 +109,7 @@ def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None,
     """Continue a sweep that was interrupted, or that a larger budget extends.
 
     SWEEP is an id or a name (its last unfinished sweep); by default the last unfinished sweep. It goes on with the
-    config that it was started with, except for budget.*, executor.* and tracking.uri.
+    config that it was started with, except for budget.*, executor.*, tracking.dir and tracking.uri.
     """
     names, overrides = split("resume", words, most=1)
     from cnnsweep.sweep.resume import resume as go_on

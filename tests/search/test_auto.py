@@ -1,4 +1,4 @@
-"""The default search: many first epochs, then the most promising configuration."""
+"""Search `auto`: many first epochs, then the most promising configuration."""
 
 from __future__ import annotations
 
