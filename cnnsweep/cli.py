@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import sys
@@ -18,6 +17,7 @@ from cnnsweep.errors import UserError
 from cnnsweep.formatting import counted, score
 from cnnsweep.terminal.commands import CONFIG_DIR, OVERRIDES, TRUST, WORDS, Commands, examples, message, refuse, split
 from cnnsweep.terminal.output import lost, outlive_terminal, protect
+from cnnsweep.terminal.own_modules import import_from_working_folder
 
 if TYPE_CHECKING:
     from cnnsweep.config.schema import Config
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.version_option(__version__, message="%(version)s")
 def commands() -> None:
     """Hyperparameter sweeps for convolutional networks, every trial tracked in MLflow."""
-    sys.path.insert(0, os.getcwd())  # a component of the user's own may stand in a module beside the configs
+    import_from_working_folder()
 
 
 @commands.command(

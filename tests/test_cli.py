@@ -109,6 +109,13 @@ def test_wrong_input_is_one_error_of_a_few_lines(run: Run, arguments: list[str],
     assert len(errors.splitlines()) < 4
 
 
+def test_a_file_that_hides_a_package_is_named(run: Run) -> None:
+    path = Path("keras.py").absolute()
+    path.write_text("raise SystemExit")
+    code, _, errors = run("--cfg")
+    assert (code, errors) == (2, f"cnnsweep: {path} would be imported in place of the package keras: rename it\n")
+
+
 def test_debug_shows_the_traceback() -> None:
     with pytest.raises(ValueError, match="unknown command"):
         cli.main(["--debug", "rusume"])
