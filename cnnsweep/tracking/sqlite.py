@@ -62,13 +62,17 @@ def connect_once(uri: str) -> Connection:
 
 
 def create_tables(uri: str, artifacts: str) -> None:
-    """Create what a new store needs. Raises UserError for a SQLite file whose tables were not all created.
+    """Create what a new store needs.
+
+    Raises UserError for a SQLite file that cannot be written, or whose tables were not all created.
 
     Left to itself, MLflow writes the working folder into an SQL statement, as it is, for its Default experiment.
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     file = database_file(uri)
+    if file and file.exists() and not os.access(file, os.W_OK):
+        raise UserError(f"the MLflow store {file} cannot be written: its owner can let the group, by chmod g+w {file}")
     if file and file.parent.is_dir() and (not file.exists() or (file.is_file() and not file.stat().st_size)):
         _create_file(os.path.realpath(file), artifacts)
     connect_once(uri).close()  # MLflow itself would try for 100 seconds
@@ -85,6 +89,7 @@ def _create_file(path: str, artifacts: str) -> None:
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=parent, ignore_cleanup_errors=True) as folder:
         new = os.path.join(folder, name)
+        Path(new).touch()  # SQLite's own has mode 0644 under any umask: no store for a group
         connect_once(_address(new)).close()
         SqlAlchemyStore(_address(new), artifacts).engine.dispose()
         for ending in ("-journal", "-wal", "-shm"):  # of an earlier file; SQLite would apply them

@@ -1,7 +1,9 @@
-"""Stores whose first start is killed while MLflow creates the tables."""
+"""Stores whose first start is killed while MLflow creates the tables, and who may write those that it made."""
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import sys
 import time
@@ -71,3 +73,23 @@ def test_a_store_that_mlflow_itself_did_not_finish(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     (tmp_path / "mlflow.db").unlink()
     assert open_store(settings(tmp_path)) == find_store(settings(tmp_path))
+
+
+def test_a_store_can_be_written_by_those_whom_the_umask_lets(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        open_store(settings(tmp_path))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "mlflow.db").stat().st_mode) == 0o664
+
+
+def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    open_store(settings(tmp_path))
+    file = tmp_path / "mlflow.db"
+    file.chmod(0o444)
+    as_others = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+    command = [*as_others, sys.executable, "-c", OPEN, str(tmp_path), ""]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"UserError: the MLflow store {file} cannot be written" in done.stderr
+    assert f"chmod g+w {file}" in done.stderr
