@@ -100,7 +100,8 @@ def _call(
     except TrialStopped:
         pass
     except SystemExit as error:  # of the trial, not of the worker
-        trial.fault = f"SystemExit: {error.code}"
+        if error.code not in (None, 0):
+            trial.fault = f"SystemExit: {error.code}"
     except BaseException as error:  # the trial must not end without a reason
         end = error
     own_trial._current.clear()

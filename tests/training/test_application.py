@@ -31,6 +31,7 @@ def reporting(cfg):
     trial = cnnsweep.current_trial()
     for epoch in range(1, trial.epochs + 1):
         trial.report(epoch, val_accuracy=cfg.model.rate * epoch)
+    raise SystemExit(0)
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def failing(cfg):
@@ -182,8 +183,9 @@ def test_text_is_given_in_hydras_grammar(tmp_path: Path) -> None:
 
 
 def test_it_may_report_epochs_itself(tmp_path: Path) -> None:
-    reports, _ = run(config("reporting"), tmp_path, epochs=3)
+    reports, result = run(config("reporting"), tmp_path, epochs=3)
     assert [r.epoch for r in reports] == [1, 2, 3]
+    assert (result.status, result.reason) == ("completed", None)
 
 
 def test_what_it_raises_is_raised_and_the_process_is_left_as_it_was(tmp_path: Path) -> None:

@@ -178,9 +178,18 @@ def test_what_a_function_raises_is_raised_by_the_job(tmp_path):
         run(spec("raising", tmp_path))
 
 
-def test_a_function_that_ends_its_process_ends_its_trial_alone(tmp_path):
-    _, result = run(spec("leaving", tmp_path))
-    assert (result.status, result.reason) == ("failed", "SystemExit: 3")
+@pytest.mark.parametrize(
+    ("code", "end"),
+    [
+        ("3", ("failed", "SystemExit: 3")),
+        ("no data", ("failed", "SystemExit: no data")),
+        ("0", ("completed", None)),
+        ("null", ("completed", None)),
+    ],
+)
+def test_a_function_that_ends_its_process_ends_its_trial_alone(code, end, tmp_path):
+    _, result = run(spec("leaving", tmp_path, f"+job.code={code}"))
+    assert (result.status, result.reason) == end
 
 
 def test_the_next_trial_of_a_worker_starts_in_the_same_folder(tmp_path):
