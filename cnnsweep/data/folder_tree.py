@@ -64,7 +64,7 @@ class Folder:
     @property
     def name(self) -> str:
         """Composed, since some systems decompose the accents of names."""
-        return unicodedata.normalize("NFC", self.path.name)
+        return composed(self.path.name)
 
     @property
     def filled(self) -> list[Folder]:
@@ -112,6 +112,11 @@ def read_folder(path: Path, kind: FileKind = IMAGES, above: frozenset[str] = fro
             elif entry.is_file() or entry.is_symlink():  # a link that leads nowhere is a broken file
                 files.append(path / entry.name)
     return Folder(path, tuple(folders), tuple(files), kind)
+
+
+def composed(name: str) -> str:
+    """A name with composed accents, as it is compared."""
+    return unicodedata.normalize("NFC", name)
 
 
 def show(path: Path | str) -> str:

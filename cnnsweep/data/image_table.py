@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,10 +62,10 @@ def _table_path(root: Path, name: str) -> Path:
 
 def _images(root: Path, table: LabelTable, skip_bad: bool) -> tuple[ImageFiles, dict[str, Array]]:
     """The files of each split in the order of their names, and their rows in the table."""
-    if _file(root, table.file_column):
+    if _find(root, table.file_column):
         problem = f"its first line names the file '{table.file_column}', expected a header (file,LABEL …)"
         refuse([f"{show(table.path)}: {problem}"])
-    paths = [_file(root, name) for name in table.files]
+    paths = [_find(root, name) for name in table.files]
     faults = [f"{table.place(row)}: no file '{table.files[row]}'" for row, path in enumerate(paths) if path is None]
     if faults and not skip_bad:
         refuse(faults, "data.skip_bad=true skips all of these")
@@ -81,8 +82,10 @@ def _images(root: Path, table: LabelTable, skip_bad: bool) -> tuple[ImageFiles, 
     return ImageFiles(root, (), files, dict.fromkeys(files, root), tuple(faults), ()), rows
 
 
-def _file(root: Path, name: str) -> Path | None:
-    return next((p for place in PLACES if (p := root / place / name).is_file()), None)
+def _find(root: Path, name: str) -> Path | None:
+    """The file of a name as it stands, or with its accents composed or decomposed."""
+    names = dict.fromkeys((name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))))
+    return next((path for each in names for place in PLACES if (path := root / place / each).is_file()), None)
 
 
 def _expect_once(table: LabelTable, paths: Sequence[Path | None]) -> None:

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from cnnsweep.config.components import configured_by
 from cnnsweep.data.arrays import Array, Arrays, refuse
 from cnnsweep.data.folder_tree import IMAGES as IMAGE_FILES
-from cnnsweep.data.folder_tree import Folder, read_folder, show
+from cnnsweep.data.folder_tree import Folder, composed, read_folder, show
 from cnnsweep.data.groups import find_groups
 from cnnsweep.data.image_cache import Decoded, ImageFile, ImageFiles, open_decoded
 from cnnsweep.data.image_files import ImageFilesConfig, depth_notes, skipped
@@ -87,7 +87,7 @@ def _find_pairs(splits: dict[str, tuple[Folder, Folder]]) -> tuple[dict[str, lis
     faults: list[str] = []
     for split, (images, masks) in splits.items():
         by_name = _by_name(masks)
-        names = {path: path.relative_to(images.path).with_suffix("").as_posix() for path in images.walk()}
+        names = {path: _name(path, images.path) for path in images.walk()}
         found = [(path, by_name.get(name, [])) for path, name in names.items()]
         for path, several in [(path, of_it) for path, of_it in found if len(of_it) != 1]:
             none = f"no mask of this name in {show(masks.path)}"
@@ -106,6 +106,11 @@ def _by_name(masks: Folder) -> dict[str, list[Path]]:
     return found
 
 
+def _name(path: Path, root: Path) -> str:
+    """The name of a file below a folder, without its suffix."""
+    return composed(path.relative_to(root).with_suffix("").as_posix())
+
+
 def _leave_out(images: ImageFiles, counts: Mapping[str, int], skip_bad: bool) -> ImageFiles:
     """Leave out splits with no image. Raises `UserError` for them unless bad ones are skipped, and for training."""
     lost = [split for split in images.splits if not counts[split]]
@@ -119,7 +124,7 @@ def _leave_out(images: ImageFiles, counts: Mapping[str, int], skip_bad: bool) ->
 
 def _key(mask: Path, root: Path) -> str:
     """The name that a mask's image has."""
-    name = mask.relative_to(root).with_suffix("").as_posix()
+    name = _name(mask, root)
     return next((name.removesuffix(ending) for ending in ENDINGS if name.endswith(ending)), name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,16 @@ def test_files_may_lie_anywhere(tmp_path):
     (root / "labels.csv").write_text(rows("file,class", "2", "10").replace("\n1", f"\n{tmp_path}/images/1"))
     found = loaded(root, "classification")
     assert len(found.x_train) + len(found.x_val) + len(found.x_test) == 20
+
+
+@pytest.mark.parametrize(("given", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_of_file_names_may_be_composed_or_not(tmp_path, given, stored):
+    table = rows("file,class", "a", "b").replace("0.png", "é0.png")
+    root = folder(tmp_path, unicodedata.normalize(given, table))
+    for number in (0, 10):
+        name = f"{number}.png".replace("0.png", unicodedata.normalize(stored, "é0.png"))
+        (root / "images" / f"{number}.png").rename(root / "images" / name)
+    assert len(loaded(root, "classification").x_test) == 4
 
 
 def test_other_labels_are_other_data(tmp_path):

@@ -43,6 +43,13 @@ def test_masks_follow_their_images(tmp_path, ending):
     assert loaded(tmp_path / "data").class_names == ("0", "255")
 
 
+def test_accents_of_names_may_be_composed_or_not(tmp_path):
+    root = folder(tmp_path / "data")
+    (root / "images" / "3.png").rename(root / "images" / "\u00e9.png")
+    (root / "masks" / "3.png").rename(root / "masks" / "e\u0301.png")
+    assert len(loaded(root).x_train) == 7
+
+
 def test_splits_of_their_own(tmp_path):
     for number, split in enumerate(("train", "val", "Testing")):
         folder(tmp_path / "data", split, dark=12 * number)
