@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import refuse
-from cnnsweep.data.folder_tree import show
+from cnnsweep.data.folder_tree import composed, show
 from cnnsweep.errors import UserError, nearest
 
 SPLIT, GROUP = "split", "group"
@@ -45,8 +45,8 @@ class LabelTable:
 def read_table(path: Path, columns: Sequence[str] | None) -> LabelTable:
     """Read a table with a header; `columns` are those that hold labels, None for all but the file's, split and group.
 
-    Commas, semicolons and tabs may separate its columns. Raises `UserError` for what is no table, and columns that it
-    does not have.
+    Commas, semicolons and tabs may separate its columns. All but the files' names have composed accents. Raises
+    `UserError` for what is no table, and columns that it does not have.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -54,7 +54,7 @@ def read_table(path: Path, columns: Sequence[str] | None) -> LabelTable:
         raise UserError(f"data.labels: '{show(path)}' cannot be read: {error}") from error
     first = text.lstrip("\n").partition("\n")[0]
     reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
-    numbered = [(reader.line_num, row) for row in reader if row]
+    numbered = [(reader.line_num, [row[0], *map(composed, row[1:])]) for row in reader if row]
     rows = dict(numbered)
     header = [name.strip() for name in next(iter(rows.values()), [])]
     if len(header) < 2 or len(rows) < 2:
@@ -67,7 +67,8 @@ def read_table(path: Path, columns: Sequence[str] | None) -> LabelTable:
     found = {name: [rows[line][i].strip() for line in lines] for i, name in enumerate(header)}
     files, special = header[0], {name.lower(): name for name in header[1:] if name.lower() in (SPLIT, GROUP)}
     labels = [name for name in header[1:] if name not in special.values()]
-    for name in columns or ():
+    columns = [composed(name) for name in columns or ()]
+    for name in columns:
         if name not in labels:
             raise UserError(f"data.columns: {show(path)} has no column '{name}'{nearest(name, labels)} "
                             f"(it has {', '.join(labels)})")  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cnnsweep.config.components import configured_by
 from cnnsweep.data.arrays import Arrays, refuse
-from cnnsweep.data.folder_tree import is_clutter
+from cnnsweep.data.folder_tree import composed, is_clutter
 from cnnsweep.data.image_layout import by_split
 from cnnsweep.data.text_decoding import fault_of
 from cnnsweep.data.texts import LabelledText, TextFilesConfig, skipped, text_arrays
@@ -106,7 +106,7 @@ def _rows(path: Path, config: TextCsvConfig, faults: list[str]) -> Iterator[Labe
                 elif not label.strip():
                     faults.append(f"{place}: '{config.label}' is empty")
                 else:
-                    yield LabelledText(text, label.strip(), place)
+                    yield LabelledText(text, composed(label.strip()), place)
     except (UnicodeDecodeError, LookupError, csv.Error) as error:
         raise unreadable(path, config.encoding, error) from error
 

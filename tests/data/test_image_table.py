@@ -89,6 +89,12 @@ def test_accents_of_file_names_may_be_composed_or_not(tmp_path, given, stored):
     assert len(loaded(root, "classification").x_test) == 4
 
 
+@pytest.mark.parametrize("task", ["classification", "multi_label"])
+def test_accents_of_classes_may_be_composed_or_not(tmp_path, task):
+    root = folder(tmp_path, rows("file,clasé", "\u00e9", "b", "e\u0301"))
+    assert loaded(root, task, columns=["clase\u0301"]).class_names == ("b", "\u00e9")
+
+
 def test_other_labels_are_other_data(tmp_path):
     first = loaded(folder(tmp_path, rows("file,age", "1", "2")), "regression")
     again = loaded(folder(tmp_path, rows("file,age", "1", "3")), "regression")

@@ -59,6 +59,12 @@ def test_the_vocabulary_is_that_of_the_training_part_alone(tmp_path):
     assert (data.x_train[:, 1] > 1).all()
 
 
+def test_accents_of_classes_may_be_composed_or_not(tmp_path):
+    labels = [(text, {"pos": "\u00e9", "neg": "b"}[label]) for text, label in rows()]
+    path = write_csv(tmp_path / "all.csv", [*labels, ("good", "e\u0301"), ("so", "e\u0301"), ("film", "e\u0301")])
+    assert load(config("text_csv", dir=str(path)), 0).class_names == ("b", "\u00e9")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
