@@ -57,7 +57,10 @@ class AudioDecoding:
             raise BadAudioError("has no samples")
         if not np.isfinite(wave).all():
             raise BadAudioError("holds values that are no numbers")
-        if not wave[: math.ceil(self.samples * rate / self.rate)].any():
+        used = math.ceil(self.samples * rate / self.rate)
+        if not wave[:used].any():
+            if found[:used].any():
+                raise BadAudioError("has channels that cancel each other: their mean, which is used, is silent")
             start = f" in its first {self.samples / self.rate:g} s, which are used" if wave.any() else ""
             raise BadAudioError(f"is silent{start}")
         if rate != self.rate:

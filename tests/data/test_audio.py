@@ -72,9 +72,10 @@ def test_a_sound_that_begins_within_what_is_kept_is_used(tmp_path, rate):
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"no sound", "is no audio file"), (np.zeros(80, np.float32), "is silent(?! in)"), (TONE[:0], "has no samples"),
+     (np.stack([TONE, -TONE], axis=1), r"has channels that cancel each other: their mean, which is used, is silent"),
      (np.concatenate([np.zeros(800, np.float32), TONE]), r"is silent in its first 0\.1 s, which are used"),
      (np.full(80, np.nan, np.float32), "holds values that are no numbers")],
-    ids=["text", "silent", "empty", "begins silent", "not a number"],
+    ids=["text", "silent", "empty", "opposite channels", "begins silent", "not a number"],
 )  # fmt: skip
 def test_bad_files_are_named_or_skipped_and_counted(tmp_path, content, message):
     root = folder(tmp_path / "sounds")
