@@ -51,11 +51,14 @@ class TextDecoding:
     """From number 0 on; the first two are `SPECIAL`."""
     length: int
     """Longer texts are cut at their end, shorter ones padded at their start."""
+    encoding: str = "utf-8"
+    """Of files."""
 
     @staticmethod
     def of(stored: Mapping[str, Any]) -> TextDecoding:
         """The decoding that is stored as plain values. Raises KeyError or TypeError for others."""
-        return TextDecoding(tuple(map(str, stored["words"])), int(stored["length"]))
+        words, length = tuple(map(str, stored["words"])), int(stored["length"])
+        return TextDecoding(words, length, str(stored.get("encoding", TextDecoding.encoding)))
 
     @cached_property
     def numbers(self) -> Mapping[str, int]:

@@ -57,7 +57,8 @@ def text_arrays(
             [f"{row.place}: no training text is of class '{row.label}'{nearest(row.label, names)}" for row in unknown]
         )
     numbers = {name: number for number, name in enumerate(names)}
-    corpus = Corpus.of([row.text for rows in splits.values() for row in rows], config.words, config.length)
+    encoding = config.encoding if isinstance(config, TextFilesConfig) else "utf-8"
+    corpus = Corpus.of([row.text for rows in splits.values() for row in rows], config.words, config.length, encoding)
     prints = np.array([fingerprint(np.array(words)) for words in corpus.texts], np.uint64)
     x, y, first = {}, {}, 0
     for split, rows in splits.items():

@@ -27,11 +27,13 @@ class Corpus:
     """The vocabulary has so many words at most, the most frequent ones; None: all."""
     length: int | None
     """Words of a text; None: enough for `COVERED` of the training texts."""
+    encoding: str
+    """Of files."""
 
     @staticmethod
-    def of(texts: Sequence[str], words: int | None, length: int | None) -> Corpus:
+    def of(texts: Sequence[str], words: int | None, length: int | None, encoding: str) -> Corpus:
         """Split texts into words."""
-        return Corpus([split_words(text) for text in texts], words, length)
+        return Corpus([split_words(text) for text in texts], words, length, encoding)
 
     def places(self, first: int, count: int) -> Array:
         """`count` texts from `first` on, as a data source returns them: int32 (texts, 1)."""
@@ -44,7 +46,8 @@ class Corpus:
         kept = found if self.words is None else found[: self.words]
         lengths = sorted(map(len, texts))
         covering = min(LONGEST, lengths[math.ceil(COVERED * len(lengths)) - 1])
-        return TextDecoding((*SPECIAL, *(word for word, _ in kept)), self.length or max(1, covering))
+        words = (*SPECIAL, *(word for word, _ in kept))
+        return TextDecoding(words, self.length or max(1, covering), self.encoding)
 
     def convert(self, places: Array, decoding: TextDecoding) -> Array:
         """The numbers of the words of texts: int32 (texts, length)."""

@@ -41,7 +41,7 @@ if failed:
     sys.exit(1)
 """
 READ_TEXT = """is_file = argument.endswith(".txt") or os.path.isfile(argument)
-        words = Path(argument).read_text("utf-8") if is_file else argument
+        words = Path(argument).read_text(decoding.encoding) if is_file else argument
         if fault := fault_of(words):
             raise ValueError(fault)
         found = decoding.decode(words)"""

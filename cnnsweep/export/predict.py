@@ -210,7 +210,7 @@ def inputs_in(where: Path, inputs: Sequence[str]) -> list[str]:
 def read_inputs(inputs: Sequence[str | Path], labels: Labels) -> np.ndarray:
     """Decode files or texts as those of the training data. Raises UserError for one that cannot be used."""
     if isinstance(labels.decoding, TextDecoding):
-        return np.stack([labels.decoding.decode(_text(each)) for each in inputs])
+        return np.stack([labels.decoding.decode(_text(each, labels.decoding.encoding)) for each in inputs])
     if isinstance(labels.decoding, AudioDecoding):
         return np.stack([_media(Path(each), labels.decoding, "audio file", "soundfile", "audio") for each in inputs])
     if isinstance(labels.decoding, VideoDecoding):
@@ -245,15 +245,15 @@ def _reading(path: Path, noun: str) -> Iterator[None]:
         raise UserError(f"there is no {noun} '{path}'{_nearest_file(path)}") from None
     except OSError as error:
         raise UserError(f"'{path}' cannot be read ({error.strerror})") from error
-    except ValueError as error:  # not UTF-8, or a zero byte in the path
+    except ValueError as error:  # of another encoding, or a zero byte in the path
         raise UserError(f"'{path}' cannot be read ({error})") from error
 
 
-def _text(given: str | Path) -> str:
+def _text(given: str | Path, encoding: str) -> str:
     """The text itself, or the content of a file."""
     path = Path(given)
     with _reading(path, "text"):
-        text = path.read_text(encoding="utf-8") if path.suffix == ".txt" or _is_file(path) else str(given)
+        text = path.read_text(encoding) if path.suffix == ".txt" or _is_file(path) else str(given)
     if fault := fault_of(text):
         raise UserError(f"the text '{given}' {fault}")
     return text

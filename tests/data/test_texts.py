@@ -121,6 +121,11 @@ def test_a_folder_has_a_text_in_each_file(tmp_path):
         load(config("text_folder", dir=str(tmp_path)), 0)
 
 
+def test_the_encoding_is_stored_with_the_data(tmp_path):
+    write_csv(tmp_path / "all.csv", rows())
+    assert load(config("text_csv", dir=str(tmp_path), encoding="latin-1"), 0).decoding.encoding == "latin-1"
+
+
 FAULTS = {
     "no such column": ({"text": "sentence"}, rows(), r"no column 'sentence' \(it has text, label\)\n  data.text=NAME"),
     "empty texts": ({}, [*rows(), (" ", "pos"), ("", "neg")], r"2 faults:\n.*10: 'text' is empty\n.*line 11: 'text'"),

@@ -305,6 +305,12 @@ def test_a_text_is_a_sentence_or_a_file(tmp_path: Path) -> None:
         read_inputs(["_ _"], labels)
 
 
+def test_a_text_file_has_the_encoding_of_those_for_training(tmp_path: Path) -> None:
+    labels = Labels("classification", ("a", "b"), 1.0, TextDecoding(("", "[unknown]", "schön"), 1, "latin-1"))
+    (tmp_path / "review.txt").write_text("schön", encoding="latin-1")
+    assert read_inputs([tmp_path / "review.txt", "schön"], labels).tolist() == [[2], [2]]
+
+
 def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["predict", str(tmp_path), str(saved(tmp_path, RED))]) == 2
     assert "holds no model.keras" in capsys.readouterr().err
