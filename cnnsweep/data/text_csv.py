@@ -81,10 +81,12 @@ def _rows(path: Path, config: TextCsvConfig, faults: list[str]) -> Iterator[Labe
     csv.field_size_limit(LARGEST)
     try:
         with path.open(encoding=_with_mark(config.encoding), newline="") as file:
-            delimiter = _delimiter(file.readline(), config)
+            delimiter = _delimiter(next((line for line in file if line.strip("\r\n")), ""), config)
             file.seek(0)
             lines: list[str] = []
             reader = csv.DictReader(_kept(file, lines), delimiter=delimiter)
+            while reader.fieldnames == []:  # of a blank line
+                reader.fieldnames = None
             _check_columns(path, config, list(reader.fieldnames or []))
             lines.clear()
             for row in reader:

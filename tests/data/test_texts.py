@@ -121,6 +121,12 @@ def test_a_folder_has_a_text_in_each_file(tmp_path):
         load(config("text_folder", dir=str(tmp_path)), 0)
 
 
+def test_blank_lines_before_the_header_leave_its_delimiter(tmp_path):
+    lines = ["", "", "text;label", *(f"{text};{label}" for text, label in rows())]
+    (tmp_path / "all.csv").write_text("\n".join(lines) + "\n")
+    assert load(config("text_csv", dir=str(tmp_path)), 0).class_names == ("neg", "pos")
+
+
 def test_the_encoding_is_stored_with_the_data(tmp_path):
     write_csv(tmp_path / "all.csv", rows())
     assert load(config("text_csv", dir=str(tmp_path), encoding="latin-1"), 0).decoding.encoding == "latin-1"
