@@ -99,7 +99,7 @@ def _numbers(table: LabelTable, name: str) -> NDArray[np.float32]:
     found, faults = [], []
     for row, text in enumerate(table.columns[name]):
         try:
-            found.append(float(text))
+            found.append(float(text.replace("_", "?")))  # which Python alone takes within a number
         except ValueError:
             faults.append(f"{table.place(row)}: {name} is '{text}', expected a number")
     if faults:

@@ -104,6 +104,7 @@ def test_other_labels_are_other_data(tmp_path):
 @pytest.mark.parametrize(
     ("table", "changes", "error"),
     [
+        (rows("file,age", "1", "1_000"), {}, r"labels.csv, line 3: age is '1_000', expected a number"),
         (rows("file,age", "1", "old"), {}, r"labels.csv, line 3: age is 'old', expected a number"),
         (rows("file,age", "1", images=21), {}, r"line 22: no file '20.png'\n.*skip_bad=true"),
         (rows("file,age,split", "1,train", "2,tset"), {}, r"line 3: split is 'tset' \(train, val or test\)"),
