@@ -17,6 +17,7 @@ from cnnsweep.data.folder_tree import IMAGES as IMAGE_FILES
 from cnnsweep.data.folder_tree import Folder, composed, read_folder, show
 from cnnsweep.data.groups import find_groups
 from cnnsweep.data.image_cache import Decoded, ImageFile, ImageFiles, open_decoded
+from cnnsweep.data.image_decoding import any_size
 from cnnsweep.data.image_files import ImageFilesConfig, depth_notes, skipped
 from cnnsweep.data.image_layout import data_dir, split_of
 from cnnsweep.data.storage import open_map
@@ -161,9 +162,10 @@ def _read_masks(decoded: Decoded, split: str, pairs: Sequence[tuple[Path, Path]]
     """The values of the masks, uint8 (images, height, width), decoded or as they were decoded before."""
     contents = [mask.read_bytes() for _, mask in pairs]
     key = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()[:16]
-    path = decoded.folder / f"{split}-masks-{key}.npy"
+    path = decoded.folder / f"{split}-upright-masks-{key}.npy"
     if not path.exists():
-        found = [_read_mask(image, mask, config) for image, mask in pairs]
+        with any_size():
+            found = [_read_mask(image, mask, config) for image, mask in pairs]
         if faults := [fault for fault in found if isinstance(fault, str)]:
             refuse(faults)
         partial = path.with_suffix(f".{os.getpid()}.npy")
@@ -176,7 +178,8 @@ def _read_mask(image: Path, mask: Path, config: MaskFolderConfig) -> Array | str
     """The values of a mask at the size of the images that networks get, or why it cannot be used."""
     try:
         with Image.open(image) as opened, Image.open(mask) as found:
-            size, turned = ImageOps.exif_transpose(opened).size if opened.getexif() else opened.size, found
+            size = ImageOps.exif_transpose(opened).size if opened.getexif() else opened.size
+            turned = ImageOps.exif_transpose(found) if found.getexif() else found
             if turned.size != size:
                 sizes = (f"{width}×{height}" for width, height in (turned.size, size))
                 return f"{show(mask)}: {' pixels, its image has '.join(sizes)}"

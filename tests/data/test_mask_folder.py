@@ -50,6 +50,21 @@ def test_accents_of_names_may_be_composed_or_not(tmp_path):
     assert len(loaded(root).x_train) == 7
 
 
+def test_masks_are_turned_as_their_images_are(tmp_path):
+    root, upside_down = folder(tmp_path / "data"), Image.Exif()
+    upside_down[0x0112] = 3
+    for path in root.glob("*/*.png"):
+        Image.open(path).rotate(180).save(path, exif=upside_down)
+    found = loaded(root)
+    assert (found.y_train[..., 0] == 0).all()
+    assert (found.x_train[:, :, 0] < 100).all()
+
+
+def test_masks_may_be_larger_than_pillow_allows(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert len(loaded(folder(tmp_path / "data")).y_train) == 7
+
+
 def test_splits_of_their_own(tmp_path):
     for number, split in enumerate(("train", "val", "Testing")):
         folder(tmp_path / "data", split, dark=12 * number)
