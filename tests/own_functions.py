@@ -30,11 +30,11 @@ def value(trial: Trial, epoch: int) -> float:
 def checkpointing(config: Any, trial: Trial) -> None:
     """Its state is a running sum, which it keeps."""
     restored = trial.restored()
-    total = json.loads((restored / "sum.json").read_text()) if restored else 0.0
+    total = json.loads((restored / "state.json").read_text()) if restored else 0.0
     for epoch in range(trial.epoch + 1, trial.epochs + 1):
         total += config.rate * epoch
         with trial.checkpoint() as folder:
-            (folder / "sum.json").write_text(json.dumps(total))
+            (folder / "state.json").write_text(json.dumps(total))
         if not trial.report(epoch, val_accuracy=value(trial, epoch), total=total):
             return
 
@@ -151,10 +151,10 @@ def one_argument(config: Any) -> None:
 def slowly(config: Any, trial: Trial) -> None:
     """As `checkpointing`, with some time for a kill."""
     restored = trial.restored()
-    total = json.loads((restored / "sum.json").read_text()) if restored else 0.0
+    total = json.loads((restored / "state.json").read_text()) if restored else 0.0
     for epoch in range(trial.epoch + 1, trial.epochs + 1):
         time.sleep(0.05)
         total += config.rate * epoch
         with trial.checkpoint() as folder:
-            (folder / "sum.json").write_text(json.dumps(total))
+            (folder / "state.json").write_text(json.dumps(total))
         trial.report(epoch, val_accuracy=config.rate * (1 - 0.5**epoch), total=total)

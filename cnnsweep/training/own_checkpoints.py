@@ -1,6 +1,6 @@
 """Checkpoints that a training function of the user's own writes, one folder for each of the epochs that are kept.
 
-A checkpoint is complete once it has its `state.json`: the metrics of all epochs up to its own, which a resumed trial
+A checkpoint is complete once it has its `cnnsweep.json`: the metrics of all epochs up to its own, which a resumed trial
 reports again where the driver died before it learned of them. The program reads nothing else of it: the other files
 are the function's.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cnnsweep.config.objective import Objective
 
-FOLDER, STATE = "checkpoints", "state.json"
+FOLDER, STATE = "checkpoints", "cnnsweep.json"
 
 
 @dataclass(frozen=True)

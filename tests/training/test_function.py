@@ -130,7 +130,7 @@ def test_a_checkpoint_that_a_crash_left_incomplete_is_not_used(tmp_path):
     run(replace(spec("checkpointing", tmp_path), epochs=2))
     for name in ("partial", "000003"):
         (tmp_path / "checkpoints" / name).mkdir()
-        (tmp_path / "checkpoints" / name / "sum.json").write_text("1e9")
+        (tmp_path / "checkpoints" / name / "state.json").write_text("1e9")
     rest, _ = run(replace(spec("checkpointing", tmp_path), initial_epoch=2))
     assert rest[0].epoch == 3
     assert rest[0].metrics["total"] == pytest.approx(3.0)
