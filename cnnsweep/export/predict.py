@@ -253,7 +253,7 @@ def _text(given: str | Path, encoding: str) -> str:
     """The text itself, or the content of a file."""
     path = Path(given)
     with _reading(path, "text"):
-        text = path.read_text(encoding) if path.suffix == ".txt" or _is_file(path) else str(given)
+        text = path.read_text(encoding=encoding) if path.suffix == ".txt" or _is_file(path) else str(given)
     if fault := fault_of(text):
         raise UserError(f"the text '{given}' {fault}")
     return text
