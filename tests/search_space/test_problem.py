@@ -66,6 +66,8 @@ def test_a_value_that_is_wrong_beside_some_values_alone_is_searched():
     for space in (*spaces, spaces[0][::-1]):
         found = make_problem(compose([*waves, *space]), (1000, 1), 4, "signal")
         assert sum(found.validate(values).fault is None for values in found.space.enumerate()) == 3
+    only = make_problem(compose([*waves, spaces[0][0], "space.model.padding.values=[causal]"]), (1000, 1), 4, "signal")
+    assert sum(only.validate(values).fault is None for values in only.space.enumerate()) == 1
     with pytest.raises(UserError, match="'causal', which needs one axis, not 2"):
         make_problem(compose([*waves, "model.axes=2", spaces[0][1]]), (1000, 1), 4, "signal")
 
