@@ -298,7 +298,7 @@ def test_one_is_no_plural(uri: str, tmp_path: Path) -> None:
     )
     page, folder = page_of(tmp_path)
     summary = (folder / report.SUMMARY).read_text()
-    assert "Searched 1 setting of a CNN on digits with random search: 1 trial, 1 epoch, " in summary
+    assert "Searched 1 setting of a CNN on digits with auto search: 1 trial, 1 epoch, " in summary
     assert "Of the trials 1 ran to its end." in summary
     assert not re.search(r"\b1 [a-z]+s\b", re.sub(r"<(script|style).*?</\1>", "", page + summary, flags=re.S))
 
