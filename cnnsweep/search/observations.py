@@ -22,6 +22,8 @@ ENUMERABLE = 20_000
 AGAIN = 30
 """Further candidates that are looked at, where the first takes longer than the time left."""
 TRIES, TRIES_IF_LISTABLE, TRIES_IN_TIME = 2_000, 100, 30
+RARE = 200
+"""Where none of so many drawn at random is valid, none is looked for in that way."""
 
 
 @dataclass(frozen=True)
@@ -221,26 +223,39 @@ class Untried:
         configurations are listed.
         """
         space = self._problem.space
-        found: Values | None = None
-        too_long = 0
-        for _ in range(TRIES_IF_LISTABLE if not space.continuous and space.size <= ENUMERABLE else TRIES):
-            values = space.draw_evenly(rng) if evenly else space.draw(rng)
-            if values in self:
-                if self.fits(values):
-                    return values
-                found, too_long = found or values, too_long + 1
-                if too_long == TRIES_IN_TIME:
-                    break
-        if found is not None:
+        tries = TRIES_IF_LISTABLE if not space.continuous and space.size <= ENUMERABLE else TRIES
+        one = space.draw_evenly if evenly else space.draw
+        if not self._rare and (found := self._first_in_time(one(rng) for _ in range(tries))) is not None:
             return found
         if self._left is None and self._listable:
             valid = list_valid(self._problem, ENUMERABLE)
             self._listable = valid is not None
             self._left = [(values, self._problem.validate(values).signature) for values in valid or []]
-        if not self._listable:
-            return self._draw_rare(rng)
+        if not self._listable:  # too rare to be found by chance and too many to list
+            rare = self._valid.draw if self._valid else space.draw
+            return self._first_in_time(rare(rng) for _ in range(TRIES))
         self._left = [(values, signature) for values, signature in self._left or [] if signature not in self._proposed]
-        return dict(self._left[rng.integers(len(self._left))][0]) if self._left else None
+        return self._first_in_time(dict(self._left[place][0]) for place in rng.permutation(len(self._left)))
+
+    def _first_in_time(self, candidates: Iterator[Values | None]) -> Values | None:
+        """The first that is new and can be trained in the time left, or the first new one after all."""
+        found: Values | None = None
+        too_long = 0
+        for values in candidates:
+            if values is None or values not in self:
+                continue
+            if self.fits(values):
+                return values
+            found, too_long = found or values, too_long + 1
+            if too_long == TRIES_IN_TIME:
+                break
+        return found
+
+    @cached_property
+    def _rare(self) -> bool:
+        """Whether hardly any configuration is valid. Drawn with a seed of its own, so that it is the same on resume."""
+        rng, problem = np.random.default_rng(0), self._problem
+        return all(problem.validate(problem.space.draw(rng)).fault is not None for _ in range(RARE))
 
     @cached_property
     def _valid(self) -> ValidConfigurations | None:
@@ -248,12 +263,3 @@ class Untried:
             return ValidConfigurations(self._problem)
         except Uncountable:
             return None
-
-    def _draw_rare(self, rng: np.random.Generator) -> Values | None:
-        """Draw where valid configurations are too rare to be found by chance and too many to list."""
-        draw = self._valid.draw if self._valid else self._problem.space.draw
-        for _ in range(TRIES):
-            values = draw(rng)
-            if values is not None and values in self:
-                return values
-        return None

@@ -169,9 +169,10 @@ def test_a_space_that_takes_too_long_to_count_is_not_counted() -> None:
         ValidConfigurations(made)
 
 
-def test_random_search_finds_all_of_a_few_valid_configurations_among_millions() -> None:
+@pytest.mark.parametrize("name", ["random", "auto"])
+def test_all_of_a_few_valid_configurations_among_millions_are_found_at_once(name: str) -> None:
     few = ["space.model.dropout=null", "space.training=null", "limits.parameters=1500", "space.model.blocks.max=4"]
-    p = make_problem(compose([*WIDE, *few, "budget={trials: null, minutes: 9}", "search=random"]), (28, 28, 1), 10)
+    p = make_problem(compose([*WIDE, *few, "budget={trials: null, minutes: 9}", f"search={name}"]), (28, 28, 1), 10)
     found = ValidConfigurations(p)
     assert (p.space.size, 1 <= found.total <= 20) == (49849344, True)
     search = build(p.config, p, Objective.of("val_loss"))
