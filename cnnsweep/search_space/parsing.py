@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,17 +10,12 @@ from cnnsweep.config.compose import SEARCHABLE, flat
 from cnnsweep.config.optimizers import GROUPS as SETTINGS
 from cnnsweep.config.optimizers import check_used, names_of
 from cnnsweep.config.schema import Config, check_value
-from cnnsweep.config.validation import KEY_RULE, is_key
-from cnnsweep.errors import UserError, nearest, nearest_key
+from cnnsweep.errors import UserError, nearest_key
+from cnnsweep.search_space.entries import ENTRY_KEYS, Entry, held, read_entry
 from cnnsweep.search_space.space import Parameter, Space, Value
 
 NAMES_OF_CODE = ("layers", "measure", "check", "prepare", "fit", "call", "hypermodel", "discover")
 NOT_SEARCHABLE = {f"{group}.{name}" for group in ("job", "model") for name in NAMES_OF_CODE}
-ENTRY_KEYS = ("values", "min", "max", "log", "step", "per_block", "when")
-MAX_VALUES = 100_000
-"""Of a range."""
-Entry = Mapping[str, Any]
-"""The description of one key: {values: [16, 32], per_block: true}."""
 
 
 def parse_space(config: Config) -> Space:
@@ -47,7 +42,7 @@ class _Reader:
     def __init__(self, config: Config, entries: Mapping[str, Entry], fixed: Mapping[str, Any]) -> None:
         self.config, self.entries, self.fixed = config, entries, fixed
         self.per_block = {name for name, entry in entries.items() if entry.get("per_block")}
-        self.parsed = {name: _as_held(config, _parameter(name, entry)) for name, entry in entries.items()}
+        self.parsed = {name: read_entry(config, name, entry, fixed.get(name)) for name, entry in entries.items()}
         self.blocks = self._max_blocks()
         self.when = {name: dict(self._read_when(name, entry.get("when", {}))) for name, entry in entries.items()}
 
@@ -84,7 +79,7 @@ class _Reader:
             if not values:
                 raise UserError(f"{where}.{other}: names no value; without a condition leave it out")
             try:
-                yield other, tuple(_held(self.config, other, value) for value in values)
+                yield other, tuple(held(self.config, other, value) for value in values)
             except UserError as error:
                 raise UserError(f"{where}: {error}") from error
 
@@ -146,88 +141,9 @@ def _entries(tree: object, prefix: str = "") -> Iterator[tuple[str, Entry]]:
             yield from _entries(entry, f"{dotted}.")
 
 
-def _parameter(name: str, entry: Entry) -> Parameter:
-    if not is_key(name):
-        raise UserError(f"space.{name}: MLflow takes no param with this name ({KEY_RULE})")
-    for key in entry:
-        if key not in ENTRY_KEYS:
-            one_of = ", ".join(ENTRY_KEYS)
-            raise UserError(f"space.{name}: unknown '{key}'{nearest(key, ENTRY_KEYS)} (one of: {one_of})")
-    for key in ("per_block", "log"):
-        if not isinstance(entry.get(key, False), bool):
-            raise UserError(f"space.{name}.{key}: '{entry[key]}' (true or false)")
-    if "values" not in entry:
-        return _range(name, entry)
-    for word in ("min", "max", "step", "log"):
-        if entry.get(word, False) is not False:
-            raise UserError(f"space.{name}: has both values and {word}; leave out one of them (null removes a key)")
-    return Parameter(name, choices=_choices(name, entry["values"]))
-
-
-def _range(name: str, entry: Entry) -> Parameter:
-    for key in ("min", "max"):
-        if not _is_number(entry.get(key)):
-            raise UserError(f"space.{name}.{key}: needs a number, got '{entry.get(key)}'")
-    low, high, step, log = entry["min"], entry["max"], entry.get("step"), entry.get("log", False)
-    if low >= high:
-        raise UserError(f"space.{name}: min {low} is not below max {high}")
-    if log and low <= 0:
-        raise UserError(f"space.{name}: a log range cannot start at {low}; min must be above 0")
-    if step is not None and not (_is_number(step) and 0 < step <= high - low):
-        raise UserError(f"space.{name}.step: '{step}' (a number above 0 and at most {high - low:g})")
-    integer = all(isinstance(value, int) for value in (low, high, step or 1))
-    if (integer or step is not None) and (high - low) / (step or 1) >= MAX_VALUES:
-        raise UserError(f"space.{name}: {low} to {high} has more than {MAX_VALUES:,} values; give it a larger `step`")
-    return Parameter(name, None, low, high, step, log, integer)
-
-
-def _choices(name: str, values: object) -> tuple[Value, ...]:
-    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-        raise UserError(f"space.{name}.values: needs a list with at least one value, got '{values}'")
-    if not all(isinstance(value, (str, bool)) or _is_number(value) for value in values):
-        raise UserError(f"space.{name}.values: holds '{values}'; each must be a number, a word, true or false")
-    if {type(value) for value in values} == {int, float}:
-        values = [float(value) for value in values]
-    return _of_one_kind(name, values)
-
-
-def _of_one_kind(name: str, values: Sequence[Value]) -> tuple[Value, ...]:
-    kinds = {type(value) for value in values}
-    if len(kinds) > 1:
-        words = " and ".join(sorted(kind.__name__ for kind in kinds))
-        raise UserError(f"space.{name}.values: {values} mixes {words}; use one kind")
-    if len(set(values)) < len(values):
-        raise UserError(f"space.{name}.values: {values} holds a value twice")
-    return tuple(values)
-
-
 def _whole(p: Parameter) -> list[int]:
     """Its whole numbers; others are refused when all values are checked."""
     return [value for value in p.grid or () if isinstance(value, int)]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
-
-
-def _as_held(config: Config, p: Parameter) -> Parameter:
-    """The parameter with its values as the config holds them; faults are found when all values are checked."""
-    try:
-        held = [_held(config, p.name, value) for value in p.choices or (p.low, p.high)]
-    except UserError:
-        return p
-    if p.choices is not None:
-        return replace(p, choices=_of_one_kind(p.name, held))
-    low, high = held
-    if not (isinstance(low, int) and isinstance(high, int) and (p.step or 1) % 1 == 0):
-        return p
-    return replace(p, low=low, high=high, step=p.step and int(p.step), integer=True)
-
-
-def _held(config: Config, name: str, value: Value) -> Value:
-    """A value as the config holds it, but for whole numbers, which may stand where it holds fractions."""
-    held = check_value(config, name, value)
-    return held if isinstance(held, (str, bool, int, float)) and not isinstance(value, int) else value
 
 
 def _check_when(where: str, other: Parameter, allowed: tuple[Value, ...]) -> None:

@@ -275,6 +275,17 @@ def test_values_are_of_the_type_that_the_key_holds(space, key, entry, expected):
     assert [type(value) for value in parameter.grid] == [type(value) for value in expected]
 
 
+@pytest.mark.parametrize(("value", "whole"), [("0.5", False), ("2", True), ("null", True)])
+def test_a_range_of_fractions_has_them_between_whole_ends_too(space, value, whole):
+    """A rotation of 0 to 1 was none or a full turn."""
+    (of_its_type,) = space({"data": {"augment": {"rotation": {"min": 0, "max": 1}}}}).parameters
+    assert of_its_type.grid is None
+    assert of_its_type.at(0.25) == 0.25
+    entry = "space.job.rate={min: 0, max: 1000000}" if not whole else "space.job.rate={min: 0, max: 3}"
+    (of_its_value,) = parse_space(compose(["job=function", "job.call=a.b", f"+job.rate={value}", entry])).parameters
+    assert of_its_value.grid == ((0, 1, 2, 3) if whole else None)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_space_that_makes_no_sense_is_one_short_error(space, fault):
     tree, message = FAULTS[fault]
