@@ -169,7 +169,7 @@ def assemble(
         search = build(config, problem, Objective.of(config.objective))
         locate("model._target_", config.model.target)
     learned = learn(search, config.replace(tracking=tracking), problem, earlier, watcher.say)
-    for note in search.notes:
+    for note in search.notes if earlier is None else ():  # a resumed sweep may have another budget
         watcher.say(note)
     loading.save(data, folder / "data")
     return Parts(folder, data, problem, search, executor, uri, tracking, learned)

@@ -11,6 +11,9 @@ from cnnsweep.search_space.problem import make_problem
 
 SIGNALS = ("data=made_signals", "model=cnn1d", "space=cnn1d")
 
+UNITS = ("space=none", "+space.model.dense_units={min: 1, max: 30}")
+MANY = ("space=none", "+space.model.dense_units={min: 1, max: 30000}")
+
 
 def notes(*overrides: str) -> list[str]:
     config = compose(overrides)
@@ -29,6 +32,8 @@ def notes(*overrides: str) -> list[str]:
         ([*SIGNALS, "model.pooling=none"], "space.model.pool_size: has no effect: the networks are the same with each"),
         (["search=gp", "search.startup=20"], "search.startup: 20 random trials, and budget.trials=12: all of them are"),
         (["search=asha", "search.startup=2"], "search.startup: 2 has no effect with search.sampler=random"),
+        (["search=grid", *UNITS], "search=grid: budget.trials=12: the first 12 of 30 configurations in order, so that"),
+        (["search=grid", *MANY], "search=grid: budget.trials=12: the first 12 of more than 20,000 configurations"),
         (["budget.finalists=5"], "budget.finalists: 5 has no effect without budget.replicates"),
         (["search=hyperband", "training.epochs=2"], "search.factor: 3, but a trial has 2 epochs: one rung alone"),
         (["training.epoch_size=1001"], "training.epoch_size: 1,001, but there are 1,000 for training"),
@@ -46,6 +51,8 @@ def test_what_has_no_effect_is_shown(overrides: list[str], note: str) -> None:
         ["space.model.expansion.values=[2,4]", "model.block=inverted"],
         ["model.blocks=2", "space.model.dilation={values: [1, 2], per_block: true}"],
         SIGNALS,
+        ["search=grid", "budget.trials=30", *UNITS],
+        ["search=grid", "budget.trials=null", "budget.minutes=1", *UNITS],
         ["search=gp", "search.startup=3", "training.epoch_size=1000"],
         ["search=asha", "search.startup=2", "search.sampler=tpe"],
         ["search=hyperband", "training.epochs=3", "budget.finalists=5", "budget.replicates=2"],
