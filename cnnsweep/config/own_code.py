@@ -13,6 +13,8 @@ from cnnsweep.errors import UserError, unknown
 SMALLER = ("loss", "error", "mae", "mse", "rmse", "mape", "msle", "perplexity", "nll", "parameters", "mmacs", "seconds")
 LARGER = ("accuracy", "acc", "auc", "f1", "score", "precision", "recall", "iou", "dice", "r2", "reward", "map")
 """Last words of metrics by which their direction is known."""
+NEGATED = {"neg", "negative", "negated", "minus", "inverse"}
+"""With one of these words a name tells no direction: scikit-learn's neg_log_loss is better the larger it is."""
 
 
 NETWORKS = "cnnsweep.training.train.train"
@@ -69,8 +71,10 @@ def split(name: str) -> tuple[str, str | None]:
 def direction_of(name: str) -> str | None:
     """The direction that a name tells; None where it tells none.
 
-    >>> direction_of("val_f1_score"), direction_of("val_rmse"), direction_of("tokens")
+    >>> direction_of("val_f1_score"), direction_of("val_rmse"), direction_of("neg_rmse")
     ('max', 'min', None)
     """
-    last = re.split(r"[^a-z0-9]+", name.lower())[-1]
+    *words, last = re.split(r"[^a-z0-9]+", name.lower())
+    if NEGATED & {*words, last} or (last == "score" and {*words} & {"brier", "fid", *SMALLER}):
+        return None
     return "min" if last in SMALLER or name.endswith("loss") else "max" if last in LARGER else None

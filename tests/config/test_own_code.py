@@ -21,6 +21,7 @@ OWN = ("job=function", "job.call=own.main")
         ("val_rmse", [("val_rmse", "min")]),
         ("val_f1_score", [("val_f1_score", "max")]),
         ({"tokens": "max"}, [("tokens", "max")]),
+        ({"neg_log_loss": "max"}, [("neg_log_loss", "max")]),
         ({"val_loss": "max"}, [("val_loss", "max")]),
         (["val_accuracy", {"latency": "min"}], [("val_accuracy", "max"), ("latency", "min")]),
     ],
@@ -35,6 +36,8 @@ def test_the_direction_is_known_by_the_name_or_given(value: Any, expected: list[
     ("value", "error"),
     [
         ("tokens", r"is tokens better the larger or the smaller\? say objective=\{tokens: max\}"),
+        ("neg_mean_squared_error", r"is neg_mean_squared_error better the larger or the smaller\?"),
+        ("brier_score", r"is brier_score better the larger or the smaller\?"),
         ({"tokens": "up"}, "unknown direction of objective tokens 'up'"),
         (["val_f1", "val_f1"], "val_f1 is given twice"),
         ("a=b", "'a=b' cannot be a metric's name"),
