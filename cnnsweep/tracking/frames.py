@@ -20,6 +20,11 @@ from cnnsweep.tracking.run_updates import ABSENT
 
 EPOCH_COSTS = ("epoch_seconds", "learning_rate")
 """Logged in every epoch beside the metrics."""
+OWN_COLUMNS = {
+    "sweep", "trial", "name", "status", "reason", "pareto", "epochs", "parameters", "mmacs", "seconds", "worker",
+    "started", "ended", "run_id", "step", "epoch", "time",
+}  # fmt: skip
+"""Of the frames: a metric of such a name, which a user's own code may report, is in none of them."""
 
 
 def read_results(reader: Reader, sweep: str | None) -> Results:
@@ -132,7 +137,16 @@ class Results:
 
     @cached_property
     def epoch_metrics(self) -> list[str]:
-        """What is logged in every epoch: the metrics, those with `val_` after the others, and `EPOCH_COSTS`."""
+        """What is logged in every epoch: the metrics, those with `val_` after the others, `EPOCH_COSTS`, and others."""
+        return [*self._usual_metrics, *sorted(self._other_metrics)]
+
+    @cached_property
+    def _other_metrics(self) -> set[str]:
+        """What code of the user's own reports beside the objective, on the training or the validation data alone."""
+        return {*self.rows.by_epoch} - {*self._usual_metrics, *OWN_COLUMNS, f"replicate_{self.objective.metric}"}
+
+    @cached_property
+    def _usual_metrics(self) -> list[str]:
         logged = {key.removeprefix("val_") for key in self.rows.metrics.columns if key.startswith("val_")}
         order = ["loss", *metric_names((self.config.get("training") or {}).get("metrics", "auto"), self.task)]
         names = [*(name for name in order if name in logged or name == "loss"), *sorted(logged - {*order})]
@@ -212,7 +226,8 @@ class Results:
         return trials["trial"].astype(str).isin(finalists) & _column(trials, f"mean_{self.objective.metric}").notna()
 
     def _summaries(self, metrics: pd.DataFrame) -> list[str]:
-        apart = {*self.epoch_metrics, "parameters", "mmacs", "trial_seconds", f"replicate_{self.objective.metric}"}
+        several = self._other_metrics if (self.rows.steps > 1).any() else set()
+        apart = {*self._usual_metrics, *several, *OWN_COLUMNS, "trial_seconds", f"replicate_{self.objective.metric}"}
         logged = [key for key in metrics.columns if key not in apart and metrics[key].notna().any()]
         return sorted(logged, key=lambda key: (key != self.best_column, key != "best_epoch", key))
 

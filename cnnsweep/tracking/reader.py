@@ -62,7 +62,7 @@ class SweepRun:
 class Rows:
     """The runs of a sweep, its own included, as the store has them: one row a run, indexed by run id.
 
-    `params` and `tags` are texts; of each metric there is the latest value, and in `steps` the last epoch.
+    `params` and `tags` are texts, `metrics` the latest values, `steps` the last epochs, `by_epoch` metrics of epochs.
     """
 
     runs: pd.DataFrame
@@ -70,6 +70,7 @@ class Rows:
     tags: pd.DataFrame
     metrics: pd.DataFrame
     steps: pd.Series
+    by_epoch: frozenset[str]
 
 
 def open_reader(tracking: Tracking) -> Reader:
@@ -161,7 +162,8 @@ class SqlReader:
         latest = self._values_of(LATEST, members, LATEST.c.step, LATEST.c.is_nan)
         metrics = _wide([(id_, key, np.nan if bad else value) for id_, key, value, _, bad in latest], frame.index)
         steps = {id_: step for id_, key, _, step, _ in latest if key in EVERY_EPOCH}
-        return Rows(frame, params, tags, metrics, _steps(steps, frame.index))
+        by_epoch = frozenset(key for id_, key, _, step, _ in latest if step and id_ != sweep.run)
+        return Rows(frame, params, tags, metrics, _steps(steps, frame.index), by_epoch)
 
     def history(self, sweep: SweepRun, keys: Sequence[str]) -> pd.DataFrame:
         """The trials' metrics whenever they were logged, in any order: run_id, step, time (ms), and a column a key."""
@@ -230,11 +232,12 @@ class RestReader:
         runs = pd.DataFrame([[getattr(r.info, c) for c in RUN_COLUMNS] for r in found], columns=RUN_COLUMNS)
         runs = runs.set_index("run_id")
         steps = {r.info.run_id: m.step for r in found for m in r.data._metric_objs if m.key in EVERY_EPOCH}
+        by_epoch = frozenset(m.key for r in found for m in r.data._metric_objs if m.step and r.info.run_id != sweep.run)
         params, tags, metrics = (
             pd.DataFrame({r.info.run_id: getattr(r.data, part) for r in found}).T.reindex(runs.index)
             for part in ("params", "tags", "metrics")
         )
-        return Rows(runs, params, tags, metrics.astype(float), _steps(steps, runs.index))
+        return Rows(runs, params, tags, metrics.astype(float), _steps(steps, runs.index), by_epoch)
 
     def history(self, sweep: SweepRun, keys: Sequence[str]) -> pd.DataFrame:
         wanted = f"tags.`cnnsweep.sweep` = '{sweep.id}' AND tags.`cnnsweep.kind` = 'trial'"

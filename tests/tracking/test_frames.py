@@ -75,6 +75,19 @@ def test_a_row_an_epoch_agrees_with_the_journal(shared: Any) -> None:
         assert row["time"].timestamp() == event.time
 
 
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_what_a_function_reports_beside_its_objective_is_in_the_curves(uri: str, tmp_path: Path, epochs: int) -> None:
+    """Of several epochs the last value stood in the table, beside the best of the objective."""
+    start, *reports, end = trial_events(1, epochs=epochs)
+    more = [replace(e, metrics=e.metrics | {"f1": e.epoch / 10, "trial": 99.0, "time": 5.0}) for e in reports]
+    follow(uri, tmp_path / "sweep", [sweep_event(), start, *more, end])
+    found = results(tmp_path)
+    assert found.curves["f1"].tolist() == [e.epoch / 10 for e in more]
+    assert found.trials.get("f1", pd.Series()).tolist() == ([0.1] if epochs == 1 else [])
+    assert found.trials["trial"].tolist() == [1]
+    assert found.curves["time"].dt.year.tolist() == [1970] * epochs
+
+
 def test_none_as_a_choice_is_not_absence(uri: str, tmp_path: Path) -> None:
     values = {"model.blocks": 2, "model.pooling.1": "none", "model.pooling.2": "max"}
     first, *rest = trial_events(1)
