@@ -228,11 +228,20 @@ def _explain(error: Exception, overrides: Sequence[str], own: Path) -> UserError
         return unknown(group or "config", choice, options) if options else UserError(text.splitlines()[0])
     if match := re.match(r"Could not override '([^']+)'", text):
         return _unknown_key(match[1], [o for o in overrides if _key(o) in GROUPS], own)
+    if match := re.match(r"Error merging override \+*([\w.]+)=([\[{].*)", text, re.DOTALL):
+        return _other_kind(match[1], match[2])
     culprit = next((short(o.removeprefix("++")) for o in overrides if _key(o) in text or len(overrides) == 1), None)
     first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
     place = getattr(error, "full_key", None)  # None also where OmegaConf does not know it
     where = f" with {culprit!r}" if culprit else f" at {place}" if place else ""
     return UserError(f"cannot compose the config{where}: {short(first, 300)}")
+
+
+def _other_kind(key: str, value: str) -> UserError:
+    """The error for a list where the config has a mapping, or the other way round."""
+    wanted = "{key: value}" if value.startswith("[") else f"[{short(value)}]"
+    wanted = "{values: [...]} or {min: .., max: ..}" if key.startswith("space.") else wanted
+    return UserError(f"{key}: expected {wanted}, got '{short(value)}'")
 
 
 def _no_preset(overrides: Sequence[str]) -> UserError:
