@@ -15,6 +15,8 @@ PAIRS = 200
 """Of configurations that differ in one key, after which it is said to have no effect."""
 FIRST = ("startup", "initial_points")
 """Keys for the random trials of a search before its model."""
+WITHOUT_MODEL = ("random", "qmc", "RandomOracle", "QmcOracle", "GridOracle")
+"""Samplers, and searches that have none."""
 
 
 def notes_on(config: Config, problem: Problem) -> Iterator[str]:
@@ -38,6 +40,10 @@ def _on_search(config: Config) -> Iterator[str]:
     budget, usual = config.budget, shipped_values("budget")["finalists"]
     if budget.replicates is budget.minutes is None and budget.finalists not in (None, usual):
         yield f"budget.finalists: {budget.finalists} has no effect without budget.replicates"
+    sampler = search.get("sampler", config.search.target.rpartition(".")[2])
+    if search["learn_from"] is not None and sampler in WITHOUT_MODEL:
+        learns = "search.sampler=tpe" if "sampler" in search else "search=tpe"
+        yield f"search.learn_from: {search['learn_from']} has no effect: nothing learns here, as {learns} would"
     for name in FIRST:
         if (first := search.get(name)) is None:
             continue

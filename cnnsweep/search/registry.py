@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -136,7 +137,7 @@ def _complete(problem: Problem, given: Mapping[str, Any]) -> Values:
             raise UserError(f"'{name}' is not searched{nearest_key(name, sorted(names))}")
         if isinstance(value, list) and len(value) != blocks:
             raise UserError(f"{name}: {value} has {len(value)} values, and there are {blocks} blocks")
-    values = {p.name: _value(p, given, fixed) for p in space.parameters}
+    values = {p.name: _as_number(p, _value(p, given, fixed)) for p in space.parameters}
     active = space.active(values)
     for p in active:
         if not p.allows(values[p.name]):
@@ -147,6 +148,13 @@ def _complete(problem: Problem, given: Mapping[str, Any]) -> Values:
     if fault := problem.validate(found).fault:
         raise UserError(fault)
     return found
+
+
+def _as_number(p: Parameter, value: object) -> object:
+    """A number that is given as text, as MLflow has params."""
+    with contextlib.suppress(ValueError):
+        return float(value) if isinstance(value, str) and not p.categorical else value
+    return value
 
 
 def _value(p: Parameter, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Any:

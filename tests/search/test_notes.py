@@ -34,6 +34,14 @@ def notes(*overrides: str) -> list[str]:
         (["search=asha", "search.startup=2"], "search.startup: 2 has no effect with search.sampler=random"),
         (["search=grid", *UNITS], "search=grid: budget.trials=12: the first 12 of 30 configurations in order, so that"),
         (["search=grid", *MANY], "search=grid: budget.trials=12: the first 12 of more than 20,000 configurations"),
+        (
+            ["search.learn_from=a", "search=qmc"],
+            "search.learn_from: a has no effect: nothing learns here, as search=tpe",
+        ),
+        (
+            ["search.learn_from=a", "search=asha"],
+            "search.learn_from: a has no effect: nothing learns here, as search.sa",
+        ),
         (["budget.finalists=5"], "budget.finalists: 5 has no effect without budget.replicates"),
         (["search=hyperband", "training.epochs=2"], "search.factor: 3, but a trial has 2 epochs: one rung alone"),
         (["training.epoch_size=1001"], "training.epoch_size: 1,001, but there are 1,000 for training"),
@@ -54,7 +62,8 @@ def test_what_has_no_effect_is_shown(overrides: list[str], note: str) -> None:
         ["search=grid", "budget.trials=30", *UNITS],
         ["search=grid", "budget.trials=null", "budget.minutes=1", *UNITS],
         ["search=gp", "search.startup=3", "training.epoch_size=1000"],
-        ["search=asha", "search.startup=2", "search.sampler=tpe"],
+        ["search=asha", "search.startup=2", "search.sampler=tpe", "search.learn_from=a"],
+        ["search=auto", "search.learn_from=a"],
         ["search=hyperband", "training.epochs=3", "budget.finalists=5", "budget.replicates=2"],
     ],
 )

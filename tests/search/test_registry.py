@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from searching import ACCURACY, DISCRETE, TINY, drive
+from searching import ACCURACY, DISCRETE, FLAT, TINY, drive
 
 from cnnsweep.config.compose import compose
 from cnnsweep.errors import UserError
@@ -72,6 +72,13 @@ def test_what_has_no_effect_in_a_configuration_is_named(start):
     _, search = start("random", DISCRETE, search={"start_with": [entry]})
     (note,) = search.notes
     assert note.endswith("entry 1: without effect, because of its other values: model.filters.2")
+
+
+def test_numbers_that_are_given_as_text_are_numbers(start):
+    """MLflow has params as texts; 8 was outside of 8, 16, 32."""
+    entry = {"model.filters": "8", "model.dropout": "0.25", "model.activation": "elu"}
+    _, search = start("random", {"model": FLAT["model"]}, search={"start_with": [entry]}, model={"blocks": 1})
+    assert search.ask("a").values == {"model.filters.1": 8, "model.activation": "elu", "model.dropout": 0.25}
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband", "auto"])
