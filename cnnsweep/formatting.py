@@ -23,6 +23,15 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def time_unit(longest: float) -> tuple[str, int]:
+    """The unit of an axis of time that is `longest` seconds long, and its seconds.
+
+    >>> time_unit(50), time_unit(120)
+    (('seconds', 1), ('minutes', 60))
+    """
+    return ("seconds", 1) if longest < 120 else ("minutes", 60)
+
+
 def age(seconds: float) -> str:
     """Seconds since something, in one unit.
 
@@ -59,9 +68,11 @@ def shape(sizes: Iterable[int]) -> str:
 def plain(value: object) -> str:
     """A value of the config.
 
-    >>> plain(0.00123456), plain(32), plain("max")
-    ('0.001235', '32', 'max')
+    >>> plain(0.00123456), plain(32), plain("max"), plain(True), plain(None)
+    ('0.001235', '32', 'max', 'true', 'null')
     """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

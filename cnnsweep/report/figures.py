@@ -10,7 +10,7 @@ import plotly.express as px
 from plotly import graph_objects as go
 
 from cnnsweep.config.objective import Objective
-from cnnsweep.formatting import brief
+from cnnsweep.formatting import brief, time_unit
 from cnnsweep.report.analysis import Importance
 from cnnsweep.report.axes import Axis, round_ticks
 
@@ -51,19 +51,21 @@ def best_by_trial(trials: pd.DataFrame, objective: Objective) -> go.Figure:
 
 
 def best_by_time(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objective) -> go.Figure:
-    """The best value that any trial that did not fail had reached, over the minutes since the first trial's start."""
+    """The best value that any trial that did not fail had reached, since the first trial's start."""
     sound = trials[trials["status"] != "failed"]
     seen = epochs[epochs[objective.metric].notna() & epochs["trial"].isin(sound["trial"])].sort_values("time")
+    seconds = (seen["time"] - epochs["time"].min()).dt.total_seconds()
+    unit, length = time_unit(seconds.max())
     steps = pd.DataFrame(
         {
-            "minutes": (seen["time"] - epochs["time"].min()).dt.total_seconds() / 60,
+            unit: seconds / length,
             "best": _running_best(seen[objective.metric], objective),
             "trial": "trial " + seen["trial"].astype(str).str.zfill(3),
         }
     )
     last = steps.tail(1).assign(trial="")
     steps = pd.concat([steps[steps["best"].ne(steps["best"].shift())], last])
-    figure = px.line(steps, x="minutes", y="best", hover_name="trial", line_shape="hv", markers=True)
+    figure = px.line(steps, x=unit, y="best", hover_name="trial", line_shape="hv", markers=True)
     figure.update_traces(line={"color": INK, "width": 2}, marker_size=5)
     # The first epochs are far below; the range is that of the trials' best values.
     reached = sound[f"best_{objective.metric}"]
@@ -71,7 +73,7 @@ def best_by_time(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objectiv
     low, high = sorted((tail, float(steps["best"].iloc[-1])))
     margin = 0.08 * (high - low) or 0.01
     figure.update_yaxes(range=[low - margin, high + margin])
-    return _finish(figure, "minutes", objective.metric)
+    return _finish(figure, unit, objective.metric)
 
 
 def learning_curves(trials: pd.DataFrame, epochs: pd.DataFrame, objective: Objective) -> go.Figure:
@@ -127,12 +129,12 @@ def cost(trials: pd.DataFrame, by: str, title: str, objective: Objective, sign: 
 
 
 def worker_time(shares: pd.DataFrame) -> go.Figure:
-    """Minutes by worker; `shares` has a row a worker and a column a use, in seconds."""
-    colours = [STATUS["completed"], "#7fb0d9", "#dfe3ea"]
-    minutes = (shares / 60).rename_axis("worker", axis=0).rename_axis("use", axis=1)
-    figure = px.bar(minutes, orientation="h", color_discrete_sequence=colours)
+    """The time of each worker; `shares` has a row a worker and a column a use, in seconds."""
+    colours, (unit, length) = [STATUS["completed"], "#7fb0d9", "#dfe3ea"], time_unit(shares.sum(axis=1).max())
+    times = (shares / length).rename_axis("worker", axis=0).rename_axis("use", axis=1)
+    figure = px.bar(times, orientation="h", color_discrete_sequence=colours)
     figure.update_yaxes(type="category")
-    return _finish(figure, "minutes", "", height=130 + 34 * len(shares))
+    return _finish(figure, unit, "", height=130 + 34 * len(shares))
 
 
 def race(by_sweep: Mapping[str, pd.DataFrame], objective: Objective, equal: int) -> go.Figure:
@@ -272,6 +274,8 @@ def _by_status(trials: pd.DataFrame, x: str, objective: Objective) -> go.Figure:
 
 def _finish(figure: go.Figure, x: str | None = None, y: str | None = None, height: int = 340) -> go.Figure:
     figure.layout.template = TEMPLATE
+    if x in ("epoch", "trial") and max((max(line.x, default=0) for line in figure.data), default=0) <= 12:
+        figure.update_xaxes(dtick=1)  # no ticks between whole numbers
     figure.update_layout(height=height, xaxis_title=x, yaxis_title=y, legend_title_text="")
     return figure
 

@@ -213,8 +213,15 @@ def test_the_best_so_far_is_never_that_of_a_trial_that_failed(uri: str, tmp_path
     by_trial = figures.best_by_trial(found.trials, ACCURACY).data[-1]
     by_time = figures.best_by_time(found.trials, found.curves, ACCURACY).data[0]
     assert (max(by_trial.y), max(by_time.y)) == (0.5, 0.5)
+    curves = figures.learning_curves(found.trials, found.curves, ACCURACY)
+    assert (curves.layout.xaxis.title.text, curves.layout.xaxis.dtick) == ("epoch", 1), "no epoch 1.5"
     race = compare([found, found]).race[found.sweep.id]
     assert (race["best"].tolist(), race["epochs"].tolist()) == ([0.3, 0.3, 0.5], [1, 2, 3])
+
+
+def test_short_times_are_in_seconds() -> None:
+    figure = figures.worker_time(pd.DataFrame({"training": [90.0], "waiting": [20.0]}, index=["cpu0"]))
+    assert (figure.layout.xaxis.title.text, figure.data[0].x.tolist()) == ("seconds", [90.0])
 
 
 def test_waiting_is_what_all_workers_have_left_where_trials_moved_between_them(uri: str, tmp_path: Path) -> None:
