@@ -104,7 +104,7 @@ def ended_line(trial: TrialState, sweep: Sweep) -> str:
         result += f" {trial.status}: {trial.reason or ''}"
     lead = f"  best {_best(best[0], objective)} ({best[0].number:03d})" if best else ""
     left = "" if sweep.stopping else f"  {_time_left(sweep)}"
-    return f"[{duration(_elapsed(sweep)):>6}] {trial.name}  {result}{lead}  {_progress(sweep)}{left}"
+    return f"[{duration(_elapsed(sweep)):>6}] {trial.name}  {result}{lead}  {_progress(sweep)}{left}".rstrip()
 
 
 def leaderboard(state: SweepState, count: int) -> Table:
@@ -237,7 +237,7 @@ def _totals(state: SweepState) -> str:
     counts = [f"{summary[f'trials_{s}']:.0f} {s}" for s in statuses if summary.get(f"trials_{s}")]
     return (
         f"{', '.join(counts) or 'no trials'} · {counted(round(summary.get('epochs', 0)), 'epoch')} · "
-        f"{summary.get('sweep_seconds', 0):.0f} s · {(state.stop.reason if state.stop else None) or ''}"
+        f"{duration(summary.get('sweep_seconds', 0))} · {(state.stop.reason if state.stop else None) or ''}"
     )
 
 
