@@ -106,7 +106,7 @@ def plan(overrides: tuple[str, ...], config_dir: str | None, file: Path | None, 
 @click.option("--failed", is_flag=True, help="Train the trials that failed again.")
 @click.pass_obj
 def resume(typed: Sequence[str], words: tuple[str, ...], config_dir: str | None, trust: bool, failed: bool) -> int:
-    """Continue a sweep that was interrupted, or that a larger budget extends.
+    """Continue an interrupted sweep, or one with a larger budget.
 
     SWEEP is an id or a name (its last unfinished sweep); by default the last unfinished sweep. It goes on with the
     config that it was started with, except for budget.*, executor.*, tracking.dir and tracking.uri.
@@ -209,13 +209,13 @@ def export(words: tuple[str, ...], config_dir: str | None, trial: int | None, ou
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--masks", metavar="FOLDER", type=click.Path(path_type=Path), help="Where masks are written.")
 def predict(model: Path, inputs: tuple[str, ...], masks: Path | None) -> int:
-    """Let an exported network say what image files show, or what sentences, sounds or videos are.
+    """Apply an exported network to images, texts, sounds or videos.
 
     MODEL is a folder that `export` wrote, that of a sweep, or a .keras file. An INPUT is of the kind that the network
     was trained on and decoded as the training data were: a JPEG, PNG, TIFF, WebP … of any size; a sentence in quotes,
-    or a .txt file; a WAV or FLAC file; a .npy file with one signal or video, where these were arrays; or a folder of
-    such files. Classes come with their probabilities, labels with those above 0.5, targets with their values, and masks
-    with the share of each class.
+    or a .txt file; a WAV or FLAC file; an MP4 file or a folder of frames; a .npy file with one signal or video, where
+    these were arrays; or a folder of these. Classes come with their probabilities, labels with those above 0.5, targets
+    with their values, and masks with the share of each class.
     """
     from cnnsweep.export.predict import inputs_in
     from cnnsweep.export.predict import predict as predicted

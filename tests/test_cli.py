@@ -54,6 +54,15 @@ def test_help_lists_commands_groups_and_examples(run: Run) -> None:
         assert re.search(line, shown), line
     assert max(map(len, shown.splitlines())) <= 120
     assert run("-h")[1] == shown
+    assert "..." not in shown.partition("Commands:")[2].partition("Overrides")[0], "a summary is cut"
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_help_fits_a_narrow_terminal(columns: int, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    choices = run("--help")[1].partition("their choices:\n")[2].partition("\n\n")[0]
+    assert max(map(len, choices.splitlines())) <= columns
+    assert "\n                          " in choices
 
 
 def test_help_answers_within_a_second_and_loads_nothing_heavy() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -85,7 +86,9 @@ class Commands(click.Group):
         return list(self.commands)  # in the order below, not by name
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write(OVERVIEW + "".join(f"{line}\n" for group in GROUPS for line in _choices(group)))
+        formatter.write(OVERVIEW)
+        for line in (line for group in GROUPS for line in _choices(group)):
+            formatter.write(textwrap.fill(line, formatter.width, subsequent_indent=26 * " ") + "\n")
         super().format_epilog(ctx, formatter)
 
 
@@ -138,6 +141,5 @@ def _choices(group: str) -> list[str]:
 def _first_comment(path: Path) -> str:
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("# ") and not line.startswith("# @"):
-            text = line[2:]
-            return text if len(text) <= 90 else f"{text[:89]}…"
+            return textwrap.shorten(line[2:], 90, placeholder=" …")
     return ""
