@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -44,11 +45,22 @@ def measure_model(build: Callable[[], keras.Model], input_shape: Sequence[int]) 
         raise UserError(f"the network cannot be built: {type(error).__name__}: {first[:200]}") from error
 
 
+def _name(layer: keras.layers.Layer, used: Counter[str]) -> str:
+    """Its name; Keras' own, "dense_182", has the number that it would have in the first model of a process."""
+    base, _, number = layer.name.rpartition("_")
+    base = base if number.isdecimal() else layer.name
+    if base.replace("_", "") != type(layer).__name__.lower():
+        return str(layer.name)
+    used[base] += 1
+    return base if used[base] == 1 else f"{base}_{used[base] - 1}"
+
+
 def sizes_of(model: keras.Model, input_shape: Sequence[int]) -> Network:
     """Measure a built model for one image."""
+    used: Counter[str] = Counter()
     rows = [
         Measured(
-            Layer(type(layer).__name__, layer.name),
+            Layer(type(layer).__name__, _name(layer, used)),
             shape,
             layer.count_params(),
             multiply_adds(layer, shape),

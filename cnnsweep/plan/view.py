@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
 from rich.columns import Columns
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -80,13 +82,13 @@ def _network(title: str, network: NetworkDescription) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("layer", no_wrap=True)
     table.add_column("output", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("parameters", justify="right")
-    table.add_column("multiply-adds", justify="right")
+    table.add_column("")
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("multiply-adds", justify="right", no_wrap=True)
     largest = max(prod(sizes) for sizes in (network.input_shape, *(row.output_shape for row in network.layers)))
 
-    def size(sizes: Sequence[int]) -> tuple[str, Text]:
-        return shape(sizes), _bar(BAR * prod(sizes) / largest, "cyan", least=1)
+    def size(sizes: Sequence[int]) -> tuple[str, RenderableType]:
+        return shape(sizes), _Bar(prod(sizes) / largest)
 
     table.add_row("input", *size(network.input_shape), "", "")
     for names, row, parameters in _lines(network.layers):
@@ -118,6 +120,19 @@ def _lines(layers: Sequence[LayerRow]) -> list[tuple[str, LayerRow, int]]:
             word = {"batch_norm": " + norm", "activation": ""}.get(row.kind, f" + {row.kind}")
             lines[-1] = f"{names}{word}", before, parameters + row.parameters
     return lines
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A bar for which the numbers beside it leave room: on a narrow terminal it is shorter, or not there."""
+
+    share: float
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(0, min(BAR, options.max_width))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        yield _bar(options.max_width * self.share, "cyan", least=1)
 
 
 def _bar(columns: float, style: str, least: int = 0) -> Text:

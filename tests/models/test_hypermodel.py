@@ -105,7 +105,9 @@ def test_the_network_is_that_of_the_values() -> None:
     built = hypermodel.build(config, SHAPE, CLASSES, scale=1 / 255)
     assert built.optimizer.get_config()["momentum"] == 0.5
     assert built.count_params() == (64 + 1) * 16 + (16 + 1) * 8 + (8 + 1) * 10
-    assert hypermodel.measure(config, SHAPE, CLASSES).mult_adds == 64 * 16 + 16 * 8 + 8 * 10
+    network = hypermodel.measure(config, SHAPE, CLASSES)
+    assert network.mult_adds == 64 * 16 + 16 * 8 + 8 * 10
+    assert [row.layer.name for row in network.layers if row.parameters] == ["dense", "dense_1", "dense_2"]
 
 
 def test_a_class_gets_the_shapes_and_its_loss_takes_labels_as_numbers() -> None:

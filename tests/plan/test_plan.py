@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,12 @@ def test_a_plan_counts_and_shows_the_space_in_100_columns() -> None:
     assert max(map(len, shown.splitlines())) <= 100
     assert f"{space.counts.valid:,}" in shown
     assert "A dense layer from the input" in shown
+    console = Console(width=70, record=True, force_terminal=False)
+    view.show(Plan(**vars(space), name="x", input_shape=(28, 28, 1), search=search), console)
+    table = console.export_text().partition("largest network")[2].partition("A dense layer")[0]
+    largest = space.networks["largest"]
+    assert f"{largest.parameters:,}" in table
+    assert not re.search("…|multiply-ad[^d]", table), "numbers are cut, and not the bars"
 
 
 def test_where_a_space_cannot_be_counted_all_configurations_are_alike_likely_in_the_estimate(monkeypatch) -> None:
