@@ -176,6 +176,7 @@ class Dataset:
         counts = [f"{len(x):,}" for x in (self.x_train, self.x_val, self.x_test)]
         shape = self.input_shape
         size = str(shape) if isinstance(shape, Shapes) else "×".join(map(str, shape))
+        size = f"{shape[0]} words of a vocabulary of {shape[1]:,}" if self.kind == "text" else size
         images = f"{counts[0]} training, {counts[1]} validation, {counts[2]} test {self.noun}"
         if self.folds is not None:
             images = f"{counts[0]} {self.noun} in {max(self.folds)} folds, {counts[2]} test {self.noun}"

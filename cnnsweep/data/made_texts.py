@@ -6,6 +6,7 @@ A word alone does not tell which: "never dull" is praise, "dull" is not.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from cnnsweep.config.components import configured_by
 from cnnsweep.data.arrays import Arrays
@@ -33,7 +34,8 @@ def load(config: MadeTextsConfig) -> Arrays:
         review = _review(rng, praise=len(found) % 2 == 0)
         found.setdefault(review.text, review)
     texts, source = list(found.values()), "a grammar in cnnsweep"
-    return text_arrays({"train": texts[:TEXTS], "test": texts[TEXTS:]}, config, source, {})
+    arrays = text_arrays({"train": texts[:TEXTS], "test": texts[TEXTS:]}, config, source, {})
+    return replace(arrays, name=None)
 
 
 def _review(rng: random.Random, praise: bool) -> LabelledText:

@@ -45,7 +45,8 @@ def test_two_files_are_the_training_and_the_test_set(tmp_path):
     assert data.x_train.dtype == np.int32
     assert data.input_shape == (data.x_train.shape[1], len(data.decoding.words))
     assert data.decoding.read(data.x_test[0]) == ["[unknown]", "[unknown]", "film"]
-    assert "6 training, 2 validation, 2 test texts" in data.describe()
+    length, words = data.input_shape
+    assert f"2 validation, 2 test texts, {length} words of a vocabulary of {words}, 2 classes" in data.describe()
 
 
 def test_the_vocabulary_is_that_of_the_training_part_alone(tmp_path):
@@ -242,6 +243,7 @@ def test_a_column_that_is_there_twice(tmp_path):
 
 def test_made_texts_are_all_different():
     data = load(compose(["data=made_texts"]).data, 0)
+    assert data.name == "made_texts"
     assert (len(data.x_train) + len(data.x_val), len(data.x_test)) == (2400, 600)
     assert data.notes == ()
 
