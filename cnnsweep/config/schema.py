@@ -79,8 +79,18 @@ class ModelConfig(Component):
 
     def describe(self, values: Mapping[str, object]) -> str:
         """The network in a few characters: its searched values, else those of its training, or the family's name."""
-        found = [v for name, v in values.items() if name.startswith("model.")] or list(values.values())
-        return " ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in found) or self.target.split(".")[-1]
+        found = {name: v for name, v in values.items() if name.startswith("model.")} or values
+        return " ".join(_brief(name, v) for name, v in found.items()) or self.target.split(".")[-1]
+
+
+def _brief(name: str, value: object) -> str:
+    """
+    >>> _brief("model.hp.dropout", True), _brief("job.fast", False), _brief("job.rate", 0.00123)
+    ('dropout', 'no fast', '0.00123')
+    """
+    if isinstance(value, bool):
+        return f"{'' if value else 'no '}{name.rpartition('.')[2]}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 class JobConfig(Component):
