@@ -22,7 +22,8 @@ from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Event, run_all
 from cnnsweep.export.examples import EXAMPLES, example_of
 from cnnsweep.export.model_card import ModelCard, spread
-from cnnsweep.formatting import counted, score
+from cnnsweep.export.own_layers import own_layers
+from cnnsweep.formatting import counted, listed, score
 from cnnsweep.sweep.catalog import new_id
 from cnnsweep.sweep.session import log_to, make_executor
 from cnnsweep.tracking.credentials import redact, shown
@@ -55,7 +56,9 @@ class Exported:
 
     @property
     def argument(self) -> str:
-        """An input of it, as it is typed after `predict`; empty where that takes none."""
+        """An input of it, as it is typed after `predict`; empty where that takes none, or cannot load it."""
+        if self.card.own:
+            return ""
         if example := example_of(self.card.data):
             return example.argument
         kind = self.card.data.kind
@@ -64,15 +67,19 @@ class Exported:
     def describe(self) -> str:
         """Its test and its places, in lines."""
         card, name = self.card, self.card.stored.config.name
+        use = (
+            f"serve: MLFLOW_TRACKING_URI={shown(card.stored.uri)} mlflow models serve -m models:/{name}@{ALIAS} "
+            "--env-manager local"
+        )
+        if card.own:
+            use = f"it has layers of its own ({listed(card.own)}): import their module before you load it"
         interval = card.interval_text("95% interval {} to {}; ")
         return (
             f"test {card.metric} {score(card.values[0])} ({interval}{card.images:,} {card.data.noun})\n"
             f"over {counted(len(card.values), 'seed')}: {spread(card.values)}\n"
             f"model: {self.folder / 'model.keras'}\n"
             f"card:  {self.folder / 'README.md'}\n"
-            f"MLflow registry: {name}, version {self.version}, alias {ALIAS}; run {self.run}\n"
-            f"serve: MLFLOW_TRACKING_URI={shown(card.stored.uri)} mlflow models serve -m models:/{name}@{ALIAS} "
-            "--env-manager local"
+            f"MLflow registry: {name}, version {self.version}, alias {ALIAS}; run {self.run}\n{use}"
         )
 
 
@@ -107,7 +114,8 @@ def export(
     root = Path(stored.config.tracking.dir).absolute()
     home = root / "exports" / new_id(stored.config.tracking, stored.config.name, "exports")
     folder = _made(out.absolute() if out else home)
-    card = ModelCard(results, row, stored, data, _train(stored, data, epochs, seeds, home, folder, say))
+    measured = _train(stored, data, epochs, seeds, home, folder, say)
+    card = ModelCard(results, row, stored, data, measured, own_layers(folder / "model.keras"))
     _write(folder, card)
     run = _log(card, folder)
     return Exported(folder, card, run, _register(run, card))
@@ -183,7 +191,7 @@ def _write(folder: Path, card: ModelCard) -> None:
     text = yaml.safe_dump(redact(config), sort_keys=False, allow_unicode=True)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     (folder / "README.md").write_text(card.text(), encoding="utf-8")
-    if example := example_of(card.data):
+    if (example := example_of(card.data)) and not card.own:
         example.write(folder)
 
 

@@ -68,6 +68,11 @@ TEXT_CALL = """
     network.predict(["A text."])
 """
 
+OWN = """
+It has layers of its own ({own}): import the module that registers them before you load it. `python -m cnnsweep predict`
+and `mlflow models serve` import no such module.
+"""
+
 AXES = {
     "image": "height×width×channels",
     "signal": "steps×channels",
@@ -134,6 +139,8 @@ class ModelCard:
     data: Dataset
     measured: Sequence[Refit]
     """By seed; the model is the first seed's."""
+    own: Sequence[str] = ()
+    """Its layers of the user's own."""
 
     @property
     def metric(self) -> str:
@@ -192,7 +199,7 @@ class ModelCard:
             tried=", ".join(f"{count:,} {status}" for status, count in statuses.items()),
             adds="unknown" if pd.isna(row["mmacs"]) else f"{row['mmacs']:,.2f} million",
             by=f" by {search} search" if search else "",
-            files=example.use(words.prints) if (example := example_of(data)) else "",
+            files=self._files(words.prints),
             **_input(data),
             settings=markdown_table(["setting", "value"], [(f"`{k}`", str(v)) for k, v in self.stored.values.items()]),
             by_what=words.by_what,
@@ -200,6 +207,13 @@ class ModelCard:
             output=words.output,
             warning=words.warning,
         )
+
+    def _files(self, prints: str) -> str:
+        """The use with files."""
+        example = example_of(self.data)
+        if self.own:
+            return OWN.format(own=listed(self.own))
+        return example.use(prints) if example else ""
 
 
 def _size(data: Dataset) -> str:

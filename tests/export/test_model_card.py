@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cnnsweep.config.compose import compose
 from cnnsweep.data.loading import load
 from cnnsweep.export.export import Exported
 from cnnsweep.export.model_card import ModelCard
+from cnnsweep.export.own_layers import own_layers
 from cnnsweep.tracking.stored_trials import StoredTrial
 from cnnsweep.training.breakdown import break_down
 
@@ -28,7 +30,8 @@ def test_names_of_any_characters_leave_its_tables_whole(shared: Any) -> None:
     table = break_down("classification", [(np.array([0, 1, 1]), np.eye(10)[[0, 1, 0]])], NAMES)
     measured: Any = {"metrics": {"test_accuracy": 0.5}, "images": 12, "parameters": 9, "breakdown": table}
     stored = StoredTrial("run", "uri", config, 5, {"model.pooling": "max|<i>"}, "sweep", "001")
-    lines = ModelCard(found, found.ranked().iloc[0], stored, data, [measured]).text().splitlines()
+    card = ModelCard(found, found.ranked().iloc[0], stored, data, [measured])
+    lines = card.text().splitlines()
     for line in (
         r"| a\|b | 1.000 | 0.207 to 1.000 | 1 |",
         r"| \<script> | 0.500 | 0.095 to 0.905 | 2 |",
@@ -38,6 +41,29 @@ def test_names_of_any_characters_leave_its_tables_whole(shared: Any) -> None:
     ):
         assert line in lines
     assert r"my\|data \<b>, from" in "\n".join(lines)
+    assert "example.py" in card.text()
+    assert "serve: " in Exported(Path(), card, "", "").describe()
+
+    own = replace(card, own=("Gate", "Twice"))
+    exported = Exported(Path(), own, "", "")
+    for text in (own.text(), exported.describe()):
+        assert "layers of its own (Gate and Twice): import" in text
+        assert not re.search("example.py|serve: ", text), "they do not import them"
+    assert exported.argument == ""
+
+
+def test_layers_of_ones_own_are_those_that_keras_does_not_know(tmp_path: Path) -> None:
+    import keras
+
+    @keras.saving.register_keras_serializable("mine")
+    class Twice(keras.layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            return 2 * inputs
+
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "relu"), Twice()])
+    for number, layers in enumerate(([keras.layers.Dense(2)], [inner, keras.layers.Softmax()])):
+        keras.Sequential([keras.Input((4,)), *layers]).save(tmp_path / f"{number}.keras")
+    assert [own_layers(tmp_path / f"{number}.keras") for number in (0, 1)] == [(), ("Twice",)]
 
 
 @pytest.mark.parametrize(("channels", "advised"), [(1, "IMAGE.png"), (3, "IMAGE.png"), (2, ""), (4, "")])
