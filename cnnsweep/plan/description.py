@@ -17,7 +17,7 @@ from cnnsweep.plan.simulation import Simulation
 from cnnsweep.search_space.counting import NO_LIMIT, UNITS, ValidConfigurations, list_valid
 from cnnsweep.search_space.distinct_networks import count_distinct, count_networks
 from cnnsweep.search_space.problem import Problem
-from cnnsweep.search_space.space import Values
+from cnnsweep.search_space.space import Values, combinations
 from cnnsweep.search_space.stages import Uncountable
 from cnnsweep.statistics import wilson
 
@@ -149,6 +149,9 @@ def _count(problem: Problem) -> tuple[ValidConfigurations | None, Counts]:
         with contextlib.suppress(Uncountable):
             counts = replace(counts, trials=count_distinct(found), networks=count_networks(found))
         return found, counts
+    if (every := _listed(problem)) is not None:
+        different = len({problem.validate(values).signature for values in every})
+        return None, Counts(space.size, endless, True, len(every), trials=different)
     rng = np.random.default_rng(0)
     draws = 4 * _draws(problem)
     share = sum(problem.validate(space.draw_evenly(rng)).fault is None for _ in range(draws)) / draws
@@ -161,9 +164,20 @@ def _draws(problem: Problem) -> int:
     return DRAWN if problem.sizes is None else BUILT
 
 
+def _listed(problem: Problem) -> list[Values] | None:
+    """All valid configurations of a small space, whose endless ranges are left out; None of a larger one."""
+    space = problem.space
+    if space.size > 4 * _draws(problem):
+        return None
+    found = combinations([p for p in space.parameters if p.grid is not None])
+    return [values for values in found if problem.validate(values).fault is None]
+
+
 def _draw(problem: Problem, valid: ValidConfigurations | None) -> list[Values]:
     """All valid configurations of a small space, else some drawn uniformly."""
     every = list_valid(problem, 4 * (most := _draws(problem)))
+    if every is None:
+        every = _listed(problem)
     if every is not None:
         return every
     rng = np.random.default_rng([problem.config.seed, 7])

@@ -70,8 +70,9 @@ def _counts(counts: Counts) -> RenderableType:
         grid.add_row("valid", f"{counts.valid:,}", f"{percent}; they fit their input and the limits")
     if counts.trials is not None:
         grid.add_row("different", f"{counts.trials:,}", "the others are other spellings of one of these")
+    if counts.networks is not None:
         grid.add_row("networks", f"{counts.networks:,}", "however they are trained")
-    elif not counts.interval:
+    if counts.trials is None and not counts.interval:
         grid.add_row("different", "not counted", "the space is too varied")
     for number, (name, described) in enumerate(counts.continuous.items()):
         grid.add_row("and continuous" if not number else "", "", f"{name}: {described}")

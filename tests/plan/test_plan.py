@@ -67,6 +67,20 @@ def test_where_a_space_cannot_be_counted_all_configurations_are_alike_likely_in_
     assert sum(values["model.blocks"] == 3 for values in description._draw(problem, None)) > 0.9 * description.DRAWN
 
 
+def test_a_small_space_is_listed_where_its_networks_cannot_be_counted() -> None:
+    rate = "+space.training.learning_rate={min: 1e-4, max: 1e-2}"
+    filters = "+space.model.filters={values: [4, 8], per_block: true}"
+    config = compose(["task=segmentation", "data=mask_folder", "model=unet", "space=none", filters, rate])
+    space = describe_space(make_problem(config, (8, 8, 1), 2))
+    assert (space.counts.valid, space.counts.trials, space.counts.exact, space.drawn) == (4, 4, True, 4)
+    values = [[*space.networks[kind].values.values()] for kind in ("smallest", "largest")]
+    assert values == [[4, 4], [8, 8]]
+    console = Console(width=100, record=True, force_terminal=False)
+    search = SearchDescription(3, 3, 9, 9_000, "now", {}, 1.0)
+    view.show(Plan(**vars(space), name="x", input_shape=(8, 8, 1), search=search), console)
+    assert "all 4 valid configurations" in console.export_text()
+
+
 def slow_job(spec: Any) -> Any:
     """Two epochs that take as long as they say."""
     for epoch in range(1, spec.epochs + 1):
