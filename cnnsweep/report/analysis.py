@@ -74,7 +74,7 @@ def importance(
     whole = sum(found.values())
     if not whole > 0:
         return None
-    noise = random / whole
+    noise = min(1.0, random / whole)
     shares = dict(sorted(((key, found[key] / whole) for key in varied), key=lambda item: -item[1]))
     needed = max(MIN_TRIALS, MIN_TRIALS_PER_KEY * len(varied))
     searched = counted(len(varied), "key")

@@ -56,10 +56,10 @@ def axis(key: str, column: pd.Series, parameter: Parameter | None = None) -> Axi
 def short(key: str) -> str:
     """A key's name for a title.
 
-    >>> short("model.filters.2"), short("training.learning_rate")
-    ('filters 2', 'learning rate')
+    >>> short("model.filters.2"), short("training.learning_rate"), short("job.config.model.C")
+    ('filters 2', 'learning rate', 'model C')
     """
-    for group in ("model.", "training.", "data."):
+    for group in ("model.hp.", "model.", "training.", "data.", "job.config.", "job.groups.", "job."):
         key = key.removeprefix(group)
     return key.replace(".", " ").replace("_", " ")
 

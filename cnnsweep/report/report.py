@@ -189,7 +189,7 @@ def _markdown(sections: Sequence[Section], comparison: Comparison | None) -> str
         ]
         parts += ["## Best trials", markdown_table(["trial", *columns, *more, "run_id"], rows)]
         best = [[f"`{key}`", _value(trials.iloc[0][key])] for key in results.keys]
-        parts += ["## Best configuration", markdown_table(["key", "value"], best)]
+        parts += ["## Best configuration", markdown_table(["key", "value"], best)] if best else []
     return "\n\n".join(parts) + "\n"
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from cnnsweep.config.inputs import NOUNS
 from cnnsweep.config.objective import COSTS
+from cnnsweep.config.own_code import MODELS, NETWORKS
 from cnnsweep.formatting import counted, duration, score
 from cnnsweep.report.analysis import Importance
 from cnnsweep.report.axes import short
@@ -34,7 +35,7 @@ def searched(results: Results) -> str:
     if train and validation:
         data += f" ({int(train):,} training and {int(validation):,} validation {noun(results)})"
     keys = counted(len(results.keys), "setting") if results.keys else "one configuration"
-    what = "" if own else " of a CNN"
+    what = "" if own else " of a CNN" if _is_ours(results) else " of a network"
     by = f" with {search} search" if search else ""
     each = [
         f"{count:,} {OUTCOMES[str(status)][count != 1]}" for status, count in trials["status"].value_counts().items()
@@ -49,6 +50,11 @@ def searched(results: Results) -> str:
         f"Searched {keys}{what}{data}{by}: {counted(len(trials), 'trial')}, {counted(epochs, 'epoch')}, "
         f"{duration(sweep_seconds(results))}{where}. Of the trials {', '.join(each)}."
     )
+
+
+def exportable(results: Results) -> bool:
+    """Whether `export` can train the best configuration again: not what a function of the user's own trained."""
+    return (results.config.get("job") or {}).get("_target_") == NETWORKS
 
 
 def found(results: Results) -> list[str]:
@@ -123,6 +129,12 @@ def spread(row: pd.Series, metric: str) -> str:
     count = row.get("replicates")
     number = f" ({count:.0f})" if pd.notna(count) else ""
     return f"{score(row[f'mean_{metric}'])} ± {score(row[f'std_{metric}'])}{number}"
+
+
+def _is_ours(results: Results) -> bool:
+    """Whether the networks are of a family of this package, as far as the config is known."""
+    family = (results.config.get("model") or {}).get("_target_", "cnnsweep.models")
+    return family.startswith("cnnsweep.") and family not in MODELS
 
 
 def _data(results: Results, key: str) -> str | None:

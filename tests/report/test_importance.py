@@ -151,6 +151,15 @@ def test_importance_in_a_complete_grid_is_that_of_the_means():
     assert found.shares["kernel"] < found.noise
 
 
+def test_a_random_key_has_no_more_than_the_whole():
+    trials = pd.DataFrame(
+        {"model": ["a", "a", "a", "b", "a"], "rate": [0.1, 0.5, 0.9, 0.3, 0.7], "status": "completed"}
+    )
+    found = importance(trials.assign(best_val_accuracy=[0.97, 0.95, 0.91, 0.95, 0.96]), ["model", "rate"], ACCURACY)
+    assert found is not None
+    assert found.noise <= 1
+
+
 def test_keys_of_a_complete_grid_that_differ_by_chance_are_within_the_noise():
     grid = pd.DataFrame(itertools.product(range(4), repeat=3), columns=["a", "b", "c"]).assign(status="completed")
     values = [np.random.default_rng(seed).random(len(grid)) for seed in range(20)]

@@ -219,6 +219,27 @@ def test_the_best_so_far_is_never_that_of_a_trial_that_failed(uri: str, tmp_path
     assert (race["best"].tolist(), race["epochs"].tolist()) == ([0.3, 0.3, 0.5], [1, 2, 3])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "networks", "export"),
+    [
+        (["space=none"], "of a CNN", True),
+        (["model=keras_tuner", "model.hypermodel=mine.build"], "of a network", True),
+        (["job=function", "job.call=mine.main"], "with", False),
+    ],
+)
+def test_a_sweep_of_ones_own_code(uri: str, tmp_path: Path, overrides: list[str], networks: str, export: bool) -> None:
+    event = sweep_event("own")
+    if overrides[:1] == ["job=function"]:
+        event = replace(event, provenance={**PROVENANCE, "data": {"name": "none"}})
+    follow(uri, tmp_path / "sweep", [named(event, "own", *overrides), *trial_events(1), stop_event()])
+    page, folder = page_of(tmp_path)
+    summary = (folder / report.SUMMARY).read_text()
+    assert f"Searched one configuration {networks} " in summary
+    assert "Best configuration" not in summary, "an empty table"
+    assert "cnnsweep train --from" in page
+    assert ("cnnsweep export" in page) == export
+
+
 def test_short_times_are_in_seconds() -> None:
     figure = figures.worker_time(pd.DataFrame({"training": [90.0], "waiting": [20.0]}, index=["cpu0"]))
     assert (figure.layout.xaxis.title.text, figure.data[0].x.tolist()) == ("seconds", [90.0])
