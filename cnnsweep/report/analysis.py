@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from cnnsweep.config.inputs import NOUNS
 from cnnsweep.config.objective import Objective
 from cnnsweep.errors import UserError
 from cnnsweep.formatting import counted, score
@@ -245,6 +246,11 @@ def _runs(results: Results, steps: pd.DataFrame, marks: Sequence[int]) -> Iterat
         yield (id_, f"test {results.test[0]}"), results.sweep.run
 
 
+def noun(results: Results) -> str:
+    """What the data are: "images", "texts" …"""
+    return NOUNS[results.parent("tags", "cnnsweep.data.kind") or "image"]
+
+
 def _at(epochs: int) -> str:
     return f"at {counted(epochs, 'epoch')}"
 
@@ -252,7 +258,7 @@ def _at(epochs: int) -> str:
 def _doubts(sweeps: Sequence[Results]) -> list[str]:
     doubts = []
     if len({r.parent("tags", "cnnsweep.data.digest") for r in sweeps}) > 1:
-        doubts.append("They used different data or splits: their numbers are not of the same images.")
+        doubts.append("They used different data or splits: their numbers are not of the same examples.")
     if len({tuple(r.keys) for r in sweeps}) > 1:
         doubts.append("They searched different keys.")
     if len({r.parent("tags", "cnnsweep.machine.host") for r in sweeps}) > 1:
@@ -276,5 +282,5 @@ def _verdict(sweeps: Sequence[Results], race: dict[str, pd.DataFrame], equal: in
         low, high = wilson(first, int(images))
         position = "within" if low <= second <= high else "outside"
         verdict += f" The second is {position} the 95% interval of the first, {score(low)} to {score(high)}"
-        verdict += f" on {int(images):,} validation images."
+        verdict += f" on {int(images):,} validation {noun(winner)}."
     return f"{verdict} It is one sweep each: other seeds may reverse the order."

@@ -36,7 +36,7 @@ MAX_AXES = 11
 """Settings among the parallel coordinates."""
 Cell = str | int | float | bool | None
 """A value of a table; absent where None or NaN."""
-COSTS = {"parameters": "parameters", "mmacs": "multiply-adds of one image, millions"}
+COSTS = {"parameters": "parameters", "mmacs": "multiply-adds of one input, millions"}
 
 
 Gallery = tuple[pd.Series, list[tuple[str, str]]]

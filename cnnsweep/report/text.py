@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from cnnsweep.config.inputs import NOUNS
 from cnnsweep.config.objective import COSTS
 from cnnsweep.config.own_code import MODELS, NETWORKS
 from cnnsweep.formatting import counted, duration, score
-from cnnsweep.report.analysis import Importance
+from cnnsweep.report.analysis import Importance, noun
 from cnnsweep.report.axes import short
 from cnnsweep.statistics import wilson
 from cnnsweep.tracking.frames import Results
@@ -89,11 +88,6 @@ def sweep_seconds(results: Results) -> float:
         return float(known)
     trials = results.trials
     return float((trials[["started", "ended"]].max().max() - trials["started"].min()).total_seconds())
-
-
-def noun(results: Results) -> str:
-    """What the data are: "images", "texts" …"""
-    return NOUNS[str(_data(results, "kind") or "image")]
 
 
 @dataclass(frozen=True)

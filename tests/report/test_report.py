@@ -132,7 +132,7 @@ def test_there_is_a_page_once_a_trial_has_finished(uri: str, tmp_path: Path) -> 
 
 def race_events(sweep: str, curves: list[list[float]], digest: str = "d1", *overrides: str) -> list[Event]:
     """A sweep whose trials, one after another, report these values of val_accuracy."""
-    data = {"name": "digits", "digest": digest, "validation": 100, "test": 100}
+    data = {"name": "digits", "digest": digest, "kind": "text", "validation": 100, "test": 100}
     start = replace(sweep_event(sweep), provenance={"data": data})
     events: list[Event] = [named(start, sweep.split("-")[0], *overrides)]
     for number, curve in enumerate(curves, start=1):
@@ -167,6 +167,7 @@ class TestComparison:
         assert found.table["best val_accuracy"].tolist() == [0.95, 0.9]
         assert "After 4 epochs each, the best val_accuracy of fast-20260101-000000 is 0.9000" in found.verdict
         assert "outside the 95% interval of the first" in found.verdict
+        assert "on 100 validation texts" in found.verdict
 
     def test_each_figure_has_its_run(self, both: list[Any]) -> None:
         found = compare(both)
@@ -178,7 +179,7 @@ class TestComparison:
     def test_different_data_is_reported(self, both: list[Any], race: Path) -> None:
         assert any("different data" in doubt for doubt in compare(both).doubts)
         page, _ = page_of(race, "slow", "fast")
-        assert "not of the same images" in page
+        assert "not of the same examples" in page
         assert page.count("<h2>Leaderboard</h2>") == 2
 
     def test_different_objectives_are_refused(self, both: list[Any], race: Path) -> None:
@@ -264,7 +265,7 @@ def test_ties_are_counted_by_the_interval_of_the_validation_images(uri: str, tmp
     follow(uri, tmp_path / "sweep", race_events("near-20260101-000000", [[0.9], [0.87], [0.5]]))
     sentences = " ".join(text.found(results(tmp_path)))
     assert "1 other trial cannot be distinguished from it" in sentences
-    assert "95% interval of 100 validation images extends down to 0.8256" in sentences
+    assert "95% interval of 100 validation texts extends down to 0.8256" in sentences
 
 
 class TestFigures:
