@@ -85,6 +85,15 @@ def score(value: float) -> str:
     return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 1e5 else f"{value:.4g}"
 
 
+def amount(value: float) -> str:
+    """A size or a limit, of any unit.
+
+    >>> amount(1e6), amount(2318480), amount(1234.5), amount(1e-9)
+    ('1,000,000', '2,318,480', '1,234.5', '1e-09')
+    """
+    return f"{value:,.0f}" if value >= 1000 and value % 1 == 0 else f"{value:,.6g}"
+
+
 def brief(value: float) -> str:
     """A number in a few characters, for an axis.
 

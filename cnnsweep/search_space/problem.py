@@ -16,6 +16,7 @@ from cnnsweep.config.components import locate
 from cnnsweep.config.schema import Config, ModelConfig
 from cnnsweep.config.tasks import check_fit
 from cnnsweep.errors import UserError
+from cnnsweep.formatting import amount
 from cnnsweep.geometry.network import GeometryError, Layer, Network, measure
 from cnnsweep.geometry.settings import Shape
 from cnnsweep.search_space.counting import UNITS, ValidConfigurations
@@ -104,7 +105,7 @@ class Problem:
             return Validity(fault=str(error), mistake=not isinstance(error, GeometryError) or error.mistake)
         for name, limit in self.limits.items():
             if (size := network.sizes[name]) > limit:
-                return Validity(fault=f"limits.{name}: {size:,.6g} > {limit:,.6g}")
+                return Validity(fault=f"limits.{name}: {amount(size)} > {amount(limit)}")
         return Validity(items if self.layers is None else network.signature, network)
 
     def _measure(self, model: ModelConfig) -> Network:
@@ -146,7 +147,7 @@ def _refuse_limits(problem: Problem) -> None:
         model = problem.config.model.plain()
         own = None if problem.config.trains_networks else problem.config.job.plain().get("call", "this job")
         what = own or model.get("backbone") or model["_target_"]
-        raise UserError(f"limits.{name}: {limit:,.6g} cannot be kept: the sizes of {what} are not known before it "
+        raise UserError(f"limits.{name}: {amount(limit)} cannot be kept: the sizes of {what} are not known before it "
                         f"is built (they are with model=cnn). Leave it out: limits.{name}=null")  # fmt: skip
 
 
@@ -235,19 +236,19 @@ def _explain(problem: Problem, example: str) -> str:
     alone = [name for name in limits if not ValidConfigurations(problem.with_limits([name])).total]
     if alone:
         return "\n".join(_too_small(problem, name, []) for name in alone)
-    words = " and ".join(f"limits.{name}={limit:,.6g}" for name, limit in limits.items())
+    words = " and ".join(f"limits.{name}={amount(limit)}" for name, limit in limits.items())
     lines = [_too_small(problem, name, [other for other in limits if other != name]) for name in limits]
     return "\n".join([f"{words} together rule out every configuration:", *lines])
 
 
 def _too_small(problem: Problem, name: str, others: list[str]) -> str:
-    limit = f"limits.{name}: {problem.limits[name]:,.6g}"
+    limit = f"limits.{name}: {amount(problem.limits[name])}"
     found = ValidConfigurations(problem.with_limits(others), also=name)
     if not found.total:
         return f"{limit}, and without it the others still rule everything out"
     network = problem.with_limits([]).validate(found.extreme(name, largest=False)).network
     assert network is not None
-    least = f"the least is {network.sizes[name]:,.6g} {NOUNS[name]}"
+    least = f"the least is {amount(network.sizes[name])} {NOUNS[name]}"
     if others:
         return f"{limit}, but within the other limits {least}"
     return f"{limit} rules out every configuration: {least}\n{network.table()}"

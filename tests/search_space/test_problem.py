@@ -87,6 +87,10 @@ def test_a_value_that_is_wrong_beside_some_values_alone_is_searched():
         (["model.layers=no.such.module"], ["model.layers: cannot import 'no.such.module'"]),
         (["model.layers=cnnsweep.models.cnn.layer"], ["did you mean 'layers'"]),
         (["limits.parameters=2 MB"], ["limits.parameters: '2 MB' is not a positive number"]),
+        (
+            ["space=none", "model.dense_units=2000", "limits.parameters=1M"],
+            ["limits.parameters: 1,000,000 rules out", "the least is 3,167,578 parameters"],
+        ),
         (["limits.parameters=100"], ["limits.parameters: 100 rules out", "the least is 4,970 parameters", "total"]),
         (
             ["limits.parameters=5000", "limits.mmacs=0.3"],
