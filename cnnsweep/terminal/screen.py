@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnsweep.config.components import program
-from cnnsweep.config.objective import Objective
 from cnnsweep.config.trust import trust_option
 from cnnsweep.formatting import counted, duration, plain, score
 from cnnsweep.journal.events import BestTested, Event, GalleryDrawn, TrialEnded, TrialStarted
@@ -24,11 +23,8 @@ from cnnsweep.statistics import wilson
 from cnnsweep.sweep.session import Outcome, Watcher
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.terminal import make_console
+from cnnsweep.terminal.leaderboard import Leaderboard, best_value
 from cnnsweep.training import own_checkpoints
-
-MARKS = {"completed": "", "running": "…", "pruned": "pruned", "failed": "failed", "interrupted": "interrupted"}
-COSTS = {"parameters": ",.0f", "mmacs": ",.2f"}
-"""Of a network, and their formats."""
 
 
 class Screen(Watcher):
@@ -89,7 +85,7 @@ class Screen(Watcher):
             return Text("")
         parts: list[RenderableType] = [_head(sweep), Text(), _running(sweep)]
         if sweep.state.ranked(1):
-            parts += [Text(), leaderboard(sweep.state, 5)]
+            parts += [Text(), Leaderboard(sweep.state, 5)]
         if trouble := self._trouble():
             parts.append(Text(trouble, style="yellow"))
         return Group(*parts)
@@ -98,55 +94,13 @@ class Screen(Watcher):
 def ended_line(trial: TrialState, sweep: Sweep) -> str:
     """One line for one ended trial: "[ 31 s] 004 · 32-64 k3 same max  val_accuracy 0.9611  best 0.9722 (002) …"."""
     state, objective = sweep.state, sweep.state.objective
-    value, best = _best(trial, objective), state.ranked(1)
+    value, best = best_value(trial, objective), state.ranked(1)
     result = f"{objective.metric} {value}" if value else ""
     if trial.status != "completed":
         result += f" {trial.status}: {trial.reason or ''}"
-    lead = f"  best {_best(best[0], objective)} ({best[0].number:03d})" if best else ""
+    lead = f"  best {best_value(best[0], objective)} ({best[0].number:03d})" if best else ""
     left = "" if sweep.stopping else f"  {_time_left(sweep)}"
     return f"[{duration(_elapsed(sweep)):>6}] {trial.name}  {result}{lead}  {_progress(sweep)}{left}".rstrip()
-
-
-def leaderboard(state: SweepState, count: int) -> Table:
-    """The best trials, those of the Pareto front first, with their costs where they are known."""
-    front = state.front()
-    on_front = {trial.number for trial in front}
-    others = [trial for trial in state.ranked(count + len(front)) if trial.number not in on_front]
-    shown = (front + others)[: max(count, len(front))]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("")
-    table.add_column("trial", no_wrap=True)
-    more = state.objective.metrics[1:]
-    costs = [name for name in COSTS if any(name in trial.summary for trial in shown)]
-    for heading in (state.objective.metric, *more, "epoch", *costs, "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
-    for place, trial in enumerate(shown, start=1):
-        marks = ["Pareto front"] if trial.number in on_front else []
-        if spread := state.spread(trial):
-            marks.append(f"with other seeds: {score(spread['mean'])} ± {score(spread['std'])} ({spread['count']:.0f})")
-        table.add_row(
-            str(place),
-            trial.name,
-            _best(trial, state.objective),
-            *(_at_best(trial, metric, state.objective) for metric in more),
-            str(trial.best_epoch(state.objective)),
-            *(f"{trial.summary[name]:{COSTS[name]}}" if name in trial.summary else "" for name in costs),
-            duration(trial.seconds) if trial.seconds else "",
-            ", ".join(marks) or MARKS[trial.status],
-        )
-    return table
-
-
-def _best(trial: TrialState, objective: Objective) -> str:
-    value = trial.best(objective)
-    return "" if value is None else score(value)
-
-
-def _at_best(trial: TrialState, metric: str, objective: Objective) -> str:
-    """Another metric of the trial's best epoch."""
-    row = trial.curve[(trial.best_epoch(objective) or 1) - 1]
-    return score(row[metric]) if metric in row else ""
 
 
 def _head(sweep: Sweep) -> RenderableType:
@@ -217,7 +171,7 @@ def print_outcome(outcome: Outcome, report: Path | None, console: Console) -> No
         console.print(f"{trial.name} failed: {trial.reason}", style="red", soft_wrap=True)
     if ranked := state.ranked(1):
         console.print()
-        console.print(leaderboard(state, 10))
+        console.print(Leaderboard(state, 10))
         console.print()
         _print_best(state, ranked[0], console)
         folder = outcome.folder / "trials" / f"{ranked[0].number:03d}"

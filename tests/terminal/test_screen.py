@@ -16,8 +16,9 @@ from cnnsweep.journal.events import BestTested, GalleryDrawn, SweepStopped
 from cnnsweep.sweep import loop
 from cnnsweep.sweep.session import Outcome
 from cnnsweep.terminal import sweep_list
+from cnnsweep.terminal.leaderboard import Leaderboard, leaderboard
 from cnnsweep.terminal.output import Output
-from cnnsweep.terminal.screen import Screen, leaderboard, print_outcome
+from cnnsweep.terminal.screen import Screen, print_outcome
 from cnnsweep.trial import EpochReport, TrialResult, TrialSpec
 
 
@@ -172,6 +173,12 @@ def test_a_second_metric_has_a_column(tmp_path: Path) -> None:
     best = sweep.state.trials[int(columns["trial"][0][:3])]
     assert columns["loss"][0] == f"{best.curve[-1]['loss']:.4f}"
     assert [*columns][5:7] == ["parameters", "mmacs"]
+    for width in (56, 80):
+        Console(file=(file := io.StringIO()), width=width).print(Leaderboard(sweep.state, 5))
+        head, first, *_ = file.getvalue().splitlines()
+        assert re.match(r"   trial +val_accuracy +loss ", head)
+        assert first.startswith("1 "), "what matters is whole"
+        assert "…" not in head + first
     for trial in sweep.state.trials.values():
         trial.summary = {}  # as a function of one's own has it
     assert [column.header for column in leaderboard(sweep.state, 5).columns[4:]] == ["epoch", "time", ""]
