@@ -165,7 +165,7 @@ def _draws(problem: Problem) -> int:
 
 
 def _listed(problem: Problem) -> list[Values] | None:
-    """All valid configurations of a small space, whose endless ranges are left out; None of a larger one."""
+    """All valid configurations of a small space, without its endless ranges; None of a larger one."""
     space = problem.space
     if space.size > 4 * _draws(problem):
         return None

@@ -1,4 +1,4 @@
-"""The best trials as a table on the terminal, which leaves out columns that have no room."""
+"""The best trials as a table on the terminal, which omits columns that have no room."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MARKS = {"completed": "", "running": "…", "pruned": "pruned", "failed": "faile
 COSTS = {"parameters": ",.0f", "mmacs": ",.2f"}
 """Of a network, and their formats."""
 FIRST_OUT = ("mmacs", "parameters", "time", "epoch")
-"""Columns in the order in which they are left out on a narrow terminal."""
+"""Columns in the order in which they are omitted on a narrow terminal."""
 WIDE = 1000
 
 
