@@ -73,6 +73,13 @@ def _visible_by(gpus: Sequence[Gpu], setting: str | None) -> list[Gpu]:
     return chosen
 
 
+def expect_installed(backend: str) -> None:
+    """Raise UserError where the framework of a Keras backend is not installed; found without importing it."""
+    if backend != "none" and importlib.util.find_spec(backend) is None:
+        package = "tensorflow" if backend == "tensorflow" else f"cnnsweep[{backend}]"
+        raise UserError(f'backend={backend}: {backend} is not installed here: pip install "{package}"')
+
+
 def chosen_gpus(device: str, count: int | None, backend: str) -> list[Gpu]:
     """Return the GPUs to use: none for "cpu", for "auto" those that are there, else `count` or an error.
 

@@ -16,6 +16,7 @@ from cnnsweep.config.schema import ExecutorConfig
 from cnnsweep.config.validation import Int
 from cnnsweep.errors import UserError
 from cnnsweep.executors.base import Event, Executor, Job, Steps, answer_once
+from cnnsweep.executors.devices import expect_installed
 from cnnsweep.executors.worker import in_one_line
 from cnnsweep.training import keras_settings
 
@@ -34,7 +35,8 @@ class InlineExecutor(Executor):
 
     The stderr of jobs and frameworks goes to `log`, if there is one; so do tracebacks of lost jobs. With as many
     threads as a worker process has, the numbers are the same to the last digit; the number cannot be changed once
-    TensorFlow has computed something. Raises UserError where Keras is loaded with another backend already.
+    TensorFlow has computed something. Raises UserError where the backend is not installed, or Keras is loaded with
+    another one already.
     """
 
     def __init__(self, backend: str = "tensorflow", log: Path | None = None, threads: int = 1) -> None:
@@ -42,6 +44,7 @@ class InlineExecutor(Executor):
         loaded = sys.modules["keras"].backend.backend() if self._with_keras and "keras" in sys.modules else backend
         if loaded != backend:
             raise UserError(f"backend={backend}, but Keras is loaded in this process with {loaded}")
+        expect_installed(backend)
         os.environ.update(keras_settings.environment(backend))
         self._log = log
         self._threads: int | None = threads if backend == "tensorflow" else None

@@ -19,7 +19,7 @@ from cnnsweep.config.components import configured_by
 from cnnsweep.config.schema import ExecutorConfig
 from cnnsweep.config.validation import Int
 from cnnsweep.executors.base import Event, Executor, Job, answer_once
-from cnnsweep.executors.devices import chosen_gpus, cores
+from cnnsweep.executors.devices import chosen_gpus, cores, expect_installed
 from cnnsweep.executors.launcher import Launcher, WorkerProcess
 from cnnsweep.executors.worker import LEAN_KERAS, Setup, compiled
 
@@ -53,7 +53,8 @@ class ProcessExecutor(Executor):
     """One process for each worker; see conf/executor/auto.yaml for the arguments.
 
     `preload` names modules that jobs need, to be imported once, before workers are forked. The output of workers goes
-    to `log`, if there is one. Workers start in the background. Raises UserError for a GPU that is not there.
+    to `log`, if there is one. Workers start in the background. Raises UserError for a GPU that is not there, or a
+    backend that is not installed.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class ProcessExecutor(Executor):
         log: Path | None = None,
         preload: Sequence[str] = (),
     ) -> None:
+        expect_installed(backend)
         output = os.path.abspath(log) if log else os.devnull
         visible = [gpu.visible for gpu in chosen_gpus(device, gpus, backend)]
         places = _gpu_workers(visible, workers_per_gpu) or {f"cpu{n}": "" for n in range(workers or cores())}

@@ -17,7 +17,9 @@ from executor_jobs import run, values
 
 from cnnsweep.errors import UserError
 from cnnsweep.executors import devices
+from cnnsweep.executors.base import Executor
 from cnnsweep.executors.devices import Gpu, chosen_gpus, cores, visible_gpus
+from cnnsweep.executors.inline import InlineExecutor
 from cnnsweep.executors.process import ProcessExecutor
 
 
@@ -127,6 +129,20 @@ def test_a_framework_without_cuda(
     for device, count in (("gpu", None), ("auto", 2)):
         with pytest.raises(UserError, match=f"H200 is there, but .*{re.escape(advice)}"):
             chosen_gpus(device, count, backend)
+
+
+@pytest.mark.parametrize("executor", [ProcessExecutor, InlineExecutor])
+@pytest.mark.parametrize(
+    ("backend", "package"), [("torch", "cnnsweep[torch]"), ("jax", "cnnsweep[jax]"), ("tensorflow", "tensorflow")]
+)
+def test_a_backend_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, executor: type[Executor], backend: str, package: str
+) -> None:
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda _: None)
+    message = f'^backend={backend}: {backend} is not installed here: pip install "{re.escape(package)}"$'
+    with pytest.raises(UserError, match=message):
+        executor(backend=backend)
 
 
 @pytest.mark.parametrize(
