@@ -33,6 +33,9 @@ class CannotWriteError(RuntimeError):
 class Log(Protocol):
     """Where a sweep's events go."""
 
+    def now(self) -> float:
+        """The time by the clock of its events, in seconds since 1970."""
+
     def append(self, event: SomeEvent) -> SomeEvent:
         """Record an event and return it with its time."""
 
@@ -42,6 +45,9 @@ class Journal:
 
     Each event but an epoch is also flushed to the disk itself, so that a power cut does not lose it either. For an
     epoch that would cost milliseconds, and its checkpoint holds the same numbers.
+
+    Its clock is right when the journal is opened and then measures what passes: it does not jump when the system's
+    clock is set, and stands still while the machine is suspended. So neither spends a budget's minutes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,13 +57,17 @@ class Journal:
             mend(path)
         self._file = path.open("ab", buffering=0)
         self._size = os.fstat(self._file.fileno()).st_size
+        self._offset = time.time() - time.monotonic()
+
+    def now(self) -> float:
+        return self._offset + time.monotonic()
 
     def append(self, event: SomeEvent) -> SomeEvent:
         """Write an event and return it as it will be read back, with the time added.
 
         Raises CannotWriteError where the disk does not take it.
         """
-        line = json.dumps(to_json(replace(event, time=round(time.time(), 3))), separators=(",", ":"), allow_nan=True)
+        line = json.dumps(to_json(replace(event, time=round(self.now(), 3))), separators=(",", ":"), allow_nan=True)
         try:
             self._write(line.encode() + b"\n", flush=not isinstance(event, EpochEnded))
         except OSError as error:

@@ -100,10 +100,10 @@ class UnwrittenJournal:
     """Gives events their time on a virtual clock, and keeps none."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+        self.now = now
 
     def append(self, event: SomeEvent) -> SomeEvent:
-        return replace(event, time=self._now())
+        return replace(event, time=self.now())
 
 
 @dataclass
@@ -120,7 +120,7 @@ class Run:
 def virtual_sweep(problem: Problem, search: Oracle, executor: VirtualExecutor) -> Sweep:
     """A sweep that has begun at the start of the executor's clock, and writes nothing."""
     journal, state = UnwrittenJournal(executor.now), SweepState(search.objective)
-    sweep = Sweep(Path("virtual"), problem, search, executor, journal, state, now=executor.now, patience=np.inf)
+    sweep = Sweep(Path("virtual"), problem, search, executor, journal, state, patience=np.inf)
     sweep.record(events.SweepStarted(id="virtual", sweep=problem.config.name, format=FORMAT, config={}))
     return sweep
 

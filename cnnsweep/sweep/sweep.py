@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +52,6 @@ class Sweep:
     """Predicts how long trials take; without one every proposal is started."""
     say: Callable[[str], None] = lambda _: None
     """Shows one line."""
-    now: Callable[[], float] = time.time
     patience: float = 1.0
     """Seconds to wait for a worker at most before the limits are looked at again."""
     stopping: str | None = None
@@ -75,6 +73,10 @@ class Sweep:
     @property
     def config(self) -> Config:
         return self.problem.config
+
+    def now(self) -> float:
+        """The time by the clock of the journal, in seconds since 1970."""
+        return self.journal.now()
 
     def record(self, event: Event) -> None:
         """Write an event to the journal, then apply it to the state and pass it to the listeners."""

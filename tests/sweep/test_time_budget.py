@@ -82,12 +82,29 @@ def test_waiting_for_features_is_no_time_of_a_trial(tmp_path):
     """Else the next trial would be thought too long for what is left of the budget."""
     executor = Waiting()
     made = fake_sweeps.make(tmp_path, ("budget.trials=2",), job=job(1.0), executor=executor)
-    made.now = lambda: executor.seconds
+    made.journal.now = lambda: executor.seconds
     made.forecaster = TrialForecaster.load(made.problem, tmp_path, 1, (100, 10))
     loop.search(made)
     made.journal.close()
     assert executor.seconds > 100
     assert [entry.summary["actual_seconds"] < 10 for entry in made.state.trials.values()] == [True, True]
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600])
+def test_a_clock_that_is_set_and_a_machine_that_was_suspended_spend_no_minutes(tmp_path, monkeypatch, seconds):
+    clock, jumps = time.time, [0]
+    monkeypatch.setattr(time, "time", lambda: clock() + sum(jumps))
+
+    def train(spec):
+        jumps.append(seconds)
+        return (yield from fake_sweeps.train(spec))
+
+    made = fake_sweeps.make(tmp_path, ("budget.minutes=5", "budget.trials=3"), job=train)
+    loop.search(made)
+    made.journal.close()
+    assert made.stopping == "budget.trials (3) is reached"
+    assert 200 < made.seconds_left <= 300
+    assert all(0 <= trial.seconds < 100 for trial in made.state.trials.values())
 
 
 @pytest.mark.parametrize(
