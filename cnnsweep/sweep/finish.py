@@ -25,7 +25,7 @@ from cnnsweep.journal.events import (
 from cnnsweep.journal.state import SweepState, TrialState
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import loop
-from cnnsweep.sweep.limits import ALL_TRIED, FULL_DISK, UNTESTED, cut_off, is_full_disk
+from cnnsweep.sweep.limits import ALL_TRIED, UNTESTED, cut_off, no_room
 from cnnsweep.sweep.sweep import Sweep
 from cnnsweep.training import checkpoint, own_checkpoints
 from cnnsweep.training.early_stopping import without_early_stopping
@@ -78,8 +78,8 @@ def replicate(sweep: Sweep) -> None:
         shutil.rmtree(spec.folder, ignore_errors=True)  # its value is all that is kept
         lost = TrialResult(spec.number, "failed", str(message.value))
         result: TrialResult = message.value if message.kind == "result" else lost
-        if result.status == "failed" and is_full_disk(result.reason, sweep.folder):
-            sweep.interrupt(f"{FULL_DISK} ({result.reason})")
+        if result.status == "failed" and (fault := no_room(result.reason, sweep.folder)):
+            sweep.interrupt(fault)
         best = state.objective.best(found) if result.status != "failed" else None
         value, reason = None if best is None else found[best], result.reason
         again = {"trial": spec.number, "replicate": missing[index][1], "seed": spec.seed, "epochs": len(found)}
@@ -152,8 +152,8 @@ def test(sweep: Sweep, best: TrialState) -> None:
     message = _run(sweep, evaluate_best, FinalSpec(spec, output))
     if message.kind == "result":
         sweep.record(BestTested(trial=best.number, epoch=epoch, folder=output.name, **message.value))
-    elif is_full_disk(str(message.value), sweep.folder):
-        sweep.interrupt(f"{FULL_DISK} ({message.value})")
+    elif fault := no_room(str(message.value), sweep.folder):
+        sweep.interrupt(fault)
     else:
         sweep.stopping = f"{sweep.stopping}; {UNTESTED}: {message.value}"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cnnsweep.config.schema import Budget, Config, Training
-from cnnsweep.journal.journal import FULL
+from cnnsweep.journal.journal import FILE, FULL
 from cnnsweep.journal.state import SweepState, TrialState
 from cnnsweep.models.fine_tuning import total_epochs
 from cnnsweep.search.oracle import Proposal
@@ -21,6 +21,7 @@ GRACE = 0.1
 ALL_TRIED = "every valid configuration was tried"
 UNTESTED = "the best model could not be evaluated"
 FULL_DISK = "the disk is full; free some of it, then resume"
+GONE = "the sweep's folder was moved or removed; resume it where it is now"
 OUT_OF_MEMORY = ("OOM", "out of memory", "RESOURCE_EXHAUSTED", "ResourceExhausted", "MemoryError", "OutOfMemory")
 """In the errors of TensorFlow, JAX, PyTorch and Python, and of a worker that the kernel killed for its memory."""
 LEAST_FREE = 1 << 20
@@ -124,11 +125,13 @@ def may_retry(training: Training, reason: str) -> bool:
     return training.retry_smaller_batch and training.batch_size > 1 and is_out_of_memory(reason)
 
 
-def is_full_disk(reason: str | None, folder: Path) -> bool:
-    """Whether a trial that writes to `folder` was lost to a disk, or a quota, that has no room left."""
+def no_room(reason: str | None, folder: Path) -> str | None:
+    """Why no trial can write to a sweep's `folder` any more, where one was lost to that; None where it can."""
+    if not (folder / FILE).exists():  # the driver's own files are open, so they are written wherever they are now
+        return GONE
     if any(os.strerror(code) in (reason or "") for code in FULL):
-        return True
+        return f"{FULL_DISK} ({reason})"
     try:
-        return shutil.disk_usage(folder).free < LEAST_FREE
+        return f"{FULL_DISK} ({reason})" if shutil.disk_usage(folder).free < LEAST_FREE else None
     except OSError:
-        return False
+        return None

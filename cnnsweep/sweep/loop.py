@@ -142,8 +142,8 @@ def _report(sweep: Sweep, trial: TrialState, report: EpochReport) -> tuple[bool,
 def end(sweep: Sweep, worker: str, result: TrialResult) -> None:
     """Record the end of a worker's trial."""
     trial, status, reason = sweep.state.trials[sweep.running.pop(worker)], result.status, result.reason
-    if status == "failed" and limits.is_full_disk(reason, sweep.folder):
-        sweep.interrupt(f"{limits.FULL_DISK} ({reason})")
+    if status == "failed" and (fault := limits.no_room(reason, sweep.folder)):
+        sweep.interrupt(fault)
         status = "interrupted"
     elif status == "pruned" and sweep.halt and trial.number not in sweep.pruned and FOLDS not in result.summary:
         ended: Status = "completed" if trial.curve and not sweep.search.promotes else "pruned"

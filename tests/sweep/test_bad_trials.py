@@ -11,8 +11,9 @@ import trial_jobs
 from cnnsweep.config.compose import compose
 from cnnsweep.executors.base import Job
 from cnnsweep.executors.worker import exit_reason
+from cnnsweep.journal import journal
 from cnnsweep.sweep import session
-from cnnsweep.sweep.limits import is_full_disk, is_out_of_memory
+from cnnsweep.sweep.limits import GONE, is_out_of_memory, no_room
 from cnnsweep.sweep.session import Watcher
 
 SMALL = ("+sweep=smoke", "data.limit=200", "training.epochs=1", "executor=cpu", *real.FAST)
@@ -68,5 +69,8 @@ def test_a_reason_names_memory_and_disks_that_are_full(tmp_path: Path) -> None:
     assert is_out_of_memory(exit_reason(-9, memory=True))
     assert not is_out_of_memory(exit_reason(-9, memory=False)), "a kill alone is no proof"
     assert not is_out_of_memory(exit_reason(-11, memory=True))
-    assert is_full_disk("OSError: [Errno 28] No space left on device: 'last.npz'", tmp_path)
-    assert not is_full_disk("killed by SIGSEGV", tmp_path)
+    full = "OSError: [Errno 28] No space left on device: 'last.npz'"
+    assert no_room(full, tmp_path) == GONE
+    (tmp_path / journal.FILE).touch()
+    assert no_room(full, tmp_path) == f"the disk is full; free some of it, then resume ({full})"
+    assert no_room("killed by SIGSEGV", tmp_path) is None

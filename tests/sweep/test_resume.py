@@ -152,6 +152,25 @@ def test_a_journal_that_does_not_fit_itself_is_refused_with_its_line(tmp_path: P
         resumed(tmp_path / "odd", [lines[0], lines[2]])
 
 
+def test_a_sweep_whose_folder_is_moved_stops_and_goes_on_at_the_new_place(tmp_path: Path) -> None:
+    expected, _, _ = finished(tmp_path / "whole")
+    before, now = tmp_path / "before", tmp_path / "now"
+
+    def job(spec: TrialSpec) -> Generator[EpochReport, bool, TrialResult]:
+        if spec.number == 3:
+            before.rename(now)
+            return TrialResult(3, "failed", f"FileNotFoundError: [Errno 2] No such file or directory: '{before}'")
+        return (yield from fake_sweeps.train(spec))
+
+    sweep = fake_sweeps.make(before, job=job)
+    loop.search(sweep)
+    assert sweep.stopping == "the sweep's folder was moved or removed; resume it where it is now"
+    assert [trial.status for trial in sweep.state.trials.values()][2:] == ["interrupted"]
+    sweep = fake_sweeps.make(now)
+    loop.search(sweep)
+    assert fake_sweeps.table(sweep) == expected
+
+
 def again(folder: Path, overrides: tuple[str, ...], job: Any) -> Sweep:
     """As `resume --failed` does."""
     sweep = fake_sweeps.make(folder, overrides, job)
