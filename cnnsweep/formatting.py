@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 
@@ -63,6 +64,14 @@ def shape(sizes: Iterable[int]) -> str:
     '28×28×1'
     """
     return "×".join(map(str, sizes))
+
+
+def from_here(path: str | os.PathLike[str]) -> str:
+    """A path relative to the working folder; as it is where that was removed meanwhile."""
+    try:
+        return os.path.relpath(path)
+    except FileNotFoundError:
+        return os.fspath(path)
 
 
 def plain(value: object) -> str:

@@ -125,6 +125,12 @@ def test_a_file_that_hides_a_package_is_named(run: Run) -> None:
     assert (code, errors) == (2, f"cnnsweep: {path} would be imported in place of the package keras: rename it\n")
 
 
+def test_a_working_folder_that_was_removed_is_named(run: Run) -> None:
+    Path.cwd().rmdir()
+    code, _, errors = run("list")
+    assert (code, errors) == (2, "cnnsweep: the working folder was removed: change to another one (cd)\n")
+
+
 def test_debug_shows_the_traceback() -> None:
     with pytest.raises(ValueError, match="unknown command"):
         cli.main(["--debug", "rusume"])

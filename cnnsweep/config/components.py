@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from cnnsweep.errors import UserError, nearest
+from cnnsweep.formatting import from_here
 
 Component = TypeVar("Component")
 
@@ -83,7 +84,7 @@ def program() -> str:
     known = found is not None and os.path.realpath(os.path.dirname(found)) == os.path.realpath(
         os.path.dirname(sys.executable)
     )
-    path = os.path.relpath(sys.executable)
+    path = from_here(sys.executable)
     return f"{'python' if known else shlex.quote(sys.executable if path.startswith('..') else path)} -m cnnsweep"
 
 

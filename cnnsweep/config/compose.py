@@ -69,10 +69,12 @@ def own_configs(config_dir: str | Path | None = None) -> Path:
         if not Path(config_dir).is_dir():
             raise UserError(f"--config-dir: there is no directory '{config_dir}'")
         return Path(config_dir)
-    own = Path.cwd() / "conf"
+    if not Path("conf").is_dir():
+        return shipped()
+    own = Path("conf").absolute()
     if (own / "cnnsweep").is_dir():
         return own / "cnnsweep"
-    return own if own.is_dir() and not _is_applications(own) else shipped()
+    return shipped() if _is_applications(own) else own
 
 
 def _is_applications(folder: Path) -> bool:

@@ -73,7 +73,10 @@ class Journal:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.truncate(self.path, self._size)
-            raise CannotWriteError(f"{self.path} cannot be written: {error.strerror}") from error
+            advice = "free some of the disk, then resume" if error.errno in FULL else "repair that, then resume"
+            raise CannotWriteError(
+                f"{self.path} cannot be written: {error.strerror}; what is there is intact: {advice}"
+            ) from error
         return from_json(json.loads(line))  # type: ignore[return-value]
 
     def close(self) -> None:

@@ -69,7 +69,9 @@ def hold(folder: Path) -> Iterator[None]:
         raise UserError(f"sweep {folder.name} is still running in another process; stop it there (Ctrl-C) before you "
                         "resume it here") from error  # fmt: skip
     except (OSError, NotImplementedError) as error:
-        raise UserError(f"the folder of sweep {folder.name} cannot be locked: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"the folder of sweep {folder.name} cannot be locked ({reason}); set tracking.dir to one on a "
+                        "file system with locks") from error  # fmt: skip
     with lock:
         yield
 

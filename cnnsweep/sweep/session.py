@@ -224,7 +224,7 @@ def _run(sweep: Sweep, opening: SweepStarted | SweepResumed) -> list[str]:
         except KeyboardInterrupt:
             finish.give_up(sweep)
     except CannotWriteError as error:  # nothing more can be recorded, so nothing more is done
-        return [f"{error}; what is there is intact. Free some of the disk, then resume"]
+        return [str(error)]
     except ExecutorGoneError as error:
         finish.give_up(sweep)
         return [f"{error}; go on once it is back, or on another executor"]

@@ -16,7 +16,10 @@ NEEDED = (
 
 def import_from_working_folder() -> None:
     """Let a component of the user's own stand in a module beside the configs; raise where one there hides a package."""
-    folder = os.getcwd()
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the working folder was removed: change to another one (cd)") from error
     for name in NEEDED:
         if os.path.isfile(path := os.path.join(folder, f"{name}.py")):
             raise UserError(f"{path} would be imported in place of the package {name}: rename it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.text import Text
 
 from cnnsweep.config.components import program
 from cnnsweep.config.trust import trust_option
-from cnnsweep.formatting import counted, duration, plain, score
+from cnnsweep.formatting import counted, duration, from_here, plain, score
 from cnnsweep.journal.events import BestTested, Event, GalleryDrawn, TrialEnded, TrialStarted
 from cnnsweep.journal.state import SweepState, TrialState
 from cnnsweep.statistics import wilson
@@ -176,7 +175,7 @@ def print_outcome(outcome: Outcome, report: Path | None, console: Console) -> No
         _print_best(state, ranked[0], console)
         folder = outcome.folder / "trials" / f"{ranked[0].number:03d}"
         if checkpoint := own_checkpoints.best(folder, state.objective):
-            console.print(f"its checkpoint: {os.path.relpath(checkpoint)}", soft_wrap=True)
+            console.print(f"its checkpoint: {from_here(checkpoint)}", soft_wrap=True)
     if tested := state.tested():
         _print_test(tested, outcome, console)
     console.print()
@@ -186,13 +185,11 @@ def print_outcome(outcome: Outcome, report: Path | None, console: Console) -> No
 
 
 def _totals(state: SweepState) -> str:
-    summary = state.stop.summary if state.stop else {}
+    counts = {**state.counts, "interrupted": state.counts["interrupted"] + state.counts["running"]}
     statuses = ("completed", "pruned", "failed", "interrupted")
-    counts = [f"{summary[f'trials_{s}']:.0f} {s}" for s in statuses if summary.get(f"trials_{s}")]
-    return (
-        f"{', '.join(counts) or 'no trials'} · {counted(round(summary.get('epochs', 0)), 'epoch')} · "
-        f"{duration(summary.get('sweep_seconds', 0))} · {(state.stop.reason if state.stop else None) or ''}"
-    )
+    trials = ", ".join(f"{counts[s]} {s}" for s in statuses if counts.get(s)) or "no trials"
+    reason = f" · {state.stop.reason}" if state.stop and state.stop.reason else ""
+    return f"{trials} · {counted(state.epochs, 'epoch')} · {duration(state.last - state.began)}{reason}"
 
 
 def _print_best(state: SweepState, best: TrialState, console: Console) -> None:
@@ -243,5 +240,5 @@ def _print_commands(outcome: Outcome, report: Path | None, console: Console) -> 
     elif failures := outcome.state.counts["failed"]:
         console.print(f"train the {failures} that failed again:  {resume} --failed", soft_wrap=True)
     if report:
-        console.print(f"report:              {os.path.relpath(report)}", soft_wrap=True)
+        console.print(f"report:              {from_here(report)}", soft_wrap=True)
     console.print(f"compare the trials:  {program()} ui {outcome.id}{store}", soft_wrap=True)

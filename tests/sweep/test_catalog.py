@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -46,6 +47,16 @@ def test_a_sweep_has_one_driver_and_a_dead_one_does_not_count(tmp_path: Path, mo
         assert not catalog.is_held(tmp_path)
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    message = r"cannot be locked \(No locks available\); set tracking.dir to one on a file system with locks$"
+    with pytest.raises(UserError, match=message), catalog.hold(tmp_path):
+        pass
 
 
 def test_looking_at_a_lock_makes_none(tmp_path: Path) -> None:

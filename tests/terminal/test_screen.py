@@ -138,6 +138,7 @@ def test_the_summary(tmp_path: Path) -> None:
     text = shown(screen)[start:]
     for line in (
         "sweep: interrupted",
+        f"\n{outcome.state.counts['completed']} completed, 1 failed · {outcome.state.epochs} epochs · ",
         f"best configuration: trial {best.name}",
         f"  training.learning_rate: {best.values['training.learning_rate']:.4g}",
         "  model.batch_norm: true",
@@ -155,6 +156,15 @@ def test_the_summary(tmp_path: Path) -> None:
     text = shown(screen)[start:]
     assert f"best configuration: trial {best.name}" in text
     assert not re.search("test accuracy|model:", text), "those of another trial"
+
+
+def test_the_summary_where_the_working_folder_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, outcome = run(tmp_path / "sweep", terminal=False)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    print_outcome(outcome, tmp_path / "report.html", screen.console)
+    assert f"report:              {tmp_path / 'report.html'}\n" in shown(screen)
 
 
 def test_one_trial_is_no_plural(tmp_path: Path) -> None:

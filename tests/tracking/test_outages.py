@@ -168,7 +168,7 @@ def test_a_full_disk_ends_the_sweep_and_leaves_the_journal_intact(tmp_path: Path
             pass
     assert driver.wait(real.PATIENCE) == 130
     output = (tmp_path / "output.txt").read_text()
-    said = ("the disk is full; free some of it, then resume", "is intact. Free some of the disk, then resume")
+    said = ("the disk is full; free some of it, then resume", "is intact: free some of the disk, then resume")
     assert any(text in output for text in said), "whether a trial or the journal met the full disk first"
     assert "Traceback" not in output
     assert " -m cnnsweep resume" in output
