@@ -17,6 +17,8 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help sweep test check lint format
+# With `make -j` too: two installations into one environment at the same time would break it.
+.NOTPARALLEL:
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile

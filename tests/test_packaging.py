@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -79,6 +80,19 @@ class TestWheel:
         shown = run(site, tmp_path, "+sweep=smoke", "budget.trials=1", "training.epochs=1", "executor=inline")
         assert "test accuracy" in shown
         assert [path.name for path in tmp_path.iterdir()] == ["mlruns"]
+
+
+def test_make_installs_into_one_environment_at_a_time_with_j_too(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "begin $3" >> log\nsleep 0.2\necho "end $3" >> log\n')
+    python.chmod(0o755)
+    subprocess.run(["make", "-j4", "sweep", "test"], cwd=tmp_path, check=True, capture_output=True)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == 8
+    assert all(end == begin.replace("begin", "end") for begin, end in zip(lines[::2], lines[1::2], strict=True))
 
 
 def test_constraints_are_pins_only() -> None:

@@ -45,6 +45,8 @@ def new_id(tracking: Tracking, name: str, kind: str = "sweeps") -> str:
     """
     root = Path(tracking.dir).absolute()
     stamp = time.strftime("%Y%m%d-%H%M%S") + (f"-{secrets.token_hex(3)}" if tracking.uri else "")
+    if root.is_symlink() and not root.exists():
+        raise UserError(f"tracking.dir: '{root}' is a link to '{root.readlink()}', which is not there; set another")
     for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
         id_ = f"{name}-{stamp}{suffix}"
         try:

@@ -191,7 +191,7 @@ def _prepare() -> None:
         os.environ.setdefault(name, value)
     import mlflow.tracking  # noqa: F401  (it sets up its loggers when it is imported)
 
-    for name in ("mlflow", "alembic", "sqlalchemy.engine", "huey", "urllib3.connectionpool"):
+    for name in ("mlflow", "alembic", "sqlalchemy.engine", "huey", "urllib3.connectionpool", "matplotlib"):
         logger = logging.getLogger(name)
         logger.handlers = [_Demoted()]
         logger.propagate = False

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count, islice
 from pathlib import Path
 
+from cnnsweep.formatting import counted
 from cnnsweep.journal.events import Event
 from cnnsweep.tracking.credentials import brief
 from cnnsweep.tracking.run_updates import RunUpdate, RunUpdates, by_run, combine
@@ -109,7 +110,7 @@ class Tracker:
     def trouble(self) -> str | None:
         """One line for the screen while the store does not answer or something could not be logged."""
         if self._down:
-            return f"MLflow does not answer ({self._down}): {len(self._queue)} events wait, training goes on"
+            return f"MLflow does not answer ({self._down}): {counted(len(self._queue), 'event')} in the journal for it"
         if self._skipped:
             return f"MLflow: {len(self._skipped)} entries could not be logged ({self._skipped[-1]})"
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cnnsweep.config.compose import compose
 from cnnsweep.errors import UserError
 from cnnsweep.journal.events import EpochEnded, Event, SweepStarted, TrialEnded, TrialStarted
 from cnnsweep.journal.journal import FILE, FORMAT, Journal
@@ -57,6 +58,12 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
     message = r"cannot be locked \(No locks available\); set tracking.dir to one on a file system with locks$"
     with pytest.raises(UserError, match=message), catalog.hold(tmp_path):
         pass
+
+
+def test_a_folder_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(UserError, match=f"is a link to '{tmp_path / 'unmounted'}', which is not there"):
+        catalog.new_id(compose([f"tracking.dir={tmp_path / 'mlruns'}"]).tracking, "smoke")
 
 
 def test_looking_at_a_lock_makes_none(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -74,3 +75,14 @@ def test_the_command_of_a_run_can_be_pasted_into_a_shell(tmp_path: Path) -> None
     command = ["python", "-m", "cnnsweep", "space.model.filters.values=[16, 32]", "tracking.dir=it's $HOME", "name=é"]
     (update,) = RunUpdates(tmp_path, {}).of(replace(sweep_event(), command=command))
     assert shlex.split(update.tags["cnnsweep.command"]) == command
+
+
+def test_what_libraries_say_of_their_folders_is_for_the_log(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Matplotlib warns while a sweep runs where the home folder cannot be written, as on many clusters."""
+    connect("sqlite://")
+    with caplog.at_level(logging.INFO, "cnnsweep"):
+        logging.getLogger("matplotlib").warning("created a temporary cache directory")
+    assert [record.name for record in caplog.records] == ["cnnsweep.mlflow"]
+    assert capfd.readouterr() == ("", "")
