@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 
 import psutil
 
-from cnnsweep.executors.worker import Setup, ensure_fork_server, exit_reason, kernel_kills, work
+from cnnsweep.executors.worker import Setup, ensure_fork_server, exit_reason, fork_server_end, kernel_kills, work
 
 GROWTH = 2**30
 """Bytes that a worker may hold beyond those after its first job. Frameworks keep some of the memory of each trial."""
@@ -83,10 +83,12 @@ class WorkerProcess:
             self._killed = True
             if process is None:
                 return self.reason or "its worker process did not start"
-            process.join(max(0.0, grace))
-            if process.is_alive():
-                process.kill()
-                process.join()
+            try:
+                process.join(max(0.0, grace))
+            finally:  # after a Ctrl-C too: Python waits at its end for processes that live
+                if process.is_alive():
+                    process.kill()
+            process.join()
             code = process.exitcode
             process.close()
         return self.reason or exit_reason(code, kernel_kills() > self._kills)
@@ -144,7 +146,10 @@ class Launcher:
                 process.start()
             new.started(process)
         except Exception as error:
-            new.reason = f"no worker process could be started: {type(error).__name__}: {error}"
+            fault = f"{type(error).__name__}: {error}"
+            if self.forks and isinstance(error, (EOFError, ConnectionError)) and (end := fork_server_end()):
+                fault = f"the one that they are forked from was lost ({end})"
+            new.reason = f"no worker process could be started: {fault}"
         finally:
             new.theirs.close()
 

@@ -132,10 +132,11 @@ class ProcessExecutor(Executor):
         atexit.unregister(self.close)
         for process in self._processes.values():
             process.pipe.close()
-        self._launcher.close()
         deadline = time.monotonic() + 1.0
-        for process in self._processes.values():
-            process.end(deadline - time.monotonic())
+        with contextlib.ExitStack() as ending:  # each is ended, even where a Ctrl-C comes between
+            for process in self._processes.values():
+                ending.callback(lambda ended: ended.end(deadline - time.monotonic()), process)
+            self._launcher.close()
         shutil.rmtree(self._compiled, ignore_errors=True)
         self._events.clear()
 

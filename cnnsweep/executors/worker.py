@@ -14,6 +14,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ _OUT_OF_MEMORY = ("OOM", "out of memory", "RESOURCE_EXHAUSTED")
 _HINTS = {
     "SIGKILL": ": often the kernel's out-of-memory killer",
     "SIGSEGV": ": native code crashed",
-    "SIGABRT": ": native code gave up",
+    "SIGABRT": ": native code gave up, for a reason that the log has",
+    "SIGILL": ": this processor lacks instructions for which native code was built",
     "SIGBUS": ": native code crashed, or shared memory is full",
 }
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
@@ -125,6 +127,18 @@ def exit_reason(code: int | None, memory: bool = False) -> str:
     if memory and name == "SIGKILL":
         return "killed by SIGKILL (signal 9): out of memory, the kernel counts one more such kill"
     return f"killed by {name} (signal {-code}){_HINTS.get(name, '')}"
+
+
+def fork_server_end() -> str | None:
+    """Return why the process of which workers are forked has ended; None where it lives, or this system cannot say."""
+    server, deadline = forkserver._forkserver._forkserver_pid, time.monotonic() + 1.0  # type: ignore[attr-defined]
+    while server is not None and hasattr(os, "waitid") and time.monotonic() < deadline:
+        with contextlib.suppress(ChildProcessError):
+            # WNOWAIT: multiprocessing is to notice it too.
+            if end := os.waitid(os.P_PID, server, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return exit_reason(end.si_status if end.si_code == os.CLD_EXITED else -end.si_status)
+        time.sleep(0.02)
+    return None
 
 
 def ensure_fork_server(backend: str, log: str, modules: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -72,8 +73,9 @@ def hold(folder: Path) -> Iterator[None]:
                         "resume it here") from error  # fmt: skip
     except (OSError, NotImplementedError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"the folder of sweep {folder.name} cannot be locked ({reason}); set tracking.dir to one on a "
-                        "file system with locks") from error  # fmt: skip
+        is_denied = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        advice = "" if is_denied else "; set tracking.dir to one on a file system with locks"
+        raise UserError(f"the folder of sweep {folder.name} cannot be locked ({reason}){advice}") from error
     with lock:
         yield
 

@@ -271,8 +271,7 @@ def _say_finished(events: Sequence[Event], config: Config, folder: Path, watcher
         uri = open_store(config.tracking)
         tracker = Tracker(uri, config.tracking.experiment, folder, config.tracking.tags)
         tracker.catch_up(events)
-        left = tracker.flush(session.FLUSH_SECONDS)
-        trouble = tracker.trouble
+        left, trouble = tracker.flush(session.FLUSH_SECONDS), tracker.trouble
         tracker.close(session.HURRIED_SECONDS)
         watcher.say(trouble or f"sent to MLflow: {counted(waiting - left, 'missing event')}")
     last = events[-1]
@@ -282,7 +281,8 @@ def _say_finished(events: Sequence[Event], config: Config, folder: Path, watcher
     if last.status == "completed":  # it may have been killed since
         shutil.rmtree(folder / "data", ignore_errors=True)
         if config.tracking.report and not (folder / "report").exists():
-            watcher.say(f"its report is missing; to make it: {program()} report {folder.name}{where}")
+            at = f" tracking=server {shlex.quote(f'tracking.uri={shown(url)}')}" if (url := config.tracking.uri) else ""
+            watcher.say(f"its report is missing; to make it: {program()} report {folder.name}{at}{where}")
     where += trust_option(config)
     more = f"{program()} resume {folder.name} budget.trials={2 * trials}{where}"
     watcher.say(f"{folder.name} is finished ({last.status}: {last.reason}); to go on with it: {more}")

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,21 @@ def test_a_death_is_named_and_costs_one_job(workers: ProcessExecutor, job: Any, 
     assert lost.kind == "lost"
     assert lost.value.startswith(reason)
     assert values(run(workers, jobs.instant, 7)) == [7]
+
+
+def test_a_framework_that_this_processor_cannot_run_is_named(tmp_path: Path) -> None:
+    """TensorFlow's wheels need AVX. Its import kills the process of which workers are forked."""
+    (tmp_path / "tensorflow.py").write_text("import signal; signal.raise_signal(signal.SIGILL)")
+    (tmp_path / "driver.py").write_text(
+        "from cnnsweep.executors.process import ProcessExecutor\n"
+        "executor = ProcessExecutor(device='cpu', workers=1)\n"
+        "executor.submit('cpu0', print, 1)\n"
+        "print(executor.wait(60).value)\n"
+    )
+    paths = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[2])))
+    command, variables = [sys.executable, str(tmp_path / "driver.py")], {**os.environ, "PYTHONPATH": paths}
+    output = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60).stdout
+    assert "killed by SIGILL (signal 4): this processor lacks instructions" in output
 
 
 def test_a_job_whose_process_has_not_started_waits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +201,32 @@ def test_close_ends_all_processes_soon(workers: ProcessExecutor) -> None:
     assert not any(psutil.pid_exists(pid) for pid in (idle, report.value))
     with pytest.raises(RuntimeError, match="closed"):
         workers.submit("cpu0", jobs.instant, 1)
+
+
+def test_a_ctrl_c_while_workers_are_closed_leaves_none(
+    workers: ProcessExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python waits at its end for those that live: for as long as their epochs take."""
+    found = []
+    for worker in workers.workers:
+        workers.submit(worker, jobs.sleep, 60)
+    for _ in workers.workers:
+        report = workers.wait(60)
+        assert report is not None
+        report.answer(True)
+        found.append(psutil.Process(report.value))
+    join, asked = BaseProcess.join, []
+
+    def interrupted(process: BaseProcess, timeout: float | None = None) -> None:
+        asked.append(process)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        join(process, timeout)
+
+    monkeypatch.setattr(BaseProcess, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        workers.close()
+    assert psutil.wait_procs(found, timeout=5)[1] == []
 
 
 @pytest.mark.parametrize(

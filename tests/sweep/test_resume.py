@@ -17,7 +17,7 @@ from cnnsweep.config.components import program
 from cnnsweep.config.compose import compose
 from cnnsweep.errors import UserError
 from cnnsweep.journal import journal
-from cnnsweep.journal.events import Event, TrialEnded
+from cnnsweep.journal.events import Event, SweepStopped, TrialEnded
 from cnnsweep.search.oracle import Oracle
 from cnnsweep.sweep import loop, resume, session
 from cnnsweep.sweep.limits import cut_off, go_on
@@ -273,6 +273,15 @@ class Lines(session.Watcher):
 
     def say(self, text: str) -> None:
         self.said.append(text)
+
+
+def test_the_command_for_a_missing_report_says_where_the_store_is(tmp_path: Path) -> None:
+    server = "tracking.uri=http://ann:secret@host:5000"
+    config = compose([*fake_sweeps.BASE, f"tracking.dir={tmp_path}", "tracking=server", server])
+    (tmp_path / "tracking.jsonl").write_text('{"sent": 1}\n')
+    resume._say_finished([SweepStopped(status="completed")], config, tmp_path, watcher := Lines())
+    place = f"tracking=server 'tracking.uri=http://***@host:5000' tracking.dir={tmp_path}"
+    assert watcher.said[0] == f"its report is missing; to make it: {program()} report {tmp_path.name} {place}"
 
 
 @pytest.mark.slow
