@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from cnnsweep.executors.background import (
+    be_killed_first,
     become_background,
     end_with_driver,
     end_with_parent,
@@ -45,6 +46,8 @@ _HINTS = {
 }
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 """What a terminal would obey: colours, as Keras has them in its errors, and other control characters."""
+_UNKNOWN = 255
+"""The exit code of a forked process whose fork server was lost before it."""
 _SERVER = "CNNSWEEP_FORK_SERVER"
 """Set for a fork server alone: the arguments of `_prepare_fork_server`, as JSON."""
 _environment_lock = threading.Lock()
@@ -70,6 +73,7 @@ def work(pipe: Connection, setup: Setup) -> None:
     """Run jobs from the pipe until it closes: (job, argument) and answers come in, (kind, value) go out."""
     become_background(setup.log)
     let_children_be_terminated()
+    be_killed_first()
     if setup.forked:
         end_with_parent()
     threading.Thread(target=end_with_driver, daemon=True).start()
@@ -118,6 +122,8 @@ def exit_reason(code: int | None, memory: bool = False) -> str:
     >>> exit_reason(3), exit_reason(-9)
     ('exited with code 3', "killed by SIGKILL (signal 9): often the kernel's out-of-memory killer")
     """
+    if code == _UNKNOWN and memory:
+        return "lost with the process that workers are forked from: out of memory, the kernel counts one more kill"
     if code is None or code >= 0:
         return f"exited with code {code}"
     try:

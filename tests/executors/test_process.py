@@ -54,6 +54,16 @@ def test_a_death_is_named_and_costs_one_job(workers: ProcessExecutor, job: Any, 
     assert values(run(workers, jobs.instant, 7)) == [7]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such file")
+def test_the_kernel_is_to_kill_a_worker_rather_than_the_process_that_all_are_forked_from(
+    workers: ProcessExecutor,
+) -> None:
+    """Which counts as larger, since the libraries' files are mapped there; with it all running trials would be lost."""
+    mine = int(Path("/proc/self/oom_score_adj").read_text())
+    (worker,) = values(run(workers, jobs.call, Path("/proc/self/oom_score_adj").read_text))
+    assert int(worker) == min(1000, mine + 500)
+
+
 def test_a_framework_that_this_processor_cannot_run_is_named(tmp_path: Path) -> None:
     """TensorFlow's wheels need AVX. Its import kills the process of which workers are forked."""
     (tmp_path / "tensorflow.py").write_text("import signal; signal.raise_signal(signal.SIGILL)")

@@ -67,6 +67,7 @@ def test_out_of_memory_is_answered_once_with_half_the_batch(tmp_path: Path) -> N
 
 def test_a_reason_names_memory_and_disks_that_are_full(tmp_path: Path) -> None:
     assert is_out_of_memory(exit_reason(-9, memory=True))
+    assert is_out_of_memory(exit_reason(255, memory=True)), "what multiprocessing says where its fork server was killed"
     assert not is_out_of_memory(exit_reason(-9, memory=False)), "a kill alone is no proof"
     assert not is_out_of_memory(exit_reason(-11, memory=True))
     full = "OSError: [Errno 28] No space left on device: 'last.npz'"
