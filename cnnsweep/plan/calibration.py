@@ -65,6 +65,8 @@ class Calibration:
     """Bytes that the largest worker held."""
     seconds: float = 0.0
     configurations: int = 0
+    missing: str | None = None
+    """How many configurations could not be measured, and why the first of them."""
 
 
 def measure_sample(sample: Sample) -> Generator[object, bool, Timing]:
@@ -112,8 +114,12 @@ def calibrate(problem: Problem, executor: Executor, data: Path, builder: str | N
         dataset = open_saved(data)
         samples = [_sample(problem, values, dataset, data, builder) for values in chosen]
     tasks = [(measure_own if own else measure_sample, sample) for sample in samples]
-    ends = zip(samples, run_all(executor, tasks, wait=_until(executor, began + PATIENCE) if own else None), strict=True)
-    measured: list[tuple[Sample, Timing]] = [(sample, end.value) for sample, end in ends if end.kind == "result"]
+    ends = run_all(executor, tasks, wait=_until(executor, began + PATIENCE) if own else None)
+    measured: list[tuple[Sample, Timing]] = [
+        (s, e.value) for s, e in zip(samples, ends, strict=True) if e.kind == "result"
+    ]
+    if lost := [end.value for end in ends if end.kind == "lost"]:
+        result.missing = f"{len(lost)} of {len(ends)} configurations could not be measured: {lost[0]}"
     on_cpu = executor.workers[0].startswith(("cpu", "inline"))
     paces = [wall / cpu for _, t in measured for wall, cpu in zip(t.epochs, t.cpu, strict=True) if cpu > 0.05]
     for sample, timing in measured:

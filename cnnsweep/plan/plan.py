@@ -6,6 +6,7 @@ import contextlib
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
         if forecast and executor is not None:
             workers = executor.workers
             watcher.say(f"measuring a few configurations on {counted(len(workers), 'worker')}: {', '.join(workers)}")
-            measured, seconds = _measure(problem, data, frozen, executor, scratch)
+            measured, seconds = _measure(problem, data, frozen, executor, scratch, watcher.say)
             features = features and replace(features, seconds=seconds)
         simulation = Simulation(problem, search, measured.workers, measured.forecaster, data.images_an_epoch)
         simulated = simulation.run(measured.ready)
@@ -113,8 +114,9 @@ def plan(config: Config, watcher: session.Watcher, forecast: bool = True) -> Pla
 
 
 def _measure(
-    problem: Problem, data: Dataset, frozen: feature_forecast.Forecast | None, executor: Executor, scratch: Path
-) -> tuple[Calibration, float]:
+    problem: Problem, data: Dataset, frozen: feature_forecast.Forecast | None, executor: Executor, scratch: Path,
+    say: Callable[[str], None],
+) -> tuple[Calibration, float]:  # fmt: skip
     """A calibration, and the seconds for frozen features before the first trial."""
     datasets.save(data, scratch / "data")
     seconds = final = 0.0
@@ -124,6 +126,8 @@ def _measure(
         measured = calibrate(problem, executor, scratch / "features", builder=head)
     else:
         measured = calibrate(problem, executor, scratch / "data")
+    if measured.missing:
+        say(measured.missing)
     if not frozen:
         root = Path(problem.config.tracking.dir).absolute()
         with contextlib.suppress(OSError):

@@ -14,9 +14,11 @@ from rich.console import Console
 
 from cnnsweep.cli import main
 from cnnsweep.config.compose import compose
+from cnnsweep.data import loading
+from cnnsweep.executors.inline import InlineExecutor
 from cnnsweep.journal.events import TrialEnded
 from cnnsweep.journal.journal import read
-from cnnsweep.plan import description, view
+from cnnsweep.plan import calibration, description, view
 from cnnsweep.plan.description import SearchDescription, describe_space
 from cnnsweep.plan.plan import Plan
 from cnnsweep.search_space.problem import make_problem
@@ -125,6 +127,20 @@ def test_the_plan_command_measures_and_writes_json(tmp_path: Path, capfd: Any) -
     assert 100 < report["forecast"]["memory_mb"] < 8_000
     assert "wall time" in capfd.readouterr().out
     assert not list((tmp_path / "runs").glob("sweeps/*"))
+
+
+def test_configurations_that_cannot_be_measured_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(_: Any) -> Any:
+        raise MemoryError("no room")
+        yield
+
+    monkeypatch.setattr(calibration, "measure_sample", measure)
+    config = compose(["+sweep=smoke", "training.precision=float32"])
+    data = loading.load(config.data, 0)
+    loading.save(data, tmp_path / "data")
+    problem = make_problem(config, data.input_shape, data.classes)
+    found = calibration.calibrate(problem, InlineExecutor("none"), tmp_path / "data")
+    assert found.missing == "8 of 8 configurations could not be measured: MemoryError: no room"
 
 
 def test_the_plan_of_a_fixed_configuration_is_its_layer_table(capfd: Any) -> None:
