@@ -22,14 +22,19 @@ def discover(config: Config, data: Dataset, executor: Executor, say: Callable[[s
     """
     if config.model.measure and not config.executor.target.endswith(".InlineExecutor"):
         leave_gpus_alone()
-    if found := _ask(config, "job", data, executor):
-        config = _with_application(config, found)
+    config = discover_application(config, data, executor)
     if found := _ask(config, "model", data, executor):
         config = _with_hyperparameters(config, found)
         say(f"{config.model.plain()['hypermodel']} asks for {', '.join(found.values) or 'no hyperparameter'}")
         for note in found.notes:
             say(f"{config.model.plain()['hypermodel']}: {note}")
     return config
+
+
+def discover_application(config: Config, data: Dataset, executor: Executor) -> Config:
+    """Put an application's config into the config. Raises UserError where it cannot be composed."""
+    found = _ask(config, "job", data, executor)
+    return _with_application(config, found) if found else config
 
 
 def _ask(config: Config, group: str, data: Dataset, executor: Executor) -> Discovered | None:

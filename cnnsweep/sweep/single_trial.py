@@ -19,6 +19,7 @@ from cnnsweep.formatting import score
 from cnnsweep.models.fine_tuning import total_epochs
 from cnnsweep.search_space.problem import make_problem
 from cnnsweep.sweep.catalog import new_id
+from cnnsweep.sweep.discovery import discover_application
 from cnnsweep.sweep.precision import settle
 from cnnsweep.sweep.session import check_code, job_of, log_to, make_executor
 from cnnsweep.tracking.credentials import redact
@@ -54,7 +55,7 @@ def train_again(run_id: str, config: Config, overrides: Sequence[str], say: Say,
     trial = find_trial(run_id, config, overrides, trusted)
     say(f"training {trial.name} of {trial.sweep} again")
     tags = {"cnnsweep.from": run_id, "cnnsweep.of_sweep": trial.sweep}
-    return _train(trial.config, trial.load_data(), trial.seed, trial.values, tags, say)
+    return _train(trial.config, trial.load_data(), trial.seed, trial.values, tags, say, trial.job)
 
 
 def train_once(config: Config, say: Say) -> Trained:
@@ -68,8 +69,9 @@ def train_once(config: Config, say: Say) -> Trained:
 
 
 def _train(
-    config: Config, data: loading.Dataset, seed: int, params: Mapping[str, str], tags: Mapping[str, str], say: Say
-) -> Trained:
+    config: Config, data: loading.Dataset, seed: int, params: Mapping[str, str], tags: Mapping[str, str], say: Say,
+    values: Mapping[str, object] | None = None,
+) -> Trained:  # fmt: skip
     root = Path(config.tracking.dir).absolute()
     with contextlib.ExitStack() as stack:
         check_labels(config, data)
@@ -79,10 +81,10 @@ def _train(
         stack.enter_context(log_to(folder / "log.txt"))
         executor = make_executor(config, folder / "log.txt")
         stack.callback(executor.close)
-        config = settle(config, executor, say)
+        config = settle(discover_application(config, data, executor), executor, say)
         check_code(config, data, executor)
         storage.save(data, folder / "data")
-        spec = TrialSpec(1, {}, config, seed, folder / "trials" / "001", folder / "data", total_epochs(config.training))
+        spec = _spec(config, values or {}, seed, folder)
         run = SingleRun(uri, config.tracking.experiment)
         costs = {"parameters": float(network.parameters), "mmacs": float(network.mmacs)} if network else {}
         own = {"cnnsweep.kind": "train", "cnnsweep.status": "running", "cnnsweep.seed": str(seed)}
@@ -106,6 +108,11 @@ def _train(
         result = end.value if end.kind == "result" else TrialResult(1, "failed", str(end.value), len(epochs))
         _log_end(result, epochs, spec, run)
         return Trained(run.id, folder, result)
+
+
+def _spec(config: Config, values: Mapping[str, object], seed: int, folder: Path) -> TrialSpec:
+    home, epochs = folder / "trials" / "001", total_epochs(config.training)
+    return TrialSpec(1, values, config, seed, home, folder / "data", epochs)
 
 
 def _log_epoch(

@@ -36,19 +36,22 @@ KEPT = ("name", "seed", "backend", "task", "objective", "job", "data", "model", 
 
 @dataclass(frozen=True)
 class StoredTrial:
-    """One trial of some sweep; its config's space is empty, and its values are the searched keys as text."""
+    """One trial of some sweep, with what the overrides change; its config's space is empty."""
 
     run: str
     uri: str
     config: Config
     seed: int
     values: Mapping[str, str]
+    """The searched keys and those of the overrides, as text."""
     sweep: str
     name: str
     data: Mapping[str, str] = field(default_factory=dict)
     """`Dataset.facts` of what it was trained on, as text; empty where they are not known."""
     changes: Sequence[str] = ()
     """Settings of the data that the overrides changed: "data.image_size 64 → 224"."""
+    job: Mapping[str, object] = field(default_factory=dict)
+    """The values of keys of `job`, with their types."""
 
     def load_data(self) -> loading.Dataset:
         """Load the data of the config. Raises UserError where they are not those that the trial was trained on."""
@@ -82,9 +85,9 @@ def find_trial(run_id: str, config: Config, overrides: Sequence[str], trusted: T
     merged = _merge(stored, config, overrides)
     expect_trusted(f"the config of run '{run_id}'", merged, trusted)
     data, checked = _facts(connect(uri), tags), Config.from_plain(merged)
-    return StoredTrial(
-        run_id, uri, checked, seed, dict(run.data.params), sweep, name, data, _changes(stored, checked.plain())
-    )
+    values, job = _values(checked.plain(), run.data.params, _changed(overrides))
+    changes = _changes(stored, checked.plain())
+    return StoredTrial(run_id, uri, checked, seed, values, sweep, name, data, changes, job)
 
 
 def read_earlier(config: Config, problem: Problem, objective: Objective) -> tuple[list[Plain], str]:
@@ -133,15 +136,38 @@ def _merge(stored: Mapping[str, Any], config: Config, overrides: Sequence[str]) 
     if {"tracking", "data", "model"} <= stored.keys():
         stored = with_store_at(stored, config.tracking.dir)
     merged = {**today, "space": {}, **{key: stored[key] for key in KEPT if key in stored}}
-    for override in overrides:
-        *path, last = override.lstrip("+").partition("=")[0].split(".")
-        if (path or [last])[0] in KEPT:
-            source, target = today, merged
-            for part in path:
-                source, target[part] = source[part], dict(target[part])
-                target = target[part]
-            target[last] = source[last]
+    for *path, last in (key.split(".") for key in _changed(overrides)):
+        source, target = today, merged
+        for part in path:
+            source, target[part] = source[part], dict(target.get(part) or {})
+            target = target[part]
+        target[last] = source[last]
     return merged
+
+
+def _changed(overrides: Sequence[str]) -> list[str]:
+    """The keys of the overrides that describe a network."""
+    keys = [override.lstrip("+").partition("=")[0] for override in overrides]
+    return [key for key in keys if key.partition(".")[0] in KEPT]
+
+
+def _values(
+    config: Plain, logged: Mapping[str, str], changed: Sequence[str]
+) -> tuple[dict[str, str], dict[str, object]]:
+    """A trial's values as they were logged, with those of changed keys; and those of `job` with their types.
+
+    >>> _values({"job": {"config": {"rate": 2, "l": 1}}}, {"job.config.l": "1"}, ["job.config.rate"])
+    ({'job.config.l': '1', 'job.config.rate': '2'}, {'job.config.rate': 2, 'job.config.l': 1})
+    """
+
+    def is_changed(name: str) -> bool:
+        return any(f"{name}.".startswith(f"{key}.") for key in changed)
+
+    leaves = dict(flat(config))
+    values = {name: value for name, value in logged.items() if not is_changed(name)}
+    values |= {name: text(value) for name, value in leaves.items() if is_changed(name)}
+    job = {name: leaves[name] for name in leaves if name.startswith("job.") and values.get(name, ABSENT) != ABSENT}
+    return values, job
 
 
 def _facts(client: MlflowClient, tags: Mapping[str, str]) -> dict[str, str]:

@@ -37,3 +37,12 @@ def test_the_same_data_are_loaded(shared: Any) -> None:
     trial = find_trial(tracker.runs[1], compose([f"tracking.dir={folder}"]), [], trusted_by())
     unknown = replace(trial, data={}).load_data()
     assert replace(trial, data={"digest": unknown.digest}).load_data().digest == unknown.digest
+
+
+def test_its_values_are_those_that_it_is_trained_with(shared: Any) -> None:
+    """A key that was changed kept its old value among the params."""
+    folder, _, tracker = shared
+    changed = ["model.filters=[5,6]"]
+    trial = find_trial(tracker.runs[1], compose([f"tracking.dir={folder}", *changed]), changed, trusted_by())
+    assert {name: value for name, value in trial.values.items() if "filters" in name} == {"model.filters": "[5, 6]"}
+    assert "training.learning_rate" in trial.values
