@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from types import NoneType
 from typing import Any, cast
 
 from omegaconf import OmegaConf, open_dict
+from omegaconf.basecontainer import BaseContainer
 from pydantic import Field
 
 from cnnsweep.config.components import configured_by, locate
@@ -88,13 +90,28 @@ def _as_command(arguments: Sequence[str]) -> Iterator[None]:
     argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = [argv[0], *arguments], "1"
     try:
-        with beside_hydra():
+        with beside_hydra(), _registries_kept():
             yield
     finally:
         sys.argv = argv
         del os.environ["HYDRA_FULL_ERROR"]
         if full is not None:
             os.environ["HYDRA_FULL_ERROR"] = full
+
+
+@contextlib.contextmanager
+def _registries_kept() -> Iterator[None]:
+    """Forget what the application registers: a resolver that it registers again in the next trial, its log files."""
+    resolvers, root = dict(BaseContainer._resolvers), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        BaseContainer._resolvers = resolvers
+        for handler in [h for h in root.handlers if h not in handlers]:
+            handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def read(key: str, path: str) -> Application:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -21,6 +22,7 @@ from cnnsweep.trial import Discovered, EpochReport, Inspection, TrialResult, Tri
 APP = """
 import hydra
 import cnnsweep
+from omegaconf import OmegaConf
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg):
@@ -36,6 +38,11 @@ def reporting(cfg):
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def failing(cfg):
     raise ValueError("no data")
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def registering(cfg):
+    OmegaConf.register_new_resolver("twice", lambda value: 2 * value)
+    return cfg.steps
 
 def plain(cfg):
     pass
@@ -189,11 +196,17 @@ def test_it_may_report_epochs_itself(tmp_path: Path) -> None:
 
 
 def test_what_it_raises_is_raised_and_the_process_is_left_as_it_was(tmp_path: Path) -> None:
-    before = list(sys.argv)
+    before, handlers = list(sys.argv), list(logging.getLogger().handlers)
     with pytest.raises(ValueError, match="no data"):
         run(config("failing"), tmp_path)
     assert sys.argv == before
+    assert logging.getLogger().handlers == handlers
     assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+def test_a_resolver_can_be_registered_in_each_trial(tmp_path: Path) -> None:
+    for number in ("1", "2"):  # the trials of one worker process
+        assert run(config("registering"), tmp_path / number)[1].status == "completed"
 
 
 def other_app(folder: Path, name: str, text: str) -> Config:
