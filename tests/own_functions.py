@@ -70,6 +70,10 @@ def returning_metrics(config: Any, trial: Trial) -> Mapping[str, float]:
     return {"val_accuracy": 0.75, "loss": 1.0}
 
 
+def returning_both(config: Any, trial: Trial) -> tuple[float, float]:
+    return 0.75, 1.0
+
+
 def returning_its_epoch(config: Any, trial: Trial) -> Mapping[str, float]:
     return {"epoch": 5, "val_accuracy": 0.75}
 

@@ -95,8 +95,9 @@ def _call(
         with contextlib.chdir("."):  # the worker's next trial starts in the same folder
             value = call(trial)
         if value is not None and not trial.done and not trial.fault:
-            metrics = value if isinstance(value, Mapping) else {trial.objective.metric: value}
-            trial._report(1, typing.cast("Mapping[str, typing.SupportsFloat]", metrics))  # it checks them
+            trial._report(
+                1, typing.cast("Mapping[str, typing.SupportsFloat]", _metrics(value, trial))
+            )  # it checks them
     except TrialStopped:
         pass
     except SystemExit as error:  # of the trial, not of the worker
@@ -106,6 +107,15 @@ def _call(
         end = error
     own_trial._current.clear()
     reports.put(end)
+
+
+def _metrics(value: object, trial: Trial) -> Mapping[str, object]:
+    """What a function returned as metrics: a number is the objective, several numbers are those that are searched."""
+    if isinstance(value, Mapping):
+        return value
+    names = trial.objective.metrics
+    several = isinstance(value, (tuple, list)) and 1 < len(names) == len(value)
+    return dict(zip(names, typing.cast("tuple[object, ...]", value), strict=True)) if several else {names[0]: value}
 
 
 def config_for(function: Callable[..., object], own: Mapping[str, Any]) -> Any:

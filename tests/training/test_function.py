@@ -143,6 +143,12 @@ def test_what_a_function_returns_counts_where_it_reports_nothing(call, tmp_path)
     assert result.status == "completed"
 
 
+def test_several_numbers_that_it_returns_are_the_objectives_in_their_order(tmp_path):
+    """As Hydra's sweeper for Optuna takes them."""
+    reports, _ = run(spec("returning_both", tmp_path, "objective=[val_accuracy,val_loss]", "search=nsga2"))
+    assert (reports[0].metrics["val_accuracy"], reports[0].metrics["val_loss"]) == (0.75, 1.0)
+
+
 def test_numbers_of_numpy_are_numbers(tmp_path):
     reports, _ = run(replace(spec("of_numpy", tmp_path), epochs=2))
     assert [(type(r.epoch), r.metrics["val_accuracy"]) for r in reports] == [(int, 0.5), (int, 0.5)]
