@@ -140,6 +140,9 @@ def _prepare(override: str) -> str:
     key, _, value = override.partition("=")
     if key.lstrip("+") in PATHS and not re.match(r"""\s*(['"]|null\s*$|\?{3}$|$)""", value):
         return f"{key}={quoted(os.path.expanduser(value))}"  # the shell leaves a ~ after = as it is
+    if match := re.fullmatch(r"((?:space\.)?job\.groups)\.([^=]*?[/@][^=]*?)(\.values)?=(.*)", override, re.DOTALL):
+        tree, group, values, value = match.groups()  # Hydra would take it for a group of ours
+        return f"++{tree}={{{group}:{f'{{values:{value}}}' if values else value}}}"
     return f"++{override}" if override.startswith(OPEN) else override
 
 
@@ -236,7 +239,12 @@ def _explain(error: Exception, overrides: Sequence[str], own: Path) -> UserError
     first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
     place = getattr(error, "full_key", None)  # None also where OmegaConf does not know it
     where = f" with {culprit!r}" if culprit else f" at {place}" if place else ""
-    return UserError(f"cannot compose the config{where}: {short(first, 300)}")
+    more = (
+        "; a key of the application's config is \\${KEY}"
+        if "Interpolation key" in first and "job=hydra" in overrides
+        else ""
+    )
+    return UserError(f"cannot compose the config{where}: {short(first, 300)}{more}")
 
 
 def _other_kind(key: str, value: str) -> UserError:

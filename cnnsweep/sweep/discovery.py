@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cnnsweep.config.components import locate
@@ -50,12 +50,22 @@ def _ask(config: Config, group: str, data: Dataset, executor: Executor) -> Disco
 
 
 def _with_application(config: Config, found: Discovered) -> Config:
-    """Its searched keys are searched under the options of its groups under which they are there."""
+    """Its keys and groups are searched under the options under which they are there."""
     job, searched = config.job.plain() | {"discover": None, **found.values}, dict(config.space.get("job") or {})
-    if searched.get("config"):
-        searched["config"] = _conditional(searched["config"], found.space)
+    searched = _conditional(searched, found.space)
+    for key, entry in found.space.items():
+        if "values" in entry:
+            _put(searched, key.split("."), entry)
     space = {**config.space, **({"job": searched} if searched else {})}
     return config.replace(job=check_section("job", job), space=space)
+
+
+def _put(tree: Plain, path: Sequence[str], entry: Mapping[str, object]) -> None:
+    """Add an entry, where the tree has none for its key."""
+    *groups, last = path
+    for name in groups:
+        tree = tree.setdefault(name, {})
+    tree.setdefault(last, dict(entry))
 
 
 def _conditional(entries: Mapping[str, object], found: Mapping[str, Mapping[str, Any]], prefix: str = "") -> Plain:

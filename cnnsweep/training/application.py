@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import functools
 import inspect
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +21,14 @@ from omegaconf.basecontainer import BaseContainer
 from pydantic import Field
 
 from cnnsweep.config.components import configured_by, locate
-from cnnsweep.config.compose import beside_hydra, flat, quoted
+from cnnsweep.config.compose import beside_hydra, flat
 from cnnsweep.config.schema import JobConfig
 from cnnsweep.config.section import Plain
 from cnnsweep.config.validation import short
-from cnnsweep.errors import UserError, unknown
+from cnnsweep.errors import UserError
 from cnnsweep.search_space.space import Value
+from cnnsweep.training import application_groups as groups
+from cnnsweep.training.application_groups import override_value
 from cnnsweep.training.function import Steps, run_call
 from cnnsweep.training.own_trial import Trial
 from cnnsweep.trial import Discovered, Inspection, TrialSpec
@@ -48,6 +52,8 @@ class Application:
     folder: str | None
     """The absolute path of its configs, or `pkg://`; None where they are all in its code."""
     name: str | None
+    more: str | None
+    """A folder with more of its configs."""
     base: str | None
     """The version of Hydra that it is written for."""
 
@@ -55,16 +61,20 @@ class Application:
 @configured_by(ApplicationConfig)
 def run(spec: TrialSpec) -> Steps:
     """Run the application with the trial's values; what it returns is the objective where it reports nothing."""
-    job = spec.config.job.plain()
-    chosen = [f"{name}={value}" for name, value in _under("job.groups.", spec.values)]
-    searched = [f"{name}={_quoted(value)}" for name, value in _under("job.config.", spec.values)]
-    application, overrides = read("job.call", job["call"]), [*job["overrides"], *chosen, *searched]
+    application, overrides = read(spec.config.job.plain())
+    overrides += [_choice(name, value) for name, value in _under("job.groups.", spec.values)]
+    overrides += [f"{name}={override_value(value)}" for name, value in _under("job.config.", spec.values)]
     return (yield from run_call(spec, lambda trial: _run(application, trial, overrides)))
 
 
 def _under(prefix: str, values: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
     """The values whose keys begin so, by the rest of their keys."""
     yield from ((name.removeprefix(prefix), value) for name, value in values.items() if name.startswith(prefix))
+
+
+def _choice(group: str, option: object) -> str:
+    """The override that chooses a group's option, or leaves the group out."""
+    return f"~{group}" if option is None else f"{group}={option}"
 
 
 def _run(application: Application, trial: Trial, overrides: Sequence[str]) -> object:
@@ -79,7 +89,8 @@ def _run(application: Application, trial: Trial, overrides: Sequence[str]) -> ob
     decorate = hydra.main(version_base=application.base, config_path=application.folder, config_name=application.name)
     own = {"hydra.mode": "RUN", "hydra.job.name": application.task.__module__.rpartition(".")[2],
            "hydra.run.dir": str(trial.folder / "hydra")}  # fmt: skip
-    with _as_command([*(f"{key}={_quoted(value)}" for key, value in own.items()), *overrides]):
+    options = ["--config-dir", application.more] if application.more else []
+    with _as_command([*options, *(f"{key}={override_value(value)}" for key, value in own.items()), *overrides]):
         decorate(task)()
     return found[-1] if found else None
 
@@ -114,16 +125,38 @@ def _registries_kept() -> Iterator[None]:
         root.setLevel(level)
 
 
-def read(key: str, path: str) -> Application:
-    """Import an application. Raises UserError where it is none; `key` is the config's, for the error."""
-    main = locate(key, path)
+def read(job: Plain) -> tuple[Application, list[str]]:
+    """Import an application; return it with its configs where `job.overrides` say, and the overrides among these.
+
+    Raises UserError where it is none, or an option among them has no use in a sweep.
+    """
+    main, (options, overrides) = locate("job.call", job["call"]), _arguments(job["overrides"])
     given: Mapping[str, Any] = inspect.getclosurevars(main).nonlocals if inspect.isfunction(main) else {}
     if not {"task_function", "config_path", "config_name"} <= given.keys():
-        raise UserError(f"{key}: {path} is no function with @hydra.main; for another function: job=function")
-    task, folder = given["task_function"], given["config_path"]
+        raise UserError(f"job.call: {job['call']} is no function with @hydra.main; for another function: job=function")
+    task, folder = given["task_function"], options["config_path"] or given["config_path"]
     if folder is not None and not str(folder).startswith("pkg://"):
         folder = str((Path(inspect.getfile(inspect.unwrap(task))).parent / folder).resolve())
-    return Application(task, folder, given["config_name"], _base(path))
+    name, more = options["config_name"] or given["config_name"], options["config_dir"]
+    if more and not Path(more).is_dir():
+        raise UserError(f"job.overrides: --config-dir: there is no directory '{more}'")
+    return Application(task, folder, name, more, _base(job["call"])), overrides
+
+
+def _arguments(given: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
+    """Where an application's configs are by the options of its command line, and the overrides among these."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for long, letters in (("--config-name", "-cn"), ("--config-path", "-cp"), ("--config-dir", "-cd")):
+        parser.add_argument(letters, long)
+    parser.add_argument("overrides", nargs="*")
+    try:
+        found, others = parser.parse_known_intermixed_args(list(given))
+    except argparse.ArgumentError as error:
+        raise UserError(f"job.overrides: {error}") from error
+    if others:
+        known = "of options, only --config-name, --config-path and --config-dir have"
+        raise UserError(f"job.overrides: '{short(others[0])}' has no use in a sweep ({known})")
+    return vars(found), found.overrides
 
 
 @functools.cache
@@ -140,41 +173,56 @@ def _base(_: str) -> str | None:
 
 def discover(inspection: Inspection) -> Generator[None, bool, Discovered]:
     """A job: the application's own config, composed with `job.overrides` and with each option that is searched."""
-    job, searched = inspection.config.job.plain(), (inspection.config.space.get("job") or {}).get("groups") or {}
+    job, searched = inspection.config.job.plain(), inspection.config.space.get("job") or {}
     try:
-        application = read("job.call", job["call"])
-        chosen = [f"~{name}" if option is None else f"{name}={option}" for name, option in job["groups"].items()]
-        overrides = [*job["overrides"], *chosen]
-        overrides += [f"{name}={_quoted(value)}" for name, value in flat(job["config"])]
+        application, overrides = read(job)
+        choices = [_choice(name, option) for name, option in job["groups"].items()]
         with _composing(application) as compose:
-            found, groups = compose(overrides)
-            options = {n: _options(n, entry, groups) for n, entry in searched.items() if entry is not None}
-            trees = {(n, o): compose([*overrides, f"{n}={o}"])[0] for n, each in options.items() for o in each}
+            found = groups.variants(compose, [*overrides, *choices], searched.get("groups") or {})
+            given, found, entries = groups.give(compose, found, dict(flat(job["config"])))
     except UserError as error:
         return Discovered(fault=str(error))
-    for tree in trees.values():
-        found = _joined(found, tree)
-    present = {place: {key for key, _ in flat(tree)} for place, tree in trees.items()}
-    conditions = {key: _conditions(key, options, present) for key, _ in flat(found)}
-    space = {key: {"when": when} for key, when in conditions.items() if when}
-    return Discovered({"overrides": overrides, "groups": groups, "config": found}, space)
+    keys = {key: None for variant in found.values() for key in sorted(variant.keys)}
+    space = {key: {"when": when} for key in keys if (when := groups.conditions(key, found))} | entries
+    names = groups.searched_names(searched.get("config") or {})
+    kept = [*groups.known(found, names), *(key.removeprefix("config.") for key in entries)]
+    own = groups.common([variant.config for variant in found.values()], kept)
+    chosen = groups.common([variant.groups for variant in found.values()], searched.get("groups") or {})
+    return Discovered({"overrides": [*job["overrides"], *choices, *given], "groups": chosen, "config": own}, space)
     yield
 
 
-Compose = Callable[[Sequence[str]], tuple[Plain, dict[str, str | None]]]
-
-
 @contextlib.contextmanager
-def _composing(application: Application) -> Iterator[Compose]:
+def _composing(application: Application) -> Iterator[groups.Compose]:
     """A function from overrides to the application's config and the options that are chosen in its groups."""
+    from hydra.core.global_hydra import GlobalHydra
+
     try:
         with beside_hydra(), _initialized(application):
+            if application.more:
+                loader = GlobalHydra.instance().config_loader()
+                own = f"file://{Path(application.more).resolve()}"
+                loader.get_search_path().prepend("command-line", own, anchor="schema")
+                loader.repository.initialize_sources(loader.get_search_path())  # type: ignore[attr-defined]
             yield functools.partial(_compose, application.name)
     except UserError:
         raise
     except Exception as error:  # of many kinds: parser, loader, file system
-        text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        raise UserError(f"job.call: the application's config cannot be composed: {text[:300]}") from error
+        raise UserError(f"job.call: the application's config cannot be composed: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of Hydra's error, with what it says only to those who know its parser."""
+    from hydra.errors import OverrideParseException
+
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if isinstance(error, OverrideParseException):
+        return f"'{short(error.override)}' is no override, such as KEY=VALUE"
+    if match := re.match(r"Could not override '([^']+)'", text):
+        return f"it has no '{match[1]}' (in job.overrides, '+{match[1]}=VALUE' adds one)"
+    if text.startswith("Ambiguous value"):
+        return f"{text} (a list is [a,b]; to search a key: space.job.config.KEY.values=[a,b])"
+    return text[:300]
 
 
 def _initialized(application: Application) -> contextlib.AbstractContextManager[None]:
@@ -205,50 +253,3 @@ def _searchable(value: object) -> object:
     if isinstance(value, list):
         return [_searchable(each) for each in value]
     return value if isinstance(value, (str, int, float, NoneType)) else str(value)  # a path
-
-
-def _options(group: str, entry: object, groups: Mapping[str, object]) -> list[str]:
-    """The options of a group that are searched. Raises UserError where it has no such group or option."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    if group not in groups:
-        raise unknown("group of the application", group, groups)
-    known = GlobalHydra.instance().config_loader().get_group_options(group.partition("@")[0])
-    values = entry["values"] if isinstance(entry, Mapping) and set(entry) == {"values"} else None
-    if not isinstance(values, list):
-        raise UserError(f"space.job.groups.{group}: expected {{values: [{', '.join(known)}]}}, got '{short(entry)}'")
-    for value in values:
-        if value not in known:
-            raise unknown(f"option of the application's group {group}", value, known)
-    return values
-
-
-def _joined(first: Plain, second: Plain) -> Plain:
-    """The keys of both; what both have is the first's."""
-    both = {name: _joined(value, second[name]) for name, value in first.items()
-            if isinstance(value, dict) and isinstance(second.get(name), dict)}  # fmt: skip
-    return {**second, **first, **both}
-
-
-def _conditions(
-    key: str, options: Mapping[str, Sequence[str]], present: Mapping[tuple[str, str], set[str]]
-) -> dict[str, list[str]]:
-    """The options under which a key is there, of the groups in which it is not there under all."""
-    found = {group: [option for option in each if key in present[group, option]] for group, each in options.items()}
-    return {f"job.groups.{group}": have for group, have in found.items() if 0 < len(have) < len(options[group])}
-
-
-def _quoted(value: object) -> str:
-    """A value in Hydra's grammar of overrides."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case str():
-            return quoted(value)
-        case list():
-            return f"[{','.join(map(_quoted, value))}]"
-        case dict():
-            return f"{{{','.join(f'{name}:{_quoted(each)}' for name, each in value.items())}}}"
-    return repr(value)

@@ -293,6 +293,21 @@ def test_no_plus_is_advised_where_it_does_not_help(overrides):
     assert "plus" not in str(caught.value)
 
 
+def test_a_group_of_an_application_may_have_a_slash_or_a_package():
+    """Hydra took the key for a group of cnnsweep's configs."""
+    space = ["space.job.groups.model/encoder.values=[a, b]", "space.job.groups.x/y={values: [c]}"]
+    config = compose(["job=hydra", "job.call=a.main", "job.groups.x@y.z=null", "job.groups.m/n=small", *space])
+    assert config.job.plain()["groups"] == {"x@y.z": None, "m/n": "small"}
+    assert config.space["job"]["groups"] == {"model/encoder": {"values": ["a", "b"]}, "x/y": {"values": ["c"]}}
+
+
+def test_an_interpolation_of_the_applications_config_is_answered_with_how_it_is_written():
+    with pytest.raises(UserError, match=r"'width' not found; a key of the application's config is \\\$\{KEY\}$"):
+        compose(["job=hydra", "job.call=a.main", "job.config.rate=${width}"])
+    job = compose(["job=hydra", "job.call=a.main", r"job.config.rate=\${width}"]).job.plain()
+    assert job["config"] == {"rate": "${width}"}
+
+
 @pytest.mark.parametrize("content", ["seed: 3", "", "defaults: [override /data: digits]", "\ufeff# @package _global_"])
 def test_a_preset_without_its_first_line_is_answered_with_it(tmp_path, content):
     (tmp_path / "sweep").mkdir()

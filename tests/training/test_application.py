@@ -44,6 +44,10 @@ def registering(cfg):
     OmegaConf.register_new_resolver("twice", lambda value: 2 * value)
     return cfg.steps
 
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def options(cfg):
+    return cfg.steps * cfg.get("rate", cfg.get("model", {}).get("rate"))
+
 def plain(cfg):
     pass
 """
@@ -177,6 +181,41 @@ def test_a_group_that_cannot_be_searched_is_refused_before_the_first_trial(space
     assert fault in (discovered(config("main", space)).fault or "")
 
 
+def test_what_only_some_options_have_is_given_and_searched_under_these(tmp_path: Path) -> None:
+    """A value of a key that one option alone has ended the sweep, and so did the group that it brings its trials."""
+    (tmp_path / "conf" / "model" / "part").mkdir()
+    for name in ("plain", "fine"):
+        (tmp_path / "conf" / "model" / "part" / f"{name}.yaml").write_text(f"is_{name}: 1\nsize: 2\n")
+    (tmp_path / "conf" / "model" / "deep.yaml").write_text("defaults: [part: plain]\nrate: 0.3\nlayers: 3\n")
+    space = ["space.job.groups.model/part.values=[plain, fine]", "space.job.config.model.part.is_fine.values=[5]"]
+    given = ["job.config.model.layers=7", "job.config.steps=3"]
+    asked = config("main", SEARCHED, *space, *given)
+    found = discovery._with_application(asked, discovered(asked))
+    by_name = parse_space(found).by_name
+    of_model = ("job.groups.model", ("deep",))
+    assert by_name["job.groups.model/part"].when == (of_model,)
+    assert by_name["job.config.model.part.is_fine"].when[-1] == ("job.groups.model/part", ("fine",))
+    assert (by_name["job.config.model.layers"].choices, by_name["job.config.model.layers"].when) == ((7,), (of_model,))
+    job = found.job.plain()
+    assert job["overrides"] == ["steps=3"]
+    assert job["config"] == {"model": {"layers": 7, "part": {"is_fine": 1}}, "steps": 3, "kind": "plain"}
+    assert job["groups"] == {"model": "small", "model/part": "plain"}
+
+
+@pytest.mark.parametrize("options", [["--config-name=other"], ["steps=9", "-cn", "other"], ["--config-dir", "more"]])
+def test_its_configs_may_be_where_options_of_its_command_line_say(tmp_path: Path, options: list[str]) -> None:
+    (tmp_path / "conf" / "other.yaml").write_text("steps: 7\nrate: 1\n")
+    (tmp_path / "more" / "model").mkdir(parents=True)
+    (tmp_path / "more" / "model" / "small.yaml").write_text("rate: 4\n")
+    (tmp_path / "more" / "model" / "third.yaml").write_text("rate: 4\n")
+    overrides = [*options, *(["model=third"] if "more" in options else [])]
+    found = discovery._with_application(asked := config("options", f"job.overrides={overrides}"), discovered(asked))
+    assert found.job.plain()["config"].get("rate") == (None if "more" in options else 1)
+    reports, _ = run(found, tmp_path)
+    expected = {"--config-name=other": 7.0, "steps=9": 9.0, "--config-dir": 8.0}
+    assert reports[0].metrics["val_accuracy"] == expected[options[0]]
+
+
 def test_what_it_returns_is_the_objective(tmp_path: Path) -> None:
     reports, result = run(config(), tmp_path, **{"model.rate": 0.5, "steps": 4})
     assert [(r.epoch, r.metrics["val_accuracy"]) for r in reports] == [(1, 2.0)]
@@ -273,6 +312,16 @@ def test_it_runs_once_whatever_its_config_says_and_the_folder_is_called(tmp_path
         ("plain", [], "job.call: own_app.plain is no function with @hydra.main; for another function: job=function"),
         ("mian", [], "'own_app' has no class or function 'mian', did you mean 'main'?"),
         ("main", ["job.overrides=['model=huge']"], "job.call: the application's config cannot be composed: "),
+        ("main", ["job.config.stepz=3"], "it has no 'stepz' (in job.overrides, '+stepz=VALUE' adds one)"),
+        ("main", ["job.overrides=['steps: 3']"], "'steps: 3' is no override, such as KEY=VALUE"),
+        (
+            "main",
+            ["job.overrides=['steps=1,2']"],
+            "(a list is [a,b]; to search a key: space.job.config.KEY.values=[a,b])",
+        ),
+        ("main", ["job.overrides=['-m']"], "job.overrides: '-m' has no use in a sweep (of options, only --config-name"),
+        ("main", ["job.overrides=['--config-dir=mor']"], "--config-dir: there is no directory 'mor'"),
+        ("main", ["job.overrides=['-cn']"], "job.overrides: argument -cn/--config-name: expected one argument"),
     ],
 )
 def test_an_application_that_cannot_be_run_is_refused(call: str, overrides: list[str], fault: str) -> None:
