@@ -72,6 +72,9 @@ class Result:
     def _results(self) -> Results:
         return _read(self.outcome.config.tracking, self.id)
 
+    def __repr__(self) -> str:
+        return f"Result(id={self.id!r}, status={self.status!r}, best={self.best!r})"
+
     def _repr_html_(self) -> str:
         shown = self._results.ranked().head(10).drop(columns=["sweep", "reason", "worker", "started", "ended"])
         return f"<p><b>{self.id}</b>: {self.status}</p>{shown.to_html(index=False)}"
@@ -82,10 +85,12 @@ def run(*overrides: str, quiet: bool = False) -> Result:
 
     Raises UserError before any training where something does not fit.
     """
+    from cnnsweep.config.components import refuse_in_import
     from cnnsweep.config.compose import compose
     from cnnsweep.sweep import session
     from cnnsweep.terminal.screen import Screen
 
+    refuse_in_import()
     watcher = session.Watcher() if quiet else Screen()
     outcome = session.start(compose(overrides), watcher, ["cnnsweep.run", *overrides])
     return Result(outcome, make_report(outcome))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import os
 import pkgutil
 import shlex
@@ -15,6 +16,9 @@ from cnnsweep.errors import UserError, nearest
 from cnnsweep.formatting import from_here
 
 Component = TypeVar("Component")
+_BELOW = 'below if __name__ == "__main__":'
+_imported: list[str] = []
+"""The modules that are being imported because a config names them."""
 
 
 def locate(key: str, path: str) -> Any:
@@ -33,8 +37,12 @@ def locate(key: str, path: str) -> Any:
 def find(key: str, path: str) -> Any:
     """Import what a dotted path names, such as "package.module.name", of any type."""
     module_name, _, name = str(path).rpartition(".")
+    _imported.append(module_name)
     try:
         module = importlib.import_module(module_name)
+    except SystemExit as error:
+        raise UserError(f"{key}: cannot import '{path}': {module_name} ends the program when it is imported "
+                        f"(exit {error.code}); put what it runs {_BELOW}") from error  # fmt: skip
     except Exception as error:  # of any kind: the module is the user's own
         text = f"{key}: cannot import '{path}' (expected package.module.name): "
         if not isinstance(error, (ImportError, ValueError, TypeError)):
@@ -42,14 +50,22 @@ def find(key: str, path: str) -> Any:
         missing = str(error.name) if isinstance(error, ModuleNotFoundError) else ""
         where = _where_looked(missing) if missing and f"{module_name}.".startswith(f"{missing}.") else ""
         raise UserError(f"{text}{error}{where}") from error
+    finally:
+        _imported.pop()
     found = getattr(module, name, None)
-    if found is None and module_name == "__main__":
+    if module_name == "__main__" and (found is None or multiprocessing.parent_process()):  # its own is another
         raise UserError(f"{key}: workers cannot import '{name}' from a notebook or from the program that was started; "
                         f"write it to a module of its own, my_code.py, and name it my_code.{name}")  # fmt: skip
     if found is None:
         public = [n for n in vars(module) if not n.startswith("_")]
         raise UserError(f"{key}: '{module_name}' has no class or function '{name}'{nearest(name, public)}")
     return found
+
+
+def refuse_in_import() -> None:
+    """Raise UserError where a module that a config names starts a sweep as it is imported: so would each worker."""
+    if _imported:
+        raise UserError(f"{_imported[-1]} starts a sweep when it is imported: put cnnsweep.run(...) {_BELOW}")
 
 
 def _where_looked(module: str) -> str:

@@ -12,6 +12,7 @@ import fake_sweeps
 import pytest
 from rich.console import Console
 
+from cnnsweep.api import Result
 from cnnsweep.journal.events import BestTested, GalleryDrawn, SweepStopped
 from cnnsweep.sweep import loop
 from cnnsweep.sweep.session import Outcome
@@ -47,6 +48,7 @@ def test_one_line_for_each_trial_in_a_file(tmp_path: Path) -> None:
     best = outcome.state.ranked(1)[0]
     assert f"best {best.best(outcome.state.objective):.4f} ({best.number:03d})" in lines[-1]
     assert "6/6 trials" in lines[-1]
+    assert repr(Result(outcome)) == f"Result(id='sweep', status={outcome.status!r}, best={best.values!r})"
 
 
 @pytest.mark.parametrize("budget", ["budget.minutes=null", "budget.minutes=100"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -225,6 +227,27 @@ def test_a_function_is_checked_before_the_first_trial(call, fault):
     found = faults(call)
     assert len(found) == (fault is not None)
     assert fault is None or fault in found[0]
+
+
+@pytest.mark.parametrize(
+    ("ending", "fault"),
+    {
+        "cnnsweep.run('+sweep=smoke')": "my_script starts a sweep when it is imported: put cnnsweep.run(...) below if",
+        "sys.exit(3)": "my_script ends the program when it is imported (exit 3); put what it runs below if __name__ ==",
+    }.items(),
+)
+def test_a_module_that_runs_a_program_when_it_is_imported_is_refused(ending, fault, tmp_path, monkeypatch):
+    """Each worker of the sweep began a sweep of its own, whose workers did the same."""
+    (tmp_path / "my_script.py").write_text(f"import sys\nimport cnnsweep\ndef main(config, trial): ...\n{ending}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert fault in faults("my_script.main")[0]
+
+
+def test_the_main_module_of_a_worker_is_not_the_program(monkeypatch):
+    """A fork server has a function main of its own."""
+    monkeypatch.setattr(sys.modules["__main__"], "main", print, raising=False)
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: 1)
+    assert "workers cannot import 'main' from a notebook" in faults("__main__.main")[0]
 
 
 def test_a_module_is_looked_for_in_the_working_folder(tmp_path, monkeypatch):
