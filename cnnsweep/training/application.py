@@ -180,6 +180,7 @@ def discover(inspection: Inspection) -> Generator[None, bool, Discovered]:
         with _composing(application) as compose:
             found = groups.variants(compose, [*overrides, *choices], searched.get("groups") or {})
             given, found, entries = groups.give(compose, found, dict(flat(job["config"])))
+            groups.try_values(compose, found, searched.get("config") or {})
     except UserError as error:
         return Discovered(fault=str(error))
     keys = {key: None for variant in found.values() for key in sorted(variant.keys)}
@@ -220,6 +221,8 @@ def _reason(error: Exception) -> str:
         return f"'{short(error.override)}' is no override, such as KEY=VALUE"
     if match := re.match(r"Could not override '([^']+)'", text):
         return f"it has no '{match[1]}' (in job.overrides, '+{match[1]}=VALUE' adds one)"
+    if text.startswith("Error merging override"):
+        return f"{text}: {str(error.__cause__ or '').splitlines()[0]}" if error.__cause__ else text
     if text.startswith("Ambiguous value"):
         return f"{text} (a list is [a,b]; to search a key: space.job.config.KEY.values=[a,b])"
     return text[:300]

@@ -16,6 +16,8 @@ from cnnsweep.search_space.parsing import ENTRY_KEYS
 Compose = Callable[[Sequence[str]], tuple[Plain, dict[str, str | None]]]
 """From overrides to the application's config and the options that are chosen in its groups."""
 
+MOST_WORDS = 20
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -40,18 +42,31 @@ def variants(compose: Compose, overrides: Sequence[str], searched: Mapping[str, 
 
     Raises UserError where the application has no such group or option.
     """
-    base = Variant(overrides, *compose(overrides))
-    found: dict[tuple[str, str], Variant] = {}
     left = {group: entry for group, entry in searched.items() if entry is not None}
+    base = _composed(compose, overrides, searched)
+    found: dict[tuple[str, str], Variant] = {}
     while left:
         every = [base, *found.values()]
         group, holder = next(((n, each) for n in left for each in every if n in each.groups), ("", base))
         if not group:
             raise unknown("group of the application", next(iter(left)), {n: 0 for each in every for n in each.groups})
         for option in _options(group, left.pop(group)):
-            more = [*holder.overrides, f"{group}={option}"]
-            found[group, option] = Variant(more, *compose(more))
+            found[group, option] = _composed(compose, [*holder.overrides, f"{group}={option}"], searched)
     return found or {("", ""): base}
+
+
+def _composed(compose: Compose, overrides: Sequence[str], searched: Mapping[str, object]) -> Variant:
+    """The config with some overrides, and with the first option of a group that has none without a choice."""
+    from hydra.errors import ConfigCompositionException
+
+    try:
+        return Variant(overrides, *compose(overrides))
+    except ConfigCompositionException as error:
+        missing = re.match(r"You must specify '([^']+)'", str(error))
+        if not missing or missing[1] not in searched or any(o.startswith(f"{missing[1]}=") for o in overrides):
+            raise
+        first = _options(missing[1], searched[missing[1]])[0]
+        return _composed(compose, [*overrides, f"{missing[1]}={first}"], searched)
 
 
 def _options(group: str, entry: object) -> list[str]:
@@ -88,6 +103,41 @@ def give(
         ]
         done[place] = Variant(each.overrides, *compose([*each.overrides, *always, *own]))
     return always, done, entries
+
+
+def try_values(compose: Compose, found: Variants, entries: Mapping[str, object]) -> None:
+    """Compose the config with the ends of what is searched: a typed one takes no other kinds of values."""
+    searched = {name: _entry(entries, name) for name in searched_names(entries)}
+    for variant in found.values():
+        tried = {name: _ends(entry) for name, entry in searched.items() if f"config.{name}" in variant.keys}
+        for row in range(max(map(len, tried.values()), default=0)):
+            own = [f"{name}={override_value(ends[row])}" for name, ends in tried.items() if row < len(ends)]
+            compose([*variant.overrides, *own])
+
+
+def _entry(entries: Mapping[str, object], name: str) -> object:
+    found: object = entries
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def _ends(entry: object) -> Sequence[object]:
+    """Some words of an entry, or its smallest and largest number and one between, all of one type as in a trial.
+
+    >>> _ends({"values": [2, 1.5]}), _ends({"min": 1, "max": 6, "log": True}), _ends({"values": ["a", "b"]})
+    ([1.5, 2.0, 1.7], [1, 6], ['a', 'b'])
+    """
+    given = entry if isinstance(entry, Mapping) else {}
+    values = given.get("values", [given.get("min"), given.get("max")])
+    if not isinstance(values, list):
+        return []
+    if not all(type(value) in (int, float) for value in values):
+        return [value for value in values if isinstance(value, str)][:MOST_WORDS]
+    low, high = min(values), max(values)
+    if all(type(value) is int for value in values):
+        return [low, high]
+    return [float(low), float(high), low + 0.4 * (high - low)]
 
 
 def conditions(key: str, found: Variants) -> dict[str, list[str]]:

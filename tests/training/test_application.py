@@ -20,8 +20,11 @@ from cnnsweep.training import application
 from cnnsweep.trial import Discovered, EpochReport, Inspection, TrialResult, TrialSpec
 
 APP = """
+import enum
+from dataclasses import dataclass
 import hydra
 import cnnsweep
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -43,6 +46,19 @@ def failing(cfg):
 def registering(cfg):
     OmegaConf.register_new_resolver("twice", lambda value: 2 * value)
     return cfg.steps
+
+Color = enum.Enum("Color", ["RED", "BLUE"])
+
+@dataclass
+class Typed:
+    limit: int = 3
+    color: Color = Color.RED
+
+ConfigStore.instance().store("typed_values", node=Typed)
+
+@hydra.main(version_base="1.3", config_path=None, config_name="typed_values")
+def typed(cfg):
+    pass
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def options(cfg):
@@ -179,6 +195,14 @@ def test_the_options_of_a_group_are_searched_and_keys_under_the_options_that_hav
 )
 def test_a_group_that_cannot_be_searched_is_refused_before_the_first_trial(space: str, fault: str) -> None:
     assert fault in (discovered(config("main", space)).fault or "")
+
+
+def test_a_group_without_a_default_may_be_searched(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "config.yaml").write_text("defaults: [{model: '???'}, _self_]\nsteps: 2\n")
+    found = discovered(config("main", "space.job.groups.model.values=[large, small]", "job.config.model.rate=3"))
+    assert found.fault is None
+    assert (found.values["groups"], found.values["config"]) == ({"model": "large"}, {"model": {"rate": 3}, "steps": 2})
+    assert found.values["overrides"] == ["model.rate=3"]
 
 
 def test_what_only_some_options_have_is_given_and_searched_under_these(tmp_path: Path) -> None:
@@ -318,6 +342,16 @@ def test_it_runs_once_whatever_its_config_says_and_the_folder_is_called(tmp_path
             "main",
             ["job.overrides=['steps=1,2']"],
             "(a list is [a,b]; to search a key: space.job.config.KEY.values=[a,b])",
+        ),
+        (
+            "typed",
+            ["space.job.config.limit={min: 1.0, max: 5}"],
+            "override limit=1.0: Value '1.0' of type 'float' could",
+        ),
+        (
+            "typed",
+            ["space.job.config.color.values=[RED, GREEN]"],
+            "override color='GREEN': Invalid value 'GREEN', expect",
         ),
         ("main", ["job.overrides=['-m']"], "job.overrides: '-m' has no use in a sweep (of options, only --config-name"),
         ("main", ["job.overrides=['--config-dir=mor']"], "--config-dir: there is no directory 'mor'"),
