@@ -15,7 +15,8 @@ from cnnsweep.errors import UserError, unknown
 
 LARGEST = 2**31 - 1
 MOST_REPEATS = 20
-KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text", "str": "text"}
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text", "str": "text",
+         "list": "a list, such as [a,b]"}  # fmt: skip
 BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 OUT_OF_BOUNDS = ("finite_number", "greater_than", "greater_than_equal", "less_than", "less_than_equal")
 Model = TypeVar("Model", bound=BaseModel)

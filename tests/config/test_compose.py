@@ -301,9 +301,11 @@ def test_a_group_of_an_application_may_have_a_slash_or_a_package():
     assert config.space["job"]["groups"] == {"model/encoder": {"values": ["a", "b"]}, "x/y": {"values": ["c"]}}
 
 
-def test_an_interpolation_of_the_applications_config_is_answered_with_how_it_is_written():
+def test_what_is_for_an_application_is_answered_with_how_it_is_written():
     with pytest.raises(UserError, match=r"'width' not found; a key of the application's config is \\\$\{KEY\}$"):
         compose(["job=hydra", "job.call=a.main", "job.config.rate=${width}"])
+    with pytest.raises(UserError, match=r"^job.overrides: 'rate=1' is not a list, such as \[a,b\]$"):
+        compose(["job=hydra", "job.call=a.main", "job.overrides='rate=1'"])
     job = compose(["job=hydra", "job.call=a.main", r"job.config.rate=\${width}"]).job.plain()
     assert job["config"] == {"rate": "${width}"}
 
