@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from cnnsweep.data import image_depth
 from cnnsweep.data.arrays import Array
 from cnnsweep.data.duplicates import fingerprint
 from cnnsweep.data.folder_tree import show
@@ -27,7 +28,7 @@ from cnnsweep.errors import UserError
 if TYPE_CHECKING:
     from cnnsweep.data.decoding import FileDecoding
 
-FORMAT = 5  # raised when the files or the decoding change
+FORMAT = 6  # raised when the files or the decoding change
 PORTION = 8  # files that a thread takes at a time
 BYTES = 2**21  # and that they decode to; more than one file at a time only where these are enough
 AHEAD = 4  # portions a thread that may wait in memory to be written
@@ -70,7 +71,7 @@ class ImageFiles:
         """Equal for the same files' contents, classes and decoding; `hashes` are those of each split's files."""
         entries: list[object] = [FORMAT, type(decoding).__name__, astuple(decoding), self.classes]
         for split, files in self.splits.items():
-            entries += [(split, self.relative(f.path), h) for f, h in zip(files, hashes[split], strict=True)]
+            entries += [(split, self.relative(f.path), f.label, h) for f, h in zip(files, hashes[split], strict=True)]
         return _hash(entries)
 
     def relative(self, path: Path) -> str:
@@ -107,8 +108,8 @@ class Decoded:
     """A line for each file that could not be decoded."""
     decoding: FileDecoding
     """With the range of values, where there are grey images of more than 8 bits."""
-    deep_colours: int
-    """Images of more than 8 bits a colour, of which the upper 8 are read."""
+    deep: image_depth.Counts
+    """Of images of more than 8 bits."""
 
     def array(self, split: str, name: str = "") -> Array:
         """One of the arrays of a split, mapped: its images, or its "labels", "kept" or "prints"."""
@@ -133,7 +134,7 @@ def open_decoded(cache: Path, images: ImageFiles, decoding: FileDecoding) -> Dec
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"data.cache '{cache}' cannot be used: {error}") from error
-    return Decoded(folder, manifest["skipped"], decoding.of(manifest["decoding"]), manifest["deep_colours"])
+    return Decoded(folder, manifest["skipped"], decoding.of(manifest["decoding"]), manifest["deep"])
 
 
 def _find(root: Path, images: ImageFiles, decoding: FileDecoding) -> Path | None:
@@ -151,7 +152,7 @@ def _build(root: Path, images: ImageFiles, decoding: FileDecoding) -> Path:
     from cnnsweep.data import image_decoding
 
     with new_folder(root / "files") as new, image_decoding.any_size():
-        full, deep_colours = _find_values(images, decoding)
+        full, deep = _find_depth(images, decoding)
         skipped: list[str] = []
         hashes = {split: _decode_split(new, split, images, full, skipped) for split in images.splits}
         manifest = {
@@ -159,7 +160,7 @@ def _build(root: Path, images: ImageFiles, decoding: FileDecoding) -> Path:
             "classes": images.classes,
             "sizes": images.sizes(),
             "decoding": asdict(full),
-            "deep_colours": deep_colours,
+            "deep": deep,
         }
         (new / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         folder = root / images.content_key(decoding, hashes)
@@ -171,30 +172,18 @@ def _build(root: Path, images: ImageFiles, decoding: FileDecoding) -> Path:
     return folder
 
 
-def _find_values(images: ImageFiles, decoding: FileDecoding) -> tuple[FileDecoding, int]:
-    """Add the range of values of the training images of more than 8 bits; count those that have colours."""
-    from cnnsweep.data import image_decoding
-
-    if not isinstance(decoding, image_decoding.Decoding):
-        return decoding, 0
-    most = decoding.max_megapixels
-
-    def look(file: ImageFile) -> tuple[float, float] | str | None:
-        try:
-            with file.path.open("rb") as opened:
-                start = opened.read(image_decoding.START)
-                if not image_decoding.may_be_deep(start):
-                    return None
-                return image_decoding.deep_values(start + opened.read(), most)
-        except OSError:
-            return None
-
-    found = [deep for deep in _in_order(look, images.splits["train"], "reading train") if deep]
-    grey = [values for values in found if not isinstance(values, str)]
-    if grey:
-        low, high = min(low for low, _ in grey), max(high for _, high in grey)
-        decoding = replace(decoding, values=image_decoding.value_range(low, high))
-    return decoding, len(found) - len(grey)
+def _find_depth(images: ImageFiles, decoding: FileDecoding) -> tuple[FileDecoding, dict[str, list[int]]]:
+    """Add the range of values of the training images of more than 8 bits; count those of each split."""
+    image = image_depth.decoding_of_images(decoding)
+    if image is None:
+        return decoding, {}
+    most = image.max_megapixels
+    found = {
+        split: list(_in_order(lambda file: image_depth.depth_of(file.path, most), files, f"reading {split}"))
+        for split, files in images.splits.items()
+    }
+    counts = {split: image_depth.count(each) for split, each in found.items()}
+    return image_depth.with_values(decoding, image, found["train"]), counts
 
 
 def _decode_split(new: Path, split: str, images: ImageFiles, decoding: FileDecoding, skipped: list[str]) -> list[str]:

@@ -60,14 +60,3 @@ def skipped(images: ImageFiles, decoded: Decoded) -> str:
     """A remark on what was skipped, for the source's name; nothing where that is nothing."""
     count = len(images.faults) + len(decoded.skipped)
     return f" ({count:,} unusable {'entry' if count == 1 else 'entries'} skipped)" if count else ""
-
-
-def depth_notes(decoded: Decoded) -> list[str]:
-    """What a person should know of images of more than 8 bits."""
-    notes, deep = [], "images of more than 8 bits"
-    if isinstance(decoded.decoding, Decoding) and decoded.decoding.values:
-        low, high = decoded.decoding.values
-        notes.append(f"grey {deep}: values from {low:,g} to {high:,g} become 0 to 255")
-    if decoded.deep_colours:
-        notes.append(f"{deep} a colour: {decoded.deep_colours:,}, of which only the upper 8 bits are read")
-    return notes

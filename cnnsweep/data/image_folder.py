@@ -13,7 +13,8 @@ from cnnsweep.data.arrays import Arrays, refuse
 from cnnsweep.data.folder_tree import show
 from cnnsweep.data.groups import find_groups
 from cnnsweep.data.image_cache import Decoded, ImageFiles, open_decoded
-from cnnsweep.data.image_files import ClassFolderConfig, ImageFolderConfig, depth_notes, skipped
+from cnnsweep.data.image_depth import depth_notes
+from cnnsweep.data.image_files import ClassFolderConfig, ImageFolderConfig, skipped
 from cnnsweep.data.image_layout import find_images
 from cnnsweep.data.storage import open_map
 
@@ -89,5 +90,9 @@ def _arrays(images: ImageFiles, decoded: Decoded, config: ClassFolderConfig, kin
         groups=find_groups(config.group, names),
         decoding=decoded.decoding,
         kind=kind,
-        notes=(*images.notes, *(f"skipped: {fault}" for fault in images.faults), *depth_notes(decoded)),
+        notes=(
+            *images.notes,
+            *(f"skipped: {fault}" for fault in images.faults),
+            *depth_notes(decoded.decoding, decoded.deep),
+        ),
     )

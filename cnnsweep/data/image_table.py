@@ -16,7 +16,8 @@ from cnnsweep.data.arrays import Array, Arrays, refuse
 from cnnsweep.data.folder_tree import show
 from cnnsweep.data.groups import find_groups
 from cnnsweep.data.image_cache import Decoded, ImageFile, ImageFiles, open_decoded
-from cnnsweep.data.image_files import ImageFilesConfig, depth_notes, skipped
+from cnnsweep.data.image_depth import depth_notes
+from cnnsweep.data.image_files import ImageFilesConfig, skipped
 from cnnsweep.data.image_layout import data_dir, split_of
 from cnnsweep.data.label_table import LabelTable, labels_of, read_table
 from cnnsweep.errors import UserError, nearest
@@ -130,7 +131,7 @@ def _arrays(
         files={f"{a}_{split}": f"{show(table.path)}, {split}" for split in rows for a in "xy"},
         digest=content.hexdigest()[:16],
         decoding=decoded.decoding,
-        notes=(*depth_notes(decoded),),
+        notes=(*depth_notes(decoded.decoding, decoded.deep),),
         names=file_names,
         prints={split: decoded.array(split, "prints") for split in rows},
         groups=find_groups(config.group, file_names) or in_table,

@@ -18,7 +18,8 @@ from cnnsweep.data.folder_tree import Folder, composed, read_folder, show
 from cnnsweep.data.groups import find_groups
 from cnnsweep.data.image_cache import Decoded, ImageFile, ImageFiles, open_decoded
 from cnnsweep.data.image_decoding import any_size
-from cnnsweep.data.image_files import ImageFilesConfig, depth_notes, skipped
+from cnnsweep.data.image_depth import depth_notes
+from cnnsweep.data.image_files import ImageFilesConfig, skipped
 from cnnsweep.data.image_layout import data_dir, split_of
 from cnnsweep.data.storage import open_map
 from cnnsweep.errors import UserError
@@ -151,7 +152,7 @@ def _arrays(
         files={f"{a}_{split}": show(images.folders[split]) for split in y for a in "xy"},
         digest=content.hexdigest()[:16],
         decoding=decoded.decoding,
-        notes=(*images.notes, *depth_notes(decoded)),
+        notes=(*images.notes, *depth_notes(decoded.decoding, decoded.deep)),
         names=file_names,
         prints={split: decoded.array(split, "prints") for split in y},
         groups=find_groups(config.group, file_names),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import tracemalloc
 import zlib
@@ -187,6 +188,29 @@ def test_grey_of_more_bits_is_scaled_by_what_the_training_images_hold(tmp_path, 
     assert open_saved(tmp_path / "saved").decoding == again.decoding
 
 
+@pytest.mark.parametrize(
+    ("deep", "note"),
+    [
+        (
+            {"val", "test"},
+            r"\(0 of 4 training files, 4 of 4 val.*, 4 of 4 test .*\): each is scaled by its own",
+        ),
+        (
+            {"train", "val"},
+            r"become 0 to 255; those of 8 bits are not scaled \(.*4 of 4 train.*, 0 of 4 test files",
+        ),
+    ],
+)
+def test_a_depth_that_not_all_images_have_is_said(tmp_path, deep, note):
+    for split in ("train", "val", "test"):
+        for name in COLOURS:
+            for number in range(2):
+                path = tmp_path / "scans" / split / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.full((8, 8), 9, np.uint16 if split in deep else np.uint8)).save(path)
+    assert re.search(note, "".join(image_folder.load(config(tmp_path / "scans", tmp_path)).notes))
+
+
 def test_colours_of_more_bits_are_said(tmp_path):
     root = make_folder(tmp_path / "insects", {"train": 3})
     deep = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)  # a PNG of 16 bits a colour, which Pillow only reads
@@ -222,6 +246,13 @@ def test_decoding_is_done_once_for_the_same_content(tmp_path, monkeypatch):
     assert len(decoded) == 10
     np.testing.assert_array_equal(swapped.x_train[0], first.x_train[1])
     assert image_folder.load(config(root, tmp_path, image_size=9)).digest != first.digest
+
+
+def test_other_classes_of_the_same_files_are_other_data(tmp_path):
+    for number, folder in enumerate(("ants/ants", "ants/bees", "bees/bees")):
+        paint(tmp_path / "insects" / folder / "a.png", (number, 0, 0))
+    outer, inner = (image_folder.load(config(tmp_path / "insects", tmp_path, class_depth=depth)) for depth in (1, 2))
+    assert (outer.y_train.tolist(), inner.y_train.tolist()) == ([0, 0, 1], [0, 1, 1])
 
 
 def test_an_interrupted_decoding_leaves_nothing_that_counts(tmp_path, monkeypatch):

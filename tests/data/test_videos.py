@@ -66,6 +66,23 @@ def test_files_and_folders_of_frames_become_videos_which_are_kept(tmp_path):
     assert videos(root).digest != data.digest
 
 
+def test_frames_of_more_bits_are_scaled_alike(tmp_path):
+    for name, low in {"cold": 200, "warm": 3000}.items():
+        for number in range(4):
+            for place, value in enumerate((low, low + 300, low + 5000)):
+                path = tmp_path / "videos" / name / str(number) / f"{place}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.full((8, 12), value + number, np.uint16)).save(path)
+    data = videos(tmp_path / "videos")
+    expected = [np.rint(np.add((0, 300, 5000), low) * 255 / 8191) for low in (200, 3000)]
+    found = data.x_train.mean(axis=(2, 3, 4))
+    np.testing.assert_allclose(found, np.stack(expected)[data.y_train], atol=1)
+    assert any("values from 0 to 8,191 become 0 to 255" in note for note in data.notes)
+    path = tmp_path / "videos" / "cold" / "0"
+    labels = Labels("classification", data.class_names, data.scale, data.decoding)
+    np.testing.assert_allclose(read_inputs([path], labels)[0].mean(axis=(1, 2, 3)), expected[0], atol=1)
+
+
 @pytest.mark.parametrize(
     ("frames", "fps", "expected"),
     [(4, None, [1, 4, 7, 10]), (12, None, [*range(12)]), (4, 5.0, [0, 2, 4, 6]), (4, 20.0, [0, 0, 1, 1])],
