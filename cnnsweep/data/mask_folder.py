@@ -30,6 +30,7 @@ MASKS = ("masks", "mask", "labels", "annotations", "segmentation", "groundtruth"
 ENDINGS = ("_mask", "_label", "_labels", "_seg", "_gt", "-mask", "-seg")
 """What the name of a mask may have after that of its image."""
 MARGIN = "the margin of data.resize=pad is 0: name it as a class, or choose data.resize=crop or stretch"
+ONE_PALETTE = "one value has to be one class in all masks: give them one palette, or save them as grey"
 EXPECTED = "a folder with images/ and masks/, files of the same names"
 
 
@@ -134,7 +135,11 @@ def _arrays(
     config: MaskFolderConfig, images: ImageFiles, decoded: Decoded, pairs: dict[str, list[tuple[Path, Path]]]
 ) -> Arrays:
     kept = {split: [found[i] for i in decoded.array(split, "kept")] for split, found in pairs.items()}
-    raw = {split: _read_masks(decoded, split, found, config) for split, found in kept.items()}
+    read = {split: _read_masks(decoded, split, found, config) for split, found in kept.items()}
+    _, faults = _joined([colours for _, colours in read.values()], [show(images.folders[split]) for split in read])
+    if faults:
+        refuse(faults, ONE_PALETTE)
+    raw = {split: masks for split, (masks, _) in read.items()}
     names, values = _classes(config.classes, raw["train"])
     advice = MARGIN if config.resize == "pad" else ""
     y = {split: _numbered(masks, values, names, kept[split], advice) for split, masks in raw.items()}
@@ -159,24 +164,31 @@ def _arrays(
     )
 
 
-def _read_masks(decoded: Decoded, split: str, pairs: Sequence[tuple[Path, Path]], config: MaskFolderConfig) -> Array:
-    """The values of the masks, uint8 (images, height, width), decoded or as they were decoded before."""
+def _read_masks(
+    decoded: Decoded, split: str, pairs: Sequence[tuple[Path, Path]], config: MaskFolderConfig
+) -> tuple[Array, Array]:
+    """The values of the masks, uint8 (images, height, width), and their colours: decoded, or as decoded before."""
     contents = [mask.read_bytes() for _, mask in pairs]
     key = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()[:16]
-    path = decoded.folder / f"{split}-upright-masks-{key}.npy"
+    path, palette = (decoded.folder / f"{split}-upright-{name}-{key}.npy" for name in ("masks", "colours"))
     if not path.exists():
         with any_size():
             found = [_read_mask(image, mask, config) for image, mask in pairs]
         if faults := [fault for fault in found if isinstance(fault, str)]:
             refuse(faults)
-        partial = path.with_suffix(f".{os.getpid()}.npy")
-        np.save(partial, np.stack(found))
-        os.replace(partial, path)
-    return open_map(path)
+        read = [each for each in found if not isinstance(each, str)]
+        colours, faults = _joined([of_mask for _, of_mask in read], [show(mask) for _, mask in pairs])
+        if faults:
+            refuse(faults, ONE_PALETTE)
+        for array, place in ((colours, palette), (np.stack([values for values, _ in read]), path)):
+            partial = place.with_suffix(f".{os.getpid()}.npy")
+            np.save(partial, array)
+            os.replace(partial, place)
+    return open_map(path), open_map(palette)
 
 
-def _read_mask(image: Path, mask: Path, config: MaskFolderConfig) -> Array | str:
-    """The values of a mask at the size of the images that networks get, or why it cannot be used."""
+def _read_mask(image: Path, mask: Path, config: MaskFolderConfig) -> tuple[Array, Array] | str:
+    """The values of a mask at the size of the images that networks get, and their colours, or why it cannot be used."""
     try:
         with Image.open(image) as opened, Image.open(mask) as found:
             size = ImageOps.exif_transpose(opened).size if opened.getexif() else opened.size
@@ -184,15 +196,41 @@ def _read_mask(image: Path, mask: Path, config: MaskFolderConfig) -> Array | str
             if turned.size != size:
                 sizes = (f"{width}×{height}" for width, height in (turned.size, size))
                 return f"{show(mask)}: {' pixels, its image has '.join(sizes)}"
+            if found.format == "JPEG":
+                return f"{show(mask)}: is a JPEG, whose compression changes values: save masks as PNG"
             if turned.mode not in ("1", "L", "P"):
                 return f"{show(mask)}: mode {turned.mode}, expected one number a pixel (grey or palette)"
-            grey = Image.fromarray(np.asarray(turned).astype(np.uint8))
+            grey, colours = Image.fromarray(np.asarray(turned).astype(np.uint8)), _colours(turned)
     except Exception as error:  # decoders of broken files raise errors of many types
         return f"{show(mask)}: cannot be decoded ({error})"
     wanted, method = (config.size[1], config.size[0]), Image.Resampling.NEAREST
-    if config.resize == "crop":
-        return np.asarray(ImageOps.fit(grey, wanted, method))
-    return np.asarray(ImageOps.pad(grey, wanted, method) if config.resize == "pad" else grey.resize(wanted, method))
+    if config.resize == "stretch":
+        return np.asarray(grey.resize(wanted, method)), colours
+    fit = ImageOps.fit if config.resize == "crop" else ImageOps.pad
+    return np.asarray(fit(grey, wanted, method)), colours
+
+
+def _colours(mask: Image.Image) -> Array:
+    """The colour of each value of a palette mask, int32 (256,), as 0xRRGGBB; -1: it has no such value."""
+    colours = np.full(256, -1, np.int32)
+    if mask.mode == "P":
+        palette = np.zeros((256, 3), np.int32)
+        given = np.reshape(mask.getpalette("RGB") or [], (-1, 3))
+        palette[: len(given)] = given
+        used = np.unique(np.asarray(mask))
+        colours[used] = palette[used] @ (1 << 16, 1 << 8, 1)
+    return colours
+
+
+def _joined(several: Sequence[Array], places: Sequence[str]) -> tuple[Array, list[str]]:
+    """The colours of all these masks, and a fault for each that gives a value another colour."""
+    joined, faults = np.full(256, -1, np.int32), []
+    for colours, place in zip(several, places, strict=True):
+        if (other := np.flatnonzero((joined >= 0) & (colours >= 0) & (colours != joined))).size:
+            first = other[0]
+            faults.append(f"{place}: value {first} is #{colours[first]:06x}, #{joined[first]:06x} in masks before it")
+        joined = np.where(joined < 0, colours, joined)
+    return joined, faults
 
 
 def _classes(setting: list[str] | dict[str, int] | None, masks: Array) -> tuple[tuple[str, ...], list[int]]:
@@ -201,6 +239,11 @@ def _classes(setting: list[str] | dict[str, int] | None, masks: Array) -> tuple[
         return (*setting,), [*setting.values()]
     found = np.unique(masks).tolist()
     if setting is None:
+        if found == [0, 1, 255] and not ((masks == 1).any(axis=(1, 2)) & (masks == 255).any(axis=(1, 2))).any():
+            raise UserError(
+                "data.classes: some training masks have the values 0 and 1, others 0 and 255: save all of them alike, "
+                "or say that these are three classes: data.classes={NAME: 0, NAME: 1, NAME: 255}"
+            )
         return tuple(map(str, found)), found
     consecutive = max(found) < len(setting)
     if not consecutive and len(found) != len(setting):

@@ -86,6 +86,42 @@ def test_what_is_wrong_with_masks_is_said_with_their_names(tmp_path):
         loaded(root)
 
 
+def save_gif(path: Path, mask: np.ndarray) -> None:
+    """As a palette of the colours that there are: of a mask of one value this is number 0."""
+    Image.fromarray(mask).save(path.with_suffix(".gif"))
+
+
+def save_jpeg(path: Path, mask: np.ndarray) -> None:
+    Image.fromarray(mask).save(path.with_suffix(".jpg"))
+
+
+def save_ones(path: Path, mask: np.ndarray) -> None:
+    Image.fromarray(mask if int(path.stem) % 2 else mask // 255).save(path)
+
+
+@pytest.mark.parametrize(
+    ("save", "splits", "error"),
+    [
+        (save_gif, ["."], r"masks/3.gif: value 0 is #ffffff, #000000 in masks before it\n  one value has to be one"),
+        (save_gif, ["train", "test"], r"test/images: value 0 is #ffffff, #000000 in masks before it"),
+        (save_jpeg, ["."], r"12 faults:\n.*masks/0.jpg: is a JPEG, whose compression changes values"),
+        (save_ones, ["."], r"some training masks have the values 0 and 1, others 0 and 255.*=\{NAME: 0"),
+    ],
+    ids=["palettes", "palettes of splits", "jpeg", "0 and 1, 0 and 255"],
+)
+def test_values_that_mean_one_thing_here_and_another_there(tmp_path, save, splits, error):
+    for split in splits:
+        root = folder(tmp_path / "data", below=split)
+        for path in sorted((root / split / "masks").iterdir()):
+            white = split == "test" or (path.stem == "3" and split == ".")
+            mask = np.full((12, 16), 255, np.uint8) if white else np.asarray(Image.open(path))
+            path.unlink()
+            save(path, mask)
+    for _ in range(2):  # the second time with those that were decoded
+        with pytest.raises(UserError, match=error):
+            loaded(root)
+
+
 def test_a_split_of_which_nothing_is_left(tmp_path):
     for split in ("train", "val", "test"):
         root = folder(tmp_path / "data", split)
