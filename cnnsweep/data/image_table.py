@@ -16,6 +16,7 @@ from cnnsweep.data.arrays import Array, Arrays, refuse
 from cnnsweep.data.folder_tree import show
 from cnnsweep.data.groups import find_groups
 from cnnsweep.data.image_cache import Decoded, ImageFile, ImageFiles, open_decoded
+from cnnsweep.data.image_decoding import SUFFIXES
 from cnnsweep.data.image_depth import depth_notes
 from cnnsweep.data.image_files import ImageFilesConfig, skipped
 from cnnsweep.data.image_layout import data_dir, split_of
@@ -43,8 +44,8 @@ def load(config: ImageTableConfig) -> Arrays:
     """
     root = data_dir(config.dir, f"a folder with images and {config.labels}")
     table = read_table(_table_path(root, config.labels), config.columns)
-    y, names = labels_of(table, config.task)
     images, rows = _images(root, table, config.skip_bad)
+    y, names = labels_of(table, config.task)
     decoded = open_decoded(Path(config.cache), images, config.decoding)
     if decoded.skipped and not config.skip_bad:
         refuse([f"{show(root)}/{fault}" for fault in decoded.skipped], "data.skip_bad=true skips all of these")
@@ -63,11 +64,12 @@ def _table_path(root: Path, name: str) -> Path:
 
 def _images(root: Path, table: LabelTable, skip_bad: bool) -> tuple[ImageFiles, dict[str, Array]]:
     """The files of each split in the order of their names, and their rows in the table."""
-    if _find(root, table.file_column):
-        problem = f"its first line names the file '{table.file_column}', expected a header (file,LABEL …)"
-        refuse([f"{show(table.path)}: {problem}"])
+    _check_column(root, table)
     paths = [_find(root, name) for name in table.files]
     faults = [f"{table.place(row)}: no file '{table.files[row]}'" for row, path in enumerate(paths) if path is None]
+    if len(faults) == len(paths) > 1:
+        places = " or ".join(show(root / place) for place in PLACES)
+        refuse([f"{faults[0]} in {places}, nor any other of the {len(paths):,}"])
     if faults and not skip_bad:
         refuse(faults, "data.skip_bad=true skips all of these")
     _expect_once(table, paths)
@@ -83,10 +85,30 @@ def _images(root: Path, table: LabelTable, skip_bad: bool) -> tuple[ImageFiles, 
     return ImageFiles(root, (), files, dict.fromkeys(files, root), tuple(faults), ()), rows
 
 
+def _check_column(root: Path, table: LabelTable) -> None:
+    """Refuse a table whose first line names a file, and one in which another column than the first names them."""
+    if _find_whole(root, table.file_column):
+        problem = f"its first line names the file '{table.file_column}', expected a header (file,LABEL …)"
+        refuse([f"{show(table.path)}: {problem}"])
+    others = {**table.columns, **table.others}
+    if not _find_whole(root, table.files[0]) and (named := [n for n in others if _find_whole(root, others[n][0])]):
+        problem = f"its first column '{table.file_column}' names no file, but '{named[0]}' does: make it the first"
+        refuse([f"{show(table.path)}: {problem}"])
+
+
 def _find(root: Path, name: str) -> Path | None:
-    """The file of a name as it stands, or with its accents composed or decomposed."""
-    names = dict.fromkeys((name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))))
-    return next((path for each in names for place in PLACES if (path := root / place / each).is_file()), None)
+    """The file of a name, which may lack its suffix."""
+    if whole := _find_whole(root, name):
+        return whole
+    found = {path for suffix in SUFFIXES if name and (path := _find_whole(root, name + suffix))}
+    return found.pop() if len(found) == 1 else None
+
+
+def _find_whole(root: Path, name: str) -> Path | None:
+    """The file of a name as it stands, as Windows writes it, or with its accents composed or decomposed."""
+    forms = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
+    names = dict.fromkeys([*forms, *(each.replace("\\", "/") for each in forms)])
+    return next((path for each in names for place in PLACES if os.path.isfile(path := root / place / each)), None)
 
 
 def _expect_once(table: LabelTable, paths: Sequence[Path | None]) -> None:

@@ -34,6 +34,8 @@ class LabelTable:
     files: list[str]
     columns: dict[str, list[str]]
     """The labels, by the column's name."""
+    others: dict[str, list[str]]
+    """The columns that are not used."""
     splits: list[str] | None
     groups: list[str] | None
 
@@ -50,7 +52,10 @@ def read_table(path: Path, columns: Sequence[str] | None) -> LabelTable:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise UserError(f"data.labels: '{show(path)}' is not UTF-8 (byte 0x{byte:02x}): save it as UTF-8") from error
+    except OSError as error:
         raise UserError(f"data.labels: '{show(path)}' cannot be read: {error}") from error
     first = text.lstrip("\n").partition("\n")[0]
     reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
@@ -76,7 +81,9 @@ def read_table(path: Path, columns: Sequence[str] | None) -> LabelTable:
     if twice := [name for name in dict.fromkeys(used) if header.count(name) > 1]:
         refuse([f"{show(path)}: the header has '{name}' twice" for name in twice])
     split, group = (found[special[key]] if key in special else None for key in (SPLIT, GROUP))
-    return LabelTable(path, lines, files, found[files], {name: found[name] for name in columns or labels}, split, group)
+    kept = {name: found[name] for name in columns or labels}
+    others = {name: texts for name, texts in found.items() if name not in used}
+    return LabelTable(path, lines, files, found[files], kept, others, split, group)
 
 
 def labels_of(table: LabelTable, task: Task) -> tuple[NDArray[np.generic], tuple[str, ...]]:
@@ -95,7 +102,7 @@ def labels_of(table: LabelTable, task: Task) -> tuple[NDArray[np.generic], tuple
     raise UserError("data=image_table: has no masks; for task=segmentation choose data=mask_folder")
 
 
-def _numbers(table: LabelTable, name: str) -> NDArray[np.float32]:
+def _numbers(table: LabelTable, name: str) -> NDArray[np.float64]:
     found, faults = [], []
     for row, text in enumerate(table.columns[name]):
         try:
@@ -104,7 +111,7 @@ def _numbers(table: LabelTable, name: str) -> NDArray[np.float32]:
             faults.append(f"{table.place(row)}: {name} is '{text}', expected a number")
     if faults:
         refuse(faults)
-    return np.array(found, np.float32)
+    return np.array(found)  # whether float32 can tell them apart is checked with the other data
 
 
 def _classes(table: LabelTable) -> tuple[NDArray[np.int32], tuple[str, ...]]:
@@ -123,6 +130,15 @@ def _classes(table: LabelTable) -> tuple[NDArray[np.int32], tuple[str, ...]]:
 def _lists(table: LabelTable) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """One column with all labels of an image: "red;round"."""
     (texts,) = table.columns.values()
+    if listed := [
+        row for row, text in enumerate(texts) if text[:1] in ("[", "{", "(") and text[-1:] in ("]", "}", ")")
+    ]:
+        refuse(
+            [
+                f"{table.place(row)}: '{texts[row]}' is a list in code, expected labels such as red;round"
+                for row in listed
+            ]
+        )
     separator = next((sign for sign in SEPARATORS if any(sign in text for text in texts)), " ")
     lists = [[label.strip() for label in text.split(separator) if label.strip()] for text in texts]
     names = _in_order({label for labels in lists for label in labels})

@@ -79,6 +79,13 @@ def test_files_may_lie_anywhere(tmp_path):
     assert len(found.x_train) + len(found.x_val) + len(found.x_test) == 20
 
 
+@pytest.mark.parametrize("given", ["{}", r"images\{}.png"], ids=["without suffix", "of Windows"])
+def test_files_may_be_named_otherwise(tmp_path, given):
+    table = "file,class\n" + "".join(f"{given.format(number)},{'ab'[number > 9]}\n" for number in range(20))
+    found = loaded(folder(tmp_path, table), "classification")
+    np.testing.assert_array_equal(found.x_train[:, 0, 0, 0] > 90, found.y_train)
+
+
 @pytest.mark.parametrize(("given", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
 def test_accents_of_file_names_may_be_composed_or_not(tmp_path, given, stored):
     table = rows("file,class", "a", "b").replace("0.png", "é0.png")
@@ -120,6 +127,13 @@ def test_other_labels_are_other_data(tmp_path):
         (rows("file,age", "1") + "1.png\n", {}, r"line 22: 1 values, the header has 2"),
         (rows("0.png,1", "1"), {}, r"labels.csv: its first line names the file '0.png', expected a header"),
         ("file,age\n", {}, r"expected a header \(file,LABEL …\) and a row for each image"),
+        (rows("file,year", "1700000001", "1700000002"), {}, r"year goes from .*: subtract a constant"),
+        (
+            "id,file,age\n" + "".join(f"{i},{19 - i}.png,{i}\n" for i in range(20)),
+            {"columns": ["age"]},
+            r"its first column 'id' names no file, but 'file' does: make it the first$",
+        ),
+        (rows("file,age", "1").replace("png", "gif"), {}, r"line 2: no file '0.gif' in .*, nor any other of the 20$"),
         (rows("file,age", "1", "2"), {"columns": ["aeg"]}, r"has no column 'aeg', did you mean 'age'"),
         (rows("file,age", "1", "2"), {"labels": "label.csv"}, r"has no label.csv, did you mean 'labels.csv'"),
         (rows("file,age", "1", "2"), {"group": "patient"}, r"'patient' is not found in 20 names: images/0.png"),
@@ -129,6 +143,12 @@ def test_other_labels_are_other_data(tmp_path):
 def test_what_is_wrong_is_said_with_its_line(tmp_path, table, changes, error):
     with pytest.raises(UserError, match=error):
         loaded(folder(tmp_path, table), "regression", **changes)
+
+
+def test_lists_of_code_are_no_labels(tmp_path):
+    root = folder(tmp_path, rows("file;tags", "['red', 'round']", "['red']").replace("png,", "png;"))
+    with pytest.raises(UserError, match=r"line 2: '\['red', 'round'\]' is a list in code, expected .* red;round"):
+        loaded(root, "multi_label")
 
 
 def test_a_class_is_one_column(tmp_path):
