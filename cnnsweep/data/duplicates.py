@@ -107,3 +107,25 @@ def kept_once(
     if setting == "report":
         return mask, [f"{some}: data.duplicates=remove leaves these out"]
     return ~copies, [f"{some}: these are removed"]
+
+
+def describe_contradictions(
+    prints: Prints, classes: Mapping[str, NDArray[np.integer]], names: Mapping[str, Sequence[str]], noun: str = "image"
+) -> list[str]:
+    """A line where images of the same content, in any split, are of different classes, and the names of the first."""
+    places = [(split, place) for split, found in prints.items() for place in range(len(found))]
+    contents, which = np.unique(np.concatenate([*prints.values()]), return_inverse=True)
+    of = np.concatenate([classes[split] for split in prints])
+    lowest, highest = np.full(len(contents), of.max()), np.zeros(len(contents), of.dtype)
+    np.minimum.at(lowest, which, of)
+    np.maximum.at(highest, which, of)
+    several = np.flatnonzero(lowest < highest)
+    if not len(several):
+        return []
+    examples = []
+    for content in several[:NAMED]:
+        pair = [np.flatnonzero((which == content) & (of == end[content]))[0] for end in (lowest, highest)]
+        examples.append(" = ".join(_name(names, *places[index]) for index in pair))
+    more = " …" if len(several) > NAMED else ""
+    count = f"{len(several):,} {noun}{'s have' if len(several) > 1 else ' has'}"
+    return [f"{count} copies of another class ({', '.join(examples)}{more}), which no network can tell apart"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -166,6 +167,22 @@ def missing_class(y: Array, arrays: Arrays, task: Task) -> str | None:
     name = f" ({arrays.class_names[missing]})" if arrays.class_names else ""
     others = f" and of {classes - kept - 1:,} more" if classes - kept > 1 else ""
     return f"no {noun} of class {missing}{name}{others}"
+
+
+def spelt_alike(names: Sequence[str]) -> Iterator[str]:
+    """A remark on names of classes that differ in case, spaces, hyphens or zeros alone, and may be meant as one.
+
+    >>> [*spelt_alike(["cat", "Cat", "dog"])], [*spelt_alike(["1", "1.0", "2"])], [*spelt_alike(["cat", "dog"])]
+    (["'cat' and 'Cat' are two classes"], ["'1' and '1.0' are two classes"], [])
+    """
+    alike: dict[object, list[str]] = {}
+    for name in names:
+        try:
+            key: object = float(name)
+        except ValueError:
+            key = re.sub(r"[\s_-]", "", name.casefold())
+        alike.setdefault(key, []).append(name)
+    yield from (f"'{several[0]}' and '{several[1]}' are two classes" for several in alike.values() if several[1:])
 
 
 def count_outputs(arrays: Arrays, task: Task) -> int:

@@ -15,10 +15,10 @@ from cnnsweep.config.inputs import NOUNS
 from cnnsweep.config.schema import DataConfig
 from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Array, Arrays, Dataset, find_faults, find_missing, find_scale, refuse
-from cnnsweep.data.duplicates import fingerprints, kept, kept_once
+from cnnsweep.data.duplicates import describe_contradictions, fingerprints, kept, kept_once
 from cnnsweep.data.groups import assign_folds, choose_groups, expect_apart
 from cnnsweep.data.inputs import TYPES
-from cnnsweep.data.labels import Labels, missing_class, output_names, typed
+from cnnsweep.data.labels import Labels, missing_class, output_names, spelt_alike, typed
 from cnnsweep.data.storage import is_whole_file, open_saved, save, take
 from cnnsweep.errors import UserError
 from cnnsweep.formatting import counted
@@ -77,7 +77,7 @@ def _split(arrays: Arrays, config: DataConfig, seed: int, task: Task) -> Dataset
     names = output_names(arrays, task)
     labels = Labels(typed(arrays.y_train, task, len(names)), task, names)
     rows = _choose_rows(arrays, config, seed, labels)
-    masks, notes = _without_shared(arrays, config, rows)
+    masks, notes = _without_shared(arrays, config, rows, task)
     rows = {split: found[masks[split]] for split, found in rows.items()}
     folds = None
     if config.folds is not None:
@@ -107,8 +107,13 @@ def _split(arrays: Arrays, config: DataConfig, seed: int, task: Task) -> Dataset
         folds=None if folds is None else tuple(folds.tolist()),
         decoding=decoding,
         kind=arrays.kind,
-        notes=(*arrays.notes, *find_missing(arrays, {s: splits[f"y_{s}"] for s in ALL[1:]}, task), *notes),
+        notes=(*_notes(arrays, splits, names, task), *notes),
     )
+
+
+def _notes(arrays: Arrays, splits: Mapping[str, Array], names: tuple[str, ...], task: Task) -> tuple[str, ...]:
+    missing = find_missing(arrays, {split: splits[f"y_{split}"] for split in ALL[1:]}, task)
+    return (*arrays.notes, *missing, *spelt_alike(() if task == "regression" else names))
 
 
 def _choose_rows(arrays: Arrays, config: DataConfig, seed: int, labels: Labels) -> dict[str, Array]:
@@ -135,12 +140,12 @@ def _choose_rows(arrays: Arrays, config: DataConfig, seed: int, labels: Labels) 
 
 
 def _without_shared(
-    arrays: Arrays, config: DataConfig, rows: dict[str, Array]
+    arrays: Arrays, config: DataConfig, rows: dict[str, Array], task: Task
 ) -> tuple[Mapping[str, Array], Sequence[str]]:
     """Which rows are used by `data.duplicates`, and notes; images that would have to be read are not compared."""
     sources = {split: split if split in arrays.splits else "train" for split in rows}
     x = {split: getattr(arrays, f"x_{split}") for split in arrays.splits}
-    known = {s: arrays.prints[s] if s in arrays.prints else fingerprints(x[s]) for s in x
+    known = {s: arrays.prints[s] if s in arrays.prints else fingerprints(_inputs(arrays.kind, x[s])) for s in x
              if s in arrays.prints or not is_whole_file(x[s])}  # fmt: skip
     if {*sources.values()} - {*known}:
         return {split: np.ones(len(found), bool) for split, found in rows.items()}, ()
@@ -151,6 +156,9 @@ def _without_shared(
         if source in arrays.names
     }
     masks, notes = kept(prints, names, config.duplicates, arrays.kind)
+    if task == "classification":
+        classes = {split: getattr(arrays, f"y_{source}").reshape(-1)[rows[split]] for split, source in sources.items()}
+        notes = [*notes, *describe_contradictions(prints, classes, names, arrays.kind)]
     if config.folds is not None:
         once, more = kept_once(prints["train"], _of(arrays.groups, rows["train"]), config.duplicates, arrays.kind)
         return {**masks, "train": masks["train"] & once}, [*notes, *more]

@@ -231,6 +231,21 @@ def test_images_of_the_same_content_in_two_splits_are_named():
     assert removed.digest != found.digest
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int64])
+def test_copies_of_another_class_are_named(kind):
+    x, y = np.random.default_rng(0).integers(0, 256, (18, 4, 4)).astype(kind), np.arange(18) % 2
+    x[0], x[3], x[17] = x[4], x[2], x[2]
+    GIVEN.append(made(x_train=x[:12].astype(np.uint8), x_test=x[12:], y_test=y[12:]))
+    notes = load(config(f"{__name__}.given"), 0).notes
+    assert any("in the test data too (train[" in note for note in notes)
+    assert any("1 image has copies of another class (train[" in note and "no network" in note for note in notes)
+
+
+def test_classes_that_are_spelt_alike_are_named():
+    GIVEN.append(made(class_names=("T-shirt", "t shirt")))
+    assert load(config(f"{__name__}.given"), 0).notes == ("'T-shirt' and 't shirt' are two classes",)
+
+
 def test_copies_that_folds_would_divide_are_named():
     x = np.random.default_rng(0).integers(0, 256, (18, 4, 4), np.uint8)
     x[6:8] = x[0]
@@ -242,7 +257,7 @@ def test_copies_that_folds_would_divide_are_named():
     removed = load(config(f"{__name__}.given", folds=2, duplicates="remove"), 0)
     assert (len(removed.x_train), len(np.unique(removed.x_train, axis=0))) == (10, 10)
     GIVEN.append(made(x_train=x[:12], x_test=x[12:], groups={"train": np.arange(12) % 6 - (np.arange(12) == 7)}))
-    assert "copies" not in load(config(f"{__name__}.given", folds=2), 0).describe()
+    assert "copies of others" not in load(config(f"{__name__}.given", folds=2), 0).describe()
 
 
 def test_a_split_that_would_lose_all_its_images():
