@@ -26,7 +26,9 @@ from simplejpeg import decode_jpeg, decode_jpeg_header
 
 Array = NDArray[Any]
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".jfif",
+)  # fmt: skip
 """Of the names that image files mostly have; any other may hold an image too."""
 MODES = {"rgb": "RGB", "grey": "L"}
 JPEG_SPACES = ("YCbCr", "Gray")
@@ -126,6 +128,15 @@ def decode(raw: bytes, decoding: Decoding) -> Array:
     except Exception as error:  # decoders of broken files raise errors of many types
         raise BadImageError(f"cannot be decoded ({error})") from error
     return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+
+
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as images do."""
+    try:
+        with any_size(), Image.open(path, formats=FORMATS):
+            return True
+    except Exception:  # of many types
+        return False
 
 
 def _check_size(size: tuple[int, int], most: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ import numpy as np
 from cnnsweep.config.components import configured_by
 from cnnsweep.config.inputs import NOUNS, Kind
 from cnnsweep.data.arrays import Arrays, refuse
-from cnnsweep.data.folder_tree import show
+from cnnsweep.data.folder_tree import IMAGES, show
 from cnnsweep.data.groups import find_groups
 from cnnsweep.data.image_cache import Decoded, ImageFiles, open_decoded
+from cnnsweep.data.image_decoding import is_image
 from cnnsweep.data.image_depth import depth_notes
 from cnnsweep.data.image_files import ClassFolderConfig, ImageFolderConfig, skipped
 from cnnsweep.data.image_layout import find_images
@@ -39,6 +41,8 @@ def folder_arrays(
     and counts them in `source`.
     """
     _refuse_one_class(files)
+    if kind == "image" and not config.skip_bad:
+        _refuse_others(files)
     decoded = open_decoded(Path(config.cache), files, decoding)
     while config.skip_bad and (without := _leave_out(files, decoded, NOUNS[kind])) is not files:
         files = without
@@ -54,6 +58,23 @@ def _refuse_one_class(images: ImageFiles) -> None:
     if len(images.classes) < 2:
         found = f"{len(images.classes)} class{''.join(f' ({name})' for name in images.classes) or 'es'}"
         refuse([*images.faults, f"{show(images.folders['train'])}: {found}, at least 2 are needed"])
+
+
+def _refuse_others(images: ImageFiles) -> None:
+    """Refuse a folder most of whose files are no images, such as a home folder, before all are read."""
+    paths = [file.path for found in images.splits.values() for file in found]
+    fitting = [path for path in paths if IMAGES.fits(path)]
+    if 2 * len(fitting) >= len(paths):
+        return
+    others = [path for path in paths if not IMAGES.fits(path) and not is_image(path)]
+    if 2 * len(others) <= len(paths):
+        return
+    places = Counter(path.parent.parent for path in fitting)
+    likely = next((place for place, _ in places.most_common(1) if place not in images.folders.values()), None)
+    hint = "" if likely is None else f"; the classes look to be in '{show(likely)}'"
+    expected = f"expected train/CLASS/{IMAGES.example} or CLASS/{IMAGES.example}{hint}"
+    count = f"{len(others):,} of {len(paths):,} files are no images ({show(images.relative(others[0]))} …)"
+    refuse([f"{show(images.root)}: {count}, {expected}"], "data.skip_bad=true skips those that are no images")
 
 
 def _leave_out(images: ImageFiles, decoded: Decoded, nouns: str) -> ImageFiles:

@@ -147,6 +147,16 @@ def test_all_faults_stand_in_one_error(tmp_path):
     assert len(message.splitlines()) == 7
 
 
+def test_a_folder_above_that_of_the_images_is_one_line(tmp_path):
+    make_folder(tmp_path / "home" / "photos", {"insects": 5})
+    for number in range(30):
+        (tmp_path / "home" / "code").mkdir(exist_ok=True)
+        (tmp_path / "home" / "code" / f"{number:02d}.py").write_text("x = 1")
+    expected = r"home: 30 of 40 files are no images \(code/00.py …\), .*look to be in '.*insects'"
+    with pytest.raises(UserError, match=rf"{expected}\n  data.skip_bad=true skips those that are no images$"):
+        load(config(tmp_path / "home", tmp_path), seed=0)
+
+
 def test_what_is_bad_is_skipped_and_counted_where_that_is_asked_for(tmp_path):
     found = load(config(broken_folder(tmp_path), tmp_path, skip_bad=True), seed=0)
     assert found.class_names == ("ants", "bees", "wasps")
