@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnnsweep.config.inputs import NOUNS
 from cnnsweep.config.tasks import Task
-from cnnsweep.data.inputs import Shapes, input_faults, shapes_of
+from cnnsweep.data.inputs import Shapes, input_faults, layout_fault, shapes_of
 from cnnsweep.data.labels import class_faults, described, label_faults, missing_class
 from cnnsweep.data.text_decoding import TextDecoding
 from cnnsweep.errors import UserError
@@ -243,8 +243,8 @@ def _image_faults(x: Array, scale: float | None) -> Iterator[str]:
         yield f"shape {x.shape}, expected (images, height, width) or (images, height, width, channels)"
     elif x.size == 0:
         yield f"shape {x.shape} holds no images"
-    elif x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[2] == x.shape[3] > 4:
-        yield f"shape {x.shape} has the channels first, expected (images, height, width, channels)"
+    elif fault := layout_fault("image", x.shape):
+        yield fault
     elif x.dtype.kind not in "buif":
         yield f"dtype {x.dtype}, expected uint8 or float32"
     else:

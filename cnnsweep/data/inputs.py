@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from cnnsweep.config.inputs import NOUNS
 
 Array = NDArray[Any]
-SHAPES = {"signal": "(signals, steps, channels)", "text": "(texts, words)",
-          "video": "(videos, frames, height, width, channels)"}  # fmt: skip
+SHAPES = {"image": "(images, height, width, channels)", "signal": "(signals, steps, channels)",
+          "text": "(texts, words)", "video": "(videos, frames, height, width, channels)"}  # fmt: skip
 ALLOWED = {"signal": "buif", "text": "ui", "video": "ui"}
 """The kinds of NumPy type that x may have."""
 TYPES = {"signal": np.float32, "text": np.int32, "video": np.uint8}
@@ -74,6 +74,28 @@ def zeros(count: int, shape: Sequence[int]) -> Array | dict[str, Array]:
     return np.zeros((count, *shape), np.float32)
 
 
+def layout_fault(kind: str, shape: Sequence[int]) -> str | None:
+    """Of images or frames whose channels come first, as PyTorch has them, where the shape leaves no doubt."""
+    places = {"image": (1,), "video": (1, 2)}.get(kind, ())
+    if places and len(shape) == places[-1] + 3 and shape[-2] == shape[-1] > 4 and min(shape[p] for p in places) <= 4:
+        return f"shape {(*shape,)} has the channels first, expected {SHAPES[kind]}"
+    return None
+
+
+def layout_note(kind: str, shape: Sequence[int]) -> Iterator[str]:
+    """A remark on shapes whose channels probably come first.
+
+    >>> [*layout_note("signal", (20, 9, 128))]
+    ['x has the shape (20, 9, 128): 128 channels; if these are steps, transpose it to (signals, steps, channels)']
+    """
+    few = {"image": 4, "video": 4, "signal": shape[-1] // 4}.get(kind, 0)
+    first = min(shape[1:3] if kind == "video" else shape[1:2], default=few + 1)
+    if len(shape) == SHAPES.get(kind, "").count(",") + 1 and first <= few < shape[-1]:
+        other = "steps" if kind == "signal" else "pixels"
+        problem = f"{shape[-1]} channels; if these are {other}, transpose it to {SHAPES[kind]}"
+        yield f"x has the shape {(*shape,)}: {problem}"
+
+
 def input_faults(kind: str, x: Array) -> Iterator[str]:
     """Every fault of an array of signals, texts, videos or several inputs."""
     if kind == "multi_input":
@@ -83,6 +105,8 @@ def input_faults(kind: str, x: Array) -> Iterator[str]:
         yield f"shape {x.shape}, expected {form}"
     elif x.size == 0:
         yield f"shape {x.shape} holds no {NOUNS[kind]}"
+    elif fault := layout_fault(kind, x.shape):
+        yield fault
     elif x.dtype.kind not in ALLOWED[kind]:
         yield f"dtype {x.dtype}, expected {'float32' if kind == 'signal' else 'whole numbers'}"
     elif kind == "video" and x.dtype != np.uint8 and (x.min() < 0 or x.max() > 255):

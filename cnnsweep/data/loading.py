@@ -17,7 +17,7 @@ from cnnsweep.config.tasks import Task
 from cnnsweep.data.arrays import Array, Arrays, Dataset, find_faults, find_missing, find_scale, refuse
 from cnnsweep.data.duplicates import describe_contradictions, fingerprints, kept, kept_once
 from cnnsweep.data.groups import assign_folds, choose_groups, expect_apart
-from cnnsweep.data.inputs import TYPES
+from cnnsweep.data.inputs import TYPES, layout_note
 from cnnsweep.data.labels import Labels, missing_class, output_names, spelt_alike, typed
 from cnnsweep.data.storage import is_whole_file, open_saved, save, take
 from cnnsweep.errors import UserError
@@ -113,7 +113,8 @@ def _split(arrays: Arrays, config: DataConfig, seed: int, task: Task) -> Dataset
 
 def _notes(arrays: Arrays, splits: Mapping[str, Array], names: tuple[str, ...], task: Task) -> tuple[str, ...]:
     missing = find_missing(arrays, {split: splits[f"y_{split}"] for split in ALL[1:]}, task)
-    return (*arrays.notes, *missing, *spelt_alike(() if task == "regression" else names))
+    layout = () if arrays.decoding else layout_note(arrays.kind, arrays.x_train.shape)
+    return (*arrays.notes, *layout, *missing, *spelt_alike(() if task == "regression" else names))
 
 
 def _choose_rows(arrays: Arrays, config: DataConfig, seed: int, labels: Labels) -> dict[str, Array]:

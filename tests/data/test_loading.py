@@ -164,6 +164,15 @@ def test_the_data_s_own_validation_set_is_used_as_it_is() -> None:
     assert np.array_equal(found.x_val[..., 0], own.x_test + 1)
 
 
+@pytest.mark.parametrize(("kind", "shape"), [("image", (3, 6, 8)), ("video", (6, 3, 6, 8)), ("signal", (2, 9))])
+def test_channels_that_seem_to_come_first_are_named(kind: str, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (18, *shape))
+    (note,) = _load_arrays(made(kind=kind, x_train=x[:12], x_test=x[12:])).notes
+    assert note.startswith(f"x has the shape {(12, *shape)}: {shape[-1]} channels; if these are ")
+    turned = np.moveaxis(x, -1, 1)
+    assert not _load_arrays(made(kind=kind, x_train=turned[:12], x_test=turned[12:])).notes
+
+
 X, Y = made().x_train, made().y_train
 NAN = X.astype(float)
 NAN[3, 0, 0] = np.nan
@@ -176,6 +185,9 @@ NAN[3, 0, 0] = np.nan
         ({"x_train": X[:0]}, "memory: x_train: shape (0, 4, 4) holds no images"),
         ({"x_train": X.astype(object)}, "memory: x_train: dtype object, expected uint8 or float32"),
         ({"x_train": np.zeros((12, 3, 8, 8))}, "has the channels first"),
+        ({"x_train": np.zeros((12, 4, 8, 8))}, "has the channels first"),
+        ({"kind": "video", "x_train": np.zeros((12, 6, 3, 8, 8), int)}, "8, 8) has the channels first"),
+        ({"kind": "video", "x_train": np.zeros((12, 3, 6, 8, 8), int)}, "8, 8) has the channels first"),
         ({"x_train": NAN}, "memory: x_train: NaN in 1 of 12 images, first in image 3"),
         ({"x_train": X - 300.0}, "expected 0..1 or 0..255"),
         ({"x_train": X / 200}, "which is neither 0..1 nor 0..255"),
