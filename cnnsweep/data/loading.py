@@ -20,7 +20,7 @@ from cnnsweep.data.groups import assign_folds, choose_groups, expect_apart
 from cnnsweep.data.inputs import TYPES, layout_note
 from cnnsweep.data.labels import Labels, missing_class, output_names, spelt_alike, typed
 from cnnsweep.data.storage import is_whole_file, open_saved, save, take
-from cnnsweep.errors import UserError
+from cnnsweep.errors import UserError, nearest
 from cnnsweep.formatting import counted
 
 __all__ = ["Arrays", "Dataset", "load", "open_saved", "refuse_other", "save"]
@@ -49,9 +49,28 @@ def load(config: DataConfig, seed: int, task: Task = "classification") -> Datase
         return arrays
     if not isinstance(arrays, Arrays):
         raise UserError(f"data._target_ '{config.target}' returned {type(arrays).__name__}, expected Arrays")
+    arrays = _as_arrays(arrays, config.target)
     if faults := find_faults(arrays, task):
         refuse(faults)
     return _split(arrays, config, seed, task)
+
+
+def _as_arrays(arrays: Arrays, target: str) -> Arrays:
+    """The same where inputs, labels or names of a loader of the user's own are lists, tensors or columns of pandas."""
+    if arrays.kind not in NOUNS:
+        known = f"{', '.join(NOUNS)}{nearest(str(arrays.kind), NOUNS)}"
+        raise UserError(f"data._target_ '{target}': kind is '{arrays.kind}' ({known})")
+    fields = vars(arrays) | {"class_names": tuple(map(str, arrays.class_names))}
+    for key in (f"{a}_{split}" for a in "xy" for split in ALL):
+        value = fields[key]
+        if np.ma.is_masked(value):
+            raise UserError(f"{arrays.place(key)}: has masked values, expected numbers")
+        if value is not None and type(value) not in (np.ndarray, np.memmap):
+            try:
+                fields[key] = np.asarray(value)
+            except Exception as error:  # lists of different lengths, tensors of a GPU
+                raise UserError(f"{arrays.place(key)}: is no array ({error})") from error
+    return Arrays(**fields)
 
 
 def refuse_other(data: Dataset, stored: Mapping[str, object], owner: str, changes: Sequence[str] = ()) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from data_sets import SPLITS, config, counts, digits, made
 from hypothesis import given, settings
@@ -157,6 +158,16 @@ def test_sound_arrays_are_brought_to_one_form() -> None:
     assert whole.digest != found.digest
 
 
+@pytest.mark.parametrize("of", [list, memoryview, pd.Series])
+def test_a_loader_may_return_lists_and_columns(of: Any) -> None:
+    own = made()
+    found = _load_arrays(made(x_train=own.x_train.tolist(), y_train=of(own.y_train), class_names=["a", "b"]))
+    again = _load_arrays(made(class_names=("a", "b")))
+    assert found.class_names == again.class_names
+    for key in ("x_train", "y_train", "x_val"):
+        np.testing.assert_array_equal(getattr(found, key), getattr(again, key))
+
+
 def test_the_data_s_own_validation_set_is_used_as_it_is() -> None:
     own = made()
     found = _load_arrays(made(x_val=own.x_test + 1, y_val=own.y_test))
@@ -182,6 +193,9 @@ NAN[3, 0, 0] = np.nan
     ("changes", "message"),
     [
         ({"x_train": X[0]}, "memory: x_train: shape (4, 4), expected (images, height, width)"),
+        ({"x_train": [X[0], X[0, :2]]}, "memory: x_train: is no array ("),
+        ({"x_train": np.ma.masked_greater(X, 99)}, "memory: x_train: has masked values"),
+        ({"kind": "images"}, "kind is 'images' (image, signal, text, video, multi_input, did you mean 'image'?)"),
         ({"x_train": X[:0]}, "memory: x_train: shape (0, 4, 4) holds no images"),
         ({"x_train": X.astype(object)}, "memory: x_train: dtype object, expected uint8 or float32"),
         ({"x_train": np.zeros((12, 3, 8, 8))}, "has the channels first"),
