@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import data_sets
@@ -59,6 +60,12 @@ def test_another_rate_stereo_and_another_length(tmp_path):
     assert decoding.decode((tmp_path / "mono.flac").read_bytes()).shape == (500, 1)
 
 
+def written(format: str) -> bytes:
+    """800 samples of 16 bits."""
+    soundfile.write(file := io.BytesIO(), TONE, 8000, format=format, subtype="PCM_16")
+    return file.getvalue()
+
+
 @pytest.mark.parametrize("rate", [4000, 8000, 16000])
 def test_a_sound_that_begins_within_what_is_kept_is_used(tmp_path, rate):
     wave = np.concatenate([np.zeros(799, np.float32), TONE[1:]])
@@ -74,8 +81,10 @@ def test_a_sound_that_begins_within_what_is_kept_is_used(tmp_path, rate):
     [(b"no sound", "is no audio file"), (np.zeros(80, np.float32), "is silent(?! in)"), (TONE[:0], "has no samples"),
      (np.stack([TONE, -TONE], axis=1), r"has channels that cancel each other: their mean, which is used, is silent"),
      (np.concatenate([np.zeros(800, np.float32), TONE]), r"is silent in its first 0\.1 s, which are used"),
-     (np.full(80, np.nan, np.float32), "holds values that are no numbers")],
-    ids=["text", "silent", "empty", "opposite channels", "begins silent", "not a number"],
+     (np.full(80, np.nan, np.float32), "holds values that are no numbers"),
+     (written("wav")[:-800], "is cut off: 50% of its samples are missing"),
+     (written("aiff")[:-400], "is cut off: 25% of its samples are missing")],
+    ids=["text", "silent", "empty", "opposite channels", "begins silent", "not a number", "cut WAV", "cut AIFF"],
 )  # fmt: skip
 def test_bad_files_are_named_or_skipped_and_counted(tmp_path, content, message):
     root = folder(tmp_path / "sounds")
