@@ -20,6 +20,8 @@ LARGEST = 1e18
 """Of a number to be predicted: its square is finite in float32."""
 STEPS = 100
 """Rounding to float32 moves a number to be predicted by less than the numbers' range divided by this."""
+MISSING = ("nan", "null", "<na>", "n/a")
+"""How programs write that there is no label."""
 OTHER_TASKS = "one-hot labels become numbers with argmax(axis=1); several classes an image are task=multi_label"
 
 
@@ -169,12 +171,16 @@ def missing_class(y: Array, arrays: Arrays, task: Task) -> str | None:
     return f"no {noun} of class {missing}{name}{others}"
 
 
-def spelt_alike(names: Sequence[str]) -> Iterator[str]:
-    """A remark on names of classes that differ in case, spaces, hyphens or zeros alone, and may be meant as one.
+def doubtful(names: Sequence[str]) -> Iterator[str]:
+    """A remark on each name of a class that says a missing label, and on names that may be meant as one, since they
+    differ in case, spaces, hyphens or zeros alone.
 
-    >>> [*spelt_alike(["cat", "Cat", "dog"])], [*spelt_alike(["1", "1.0", "2"])], [*spelt_alike(["cat", "dog"])]
-    (["'cat' and 'Cat' are two classes"], ["'1' and '1.0' are two classes"], [])
+    >>> [*doubtful(["cat", "Cat", "nan"])]
+    ["'nan' is a class: are these missing labels?", "'cat' and 'Cat' are two classes"]
+    >>> [*doubtful(["1", "1.0", "2"])], [*doubtful(["cat", "dog"])]
+    (["'1' and '1.0' are two classes"], [])
     """
+    yield from (f"'{name}' is a class: are these missing labels?" for name in names if name.casefold() in MISSING)
     alike: dict[object, list[str]] = {}
     for name in names:
         try:

@@ -18,7 +18,7 @@ from cnnsweep.data.arrays import Array, Arrays, Dataset, find_faults, find_missi
 from cnnsweep.data.duplicates import describe_contradictions, fingerprints, kept, kept_once
 from cnnsweep.data.groups import assign_folds, choose_groups, expect_apart
 from cnnsweep.data.inputs import TYPES, layout_note
-from cnnsweep.data.labels import Labels, missing_class, output_names, spelt_alike, typed
+from cnnsweep.data.labels import Labels, doubtful, missing_class, output_names, typed
 from cnnsweep.data.storage import is_whole_file, open_saved, save, take
 from cnnsweep.errors import UserError, nearest
 from cnnsweep.formatting import counted
@@ -133,7 +133,7 @@ def _split(arrays: Arrays, config: DataConfig, seed: int, task: Task) -> Dataset
 def _notes(arrays: Arrays, splits: Mapping[str, Array], names: tuple[str, ...], task: Task) -> tuple[str, ...]:
     missing = find_missing(arrays, {split: splits[f"y_{split}"] for split in ALL[1:]}, task)
     layout = () if arrays.decoding else layout_note(arrays.kind, arrays.x_train.shape)
-    return (*arrays.notes, *layout, *missing, *spelt_alike(() if task == "regression" else names))
+    return (*arrays.notes, *layout, *missing, *doubtful(() if task == "regression" else names))
 
 
 def _choose_rows(arrays: Arrays, config: DataConfig, seed: int, labels: Labels) -> dict[str, Array]:

@@ -87,7 +87,8 @@ def _rows(path: Path, config: TextCsvConfig, faults: list[str]) -> Iterator[Labe
             reader = csv.DictReader(_kept(file, lines), delimiter=delimiter)
             while reader.fieldnames == []:  # of a blank line
                 reader.fieldnames = None
-            _check_columns(path, config, list(reader.fieldnames or []))
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+            _check_columns(path, config, list(reader.fieldnames))
             lines.clear()
             for row in reader:
                 place, merged = f"{path}, line {reader.line_num}", _merged(lines, delimiter)
@@ -138,7 +139,7 @@ def _with_mark(encoding: str) -> str:
 
 def _delimiter(header: str, config: TextCsvConfig) -> str:
     """What divides the header into columns, two of which are the ones that are wanted; else a comma."""
-    rows = {d: [name.strip('"') for name in header.strip("\r\n").split(d)] for d in DELIMITERS}
+    rows = {d: [name.strip().strip('"') for name in header.split(d)] for d in DELIMITERS}
     return next((d for d, names in rows.items() if {config.text, config.label} <= set(names)), ",")
 
 

@@ -122,8 +122,9 @@ def test_a_folder_has_a_text_in_each_file(tmp_path):
         load(config("text_folder", dir=str(tmp_path)), 0)
 
 
-def test_blank_lines_before_the_header_leave_its_delimiter(tmp_path):
-    lines = ["", "", "text;label", *(f"{text};{label}" for text, label in rows())]
+@pytest.mark.parametrize("header", ["text;label", " text ; label", '"text" ;"label"'])
+def test_blanks_before_and_in_the_header_leave_its_delimiter(tmp_path, header):
+    lines = ["", "", header, *(f"{text};{label}" for text, label in rows())]
     (tmp_path / "all.csv").write_text("\n".join(lines) + "\n")
     assert load(config("text_csv", dir=str(tmp_path)), 0).class_names == ("neg", "pos")
 
