@@ -83,12 +83,13 @@ def mnist(config: DataConfig) -> Arrays:
 
 
 def read_idx(path: Path, holds: str) -> Array:
-    """Read one gzipped IDX file of "images", uint8 (n, height, width), or "labels", uint8 (n,).
+    """Read one IDX file, gzipped or not, of "images", uint8 (n, height, width), or "labels", uint8 (n,).
 
     Raises ValueError with the fault.
     """
     try:
-        raw = gzip.decompress(path.read_bytes())
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except EOFError:
         raise ValueError("truncated: the compressed data ends too early") from None
     except (OSError, zlib.error) as error:
@@ -110,7 +111,7 @@ def _load(family: _Family, folder: str | None) -> Arrays:
     if folder:
         base = Path(folder).expanduser()
         for place in (base / family.folder, base):
-            missing = [name for name in FILES.values() if not (place / name).is_file()]
+            missing = [name for name in FILES.values() if not _file(place, name).is_file()]
             if not missing:
                 return _read_folder(family, place, hint="")
             if len(missing) < len(FILES):
@@ -123,6 +124,11 @@ def _load(family: _Family, folder: str | None) -> Arrays:
             return arrays
         tried.append(f"Keras' cache {cache / (family.cached or family.folder)} (not there or incomplete)")
     return _download(family, tried)
+
+
+def _file(folder: Path, name: str) -> Path:
+    """One of `FILES`, which some browsers unpack."""
+    return next((path for path in (folder / name, folder / name.removesuffix(".gz")) if path.is_file()), folder / name)
 
 
 def _read_cache(family: _Family, cache: Path) -> Arrays | None:
@@ -143,7 +149,7 @@ def _read_folder(family: _Family, folder: Path, hint: str) -> Arrays:
     faults = []
     for key, name in FILES.items():
         try:
-            found[key] = read_idx(folder / name, "images" if key.startswith("x") else "labels")
+            found[key] = read_idx(_file(folder, name), "images" if key.startswith("x") else "labels")
         except ValueError as error:
             faults.append(f"{folder / name}: {error}{hint}")
     if faults:

@@ -49,8 +49,13 @@ def fashion(folder: Path | None, seed: int = 0, target: str = "fashion_mnist", *
     return load(config(f"cnnsweep.data.mnist.{target}", dir=chosen, **changes), seed)
 
 
-def test_idx_files_are_found_in_the_sub_folder_or_the_folder_itself(small: Path) -> None:
-    assert fashion(small.parent).digest == fashion(small).digest
+def test_idx_files_are_found_in_the_sub_folder_or_the_folder_itself_packed_or_not(small: Path) -> None:
+    digest = fashion(small).digest
+    assert fashion(small.parent).digest == digest
+    for packed in small.iterdir():
+        packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+        packed.unlink()
+    assert fashion(small.parent).digest == digest
     assert fashion(small).class_names[9] == "Ankle boot"
 
 
