@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -126,9 +127,8 @@ def open_decoded(cache: Path, images: ImageFiles, decoding: FileDecoding) -> Dec
         (root / "index").mkdir(parents=True, exist_ok=True)
         settings = [type(decoding).__name__, astuple(decoding)]
         known = root / "index" / _hash([FORMAT, str(images.root.resolve()), images.stat_key(), settings])
-        if known.exists() and (root / known.read_text(encoding="utf-8") / "manifest.json").exists():
-            folder = root / known.read_text(encoding="utf-8")
-        else:
+        folder = root / known.read_text(encoding="utf-8") if known.exists() else None
+        if folder is None or not _is_whole(folder, images):
             folder = _find(root, images, decoding) or _build(root, images, decoding)
             _write(known, folder.name)
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -144,7 +144,18 @@ def _find(root: Path, images: ImageFiles, decoding: FileDecoding) -> Path | None
         return None
     hashes = {split: list(_in_order(_hash_file, files, f"reading {split}")) for split, files in images.splits.items()}
     folder = root / images.content_key(decoding, hashes)
-    return folder if folder.exists() else None
+    return folder if _is_whole(folder, images) else None
+
+
+def _is_whole(folder: Path, images: ImageFiles) -> bool:
+    """Whether a folder of decoded files is complete; a program that cleans up may have removed some."""
+    try:
+        for split in images.splits:
+            for name in ("", "-labels", "-kept", "-prints"):
+                open_map(folder / f"{split}{name}.npy")
+        return (folder / "manifest.json").exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _build(root: Path, images: ImageFiles, decoding: FileDecoding) -> Path:
@@ -167,8 +178,9 @@ def _build(root: Path, images: ImageFiles, decoding: FileDecoding) -> Path:
         try:
             os.rename(new, folder)
         except OSError:  # another process was faster
-            if not (folder / "manifest.json").exists():
-                raise
+            if not _is_whole(folder, images):
+                shutil.rmtree(folder)
+                os.rename(new, folder)
     return folder
 
 

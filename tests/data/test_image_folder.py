@@ -282,6 +282,24 @@ def test_an_interrupted_decoding_leaves_nothing_that_counts(tmp_path, monkeypatc
     assert len(image_folder.load(config(root, tmp_path)).x_train) == 10
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        lambda path: path.with_name("manifest.json").unlink(),
+    ],
+)
+def test_what_is_missing_in_the_cache_is_decoded_again(tmp_path, damage):
+    root = make_folder(tmp_path / "insects", {"train": 5})
+    first = image_folder.load(config(root, tmp_path))
+    expected = first.x_train.copy()
+    damage(Path(first.x_train.filename))
+    again = image_folder.load(config(root, tmp_path))
+    assert again.digest == first.digest
+    np.testing.assert_array_equal(again.x_train, expected)
+
+
 def test_a_cache_that_cannot_be_written(tmp_path):
     root = make_folder(tmp_path / "insects", {"train": 2})
     (tmp_path / "cache").write_text("in the way")
