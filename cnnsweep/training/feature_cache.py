@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -100,6 +101,11 @@ def missing_folders(config: Config, data: Dataset) -> dict[str, Path]:
 
 
 def is_complete(folder: Path) -> bool:
+    """Whether all is there; a program that cleans up may have removed some."""
+    try:
+        open_saved(folder)
+    except UserError:
+        return False
     return (folder / "features.json").exists()
 
 
@@ -169,8 +175,10 @@ def _complete(new: Path, folder: Path, data: Dataset, parameters: int) -> int:
     write_description(dataclasses.replace(of_features(data), scale=1.0), new)
     (new / "features.json").write_text(json.dumps({"parameters": parameters, "shape": shape}), encoding="utf-8")
     size = sum(file.stat().st_size for file in new.iterdir())
-    with contextlib.suppress(OSError):  # another process was faster
-        os.rename(new, folder)
+    if not is_complete(folder):  # else another process was faster
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rename(new, folder)
     if not is_complete(folder):
         raise OSError(f"model.cache: '{folder}' cannot be written")
     return size

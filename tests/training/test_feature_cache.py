@@ -73,14 +73,18 @@ def test_the_exported_model_takes_images(digits, tmp_path):
     assert layers[-1] == "head"
 
 
-def test_features_are_mapped_and_leave_the_test_images_alone(digits, tmp_path):
-    ready = prepared(spec(digits, tmp_path))
+def test_features_are_mapped_without_test_images_and_computed_again_where_missing(digits, tmp_path):
+    trial = spec(digits, tmp_path)
+    ready = prepared(trial)
     found, data = open_saved(ready.data), open_saved(digits)
     assert found.x_train.shape == (len(data.x_train), 1, 1, 128)
     assert isinstance(found.x_train, np.memmap)
     assert len(found.x_test) == 0
     np.testing.assert_array_equal(found.y_val, data.y_val)
     assert not list((tmp_path / "cache" / "features").glob("*/.*"))
+    expected = found.x_val.copy()
+    (ready.data / "x_val.npy").unlink()
+    np.testing.assert_array_equal(open_saved(prepared(trial).data).x_val, expected)
 
 
 def test_what_the_key_depends_on(digits, tmp_path):
