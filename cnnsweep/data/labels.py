@@ -22,6 +22,7 @@ STEPS = 100
 """Rounding to float32 moves a number to be predicted by less than the numbers' range divided by this."""
 MISSING = ("nan", "null", "<na>", "n/a")
 """How programs write that there is no label."""
+NAMED = 5  # values in one line
 OTHER_TASKS = "one-hot labels become numbers with argmax(axis=1); several classes an image are task=multi_label"
 
 
@@ -143,7 +144,9 @@ def _classes(arrays: Arrays, task: Task) -> Iterator[str]:
         if found[-1] >= classes:
             yield f"{place}: label {found[-1]}, expected 0..{classes - 1} ({classes} classes)"
         if split == "train" and (text := missing_class(y, arrays, task)):
-            yield f"{place}: {text}"
+            few = ", ".join(map(str, found[:NAMED])) + (" …" if len(found) > NAMED else "")
+            given = "" if arrays.class_names else f": the values are {few}, expected whole numbers from 0 without gaps"
+            yield f"{place}: {text}{given}"
         elif split != "train" and len(found) == 1:
             yield f"{place}: {'pixels' if task == 'segmentation' else 'images'} of one class only ({found[0]})"
 

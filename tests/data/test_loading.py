@@ -215,7 +215,10 @@ NAN[3, 0, 0] = np.nan
         ({"y_train": np.eye(2)[Y]}, "memory: y_train: shape (12, 2), expected (images,); one-hot"),
         ({"y_train": Y - 1}, "memory: y_train: label -1, expected whole numbers from 0"),
         ({"y_train": Y * 0}, "memory: y_train: 1 class, at least 2 are needed"),
-        ({"y_train": Y + 1}, "memory: y_train: no image of class 0"),
+        (
+            {"y_train": Y + 1},
+            "memory: y_train: no image of class 0: the values are 1, 2, expected whole numbers from 0",
+        ),
         ({"y_train": Y * 2_000_000_000}, "memory: y_train: no image of class 1 and of 1,999,999,998 more"),
         ({"y_test": np.ones(6, int)}, "memory: y_test: images of one class only (1)"),
         ({"class_names": ("cat", "dog", "owl")}, "memory: y_train: no image of class 2 (owl)"),
