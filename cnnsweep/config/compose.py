@@ -239,11 +239,8 @@ def _explain(error: Exception, overrides: Sequence[str], own: Path) -> UserError
     first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
     place = getattr(error, "full_key", None)  # None also where OmegaConf does not know it
     where = f" with {culprit!r}" if culprit else f" at {place}" if place else ""
-    more = (
-        "; a key of the application's config is \\${KEY}"
-        if "Interpolation key" in first and "job=hydra" in overrides
-        else ""
-    )
+    foreign = "job=hydra" in overrides and "Interpolation key" in first
+    more = "; a key of the application's config is \\${KEY}" if foreign else ""
     return UserError(f"cannot compose the config{where}: {short(first, 300)}{more}")
 
 
