@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 
 import pandas as pd
@@ -13,6 +14,7 @@ from cnnsweep.formatting import counted, duration, score
 from cnnsweep.report.analysis import Importance, noun
 from cnnsweep.report.axes import short
 from cnnsweep.statistics import wilson
+from cnnsweep.tracking.credentials import shown
 from cnnsweep.tracking.frames import Results
 
 OUTCOMES = {
@@ -54,6 +56,15 @@ def searched(results: Results) -> str:
 def exportable(results: Results) -> bool:
     """Whether `export` can train the best configuration again: not what a function of the user's own trained."""
     return (results.config.get("job") or {}).get("_target_") == NETWORKS
+
+
+def place(results: Results) -> str:
+    """The overrides with which a command finds the sweep, where it is not in mlruns; of its own config."""
+    tracking = results.config.get("tracking") or {}
+    folder, uri = tracking.get("dir") or "mlruns", tracking.get("uri")
+    given = ["tracking=server", f"tracking.uri={shown(uri)}"] if uri else []
+    given += [f"tracking.dir={folder}"] if folder != "mlruns" else []
+    return "".join(f" {shlex.quote(override)}" for override in given)
 
 
 def found(results: Results) -> list[str]:

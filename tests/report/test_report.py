@@ -223,7 +223,7 @@ def test_the_best_so_far_is_never_that_of_a_trial_that_failed(uri: str, tmp_path
 @pytest.mark.parametrize(
     ("overrides", "networks", "export"),
     [
-        (["space=none"], "of a CNN", True),
+        (["space=none", "tracking.dir=runs"], "of a CNN", True),
         (["model=keras_tuner", "model.hypermodel=mine.build"], "of a network", True),
         (["job=function", "job.call=mine.main"], "with", False),
     ],
@@ -239,6 +239,7 @@ def test_a_sweep_of_ones_own_code(uri: str, tmp_path: Path, overrides: list[str]
     assert "Best configuration" not in summary, "an empty table"
     assert "cnnsweep train --from" in page
     assert ("cnnsweep export" in page) == export
+    assert page.count(" tracking.dir=runs</code>") == 2 * ("tracking.dir=runs" in overrides), "where commands find it"
 
 
 def test_short_times_are_in_seconds() -> None:
