@@ -331,15 +331,15 @@ def test_a_model_with_code_of_its_own_is_rejected(tmp_path: Path, capsys: pytest
     assert "arbitrary code" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("kind", "name"), [("class", "Twice"), ("function", "mine>twice")])
+@pytest.mark.parametrize(("kind", "name"), [("class", "Double"), ("function", "mine>twice")])
 def test_a_network_with_code_of_its_own_is_answered_with_how_it_is_loaded(tmp_path: Path, kind: str, name: str) -> None:
     code = f"""
 import keras, sys
-@keras.saving.register_keras_serializable("mine")
-class Twice(keras.layers.Layer): pass
+@keras.saving.register_keras_serializable("elsewhere")
+class Double(keras.layers.Layer): pass
 @keras.saving.register_keras_serializable("mine")
 def twice(x): return x
-own = Twice() if "{kind}" == "class" else keras.layers.Activation(twice)
+own = Double() if "{kind}" == "class" else keras.layers.Activation(twice)
 keras.Sequential([keras.layers.Input((3, 4, 1)), own]).save(sys.argv[1])
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "model.keras")], check=True, capture_output=True)

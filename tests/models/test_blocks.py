@@ -19,7 +19,7 @@ from cnnsweep.models import cnn
 from cnnsweep.models.blocks import KINDS
 from cnnsweep.models.cnn import CnnConfig
 
-MANY = int(os.environ.get("CNNSWEEP_TEST_NETWORKS", "160"))
+MANY = int(os.environ.get("CNNSWEEP_TEST_NETWORKS", "90"))
 """Networks that are compared with Keras in the slow test; 1,000 before a release."""
 
 SHAPE = (28, 28, 1)

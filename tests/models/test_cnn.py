@@ -21,7 +21,7 @@ from cnnsweep.models import cnn
 from cnnsweep.models.cnn import CnnConfig
 from cnnsweep.models.keras_layers import keras_layer
 
-MANY = int(os.environ.get("CNNSWEEP_TEST_NETWORKS", "150"))
+MANY = int(os.environ.get("CNNSWEEP_TEST_NETWORKS", "100"))
 """Networks that are compared with Keras in the slow test; 1,000 before a release."""
 
 SHAPE = (28, 28, 1)

@@ -82,6 +82,7 @@ def test_what_libraries_say_of_their_folders_is_for_the_log(
 ) -> None:
     """Matplotlib warns while a sweep runs where the home folder cannot be written, as on many clusters."""
     connect("sqlite://")
+    caplog.clear()
     with caplog.at_level(logging.INFO, "cnnsweep"):
         logging.getLogger("matplotlib").warning("created a temporary cache directory")
     assert [record.name for record in caplog.records] == ["cnnsweep.mlflow"]

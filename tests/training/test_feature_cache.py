@@ -178,7 +178,7 @@ def test_limits_that_cannot_be_kept_are_refused():
 @pytest.mark.slow
 def test_a_plan_of_a_transfer_sweep_measures_heads_and_backbone(tmp_path):
     settings = [*SMALL[:1], *SMALL[2:], "data=digits", "data.limit=200", "space=transfer", "budget.trials=4"]
-    settings += [f"tracking.dir={tmp_path / 'mlruns'}", "executor.workers=1", "training.epochs=3"]
+    settings += [f"tracking.dir={tmp_path / 'mlruns'}", "executor.workers=1", "training.epochs=3", "search=random"]
     report = planning.plan(compose(settings), session.Watcher())
     assert report.search.epochs == 12
     assert report.features.seconds > 0

@@ -49,7 +49,7 @@ def test_inception_v3_is_trained_on_a_folder_with_weights_from_a_file(tmp_path):
     settings = ["+sweep=transfer", f"data.dir={folder}", f"model.weights={tmp_path / 'inception.weights.h5'}"]
     settings += ["model.input_size=75", "data.image_size=80", "training.epochs=2", "budget.trials=2"]
     settings += ["space.model.pooling={values: [average, max]}", f"tracking.dir={tmp_path / 'mlruns'}"]
-    settings += ["executor.workers=2", "tracking.gallery=1"]
+    settings += ["executor.workers=2", "tracking.gallery=1", "search=random"]
     first = Lines()
     outcome = session.start(compose(settings), first)
     assert outcome.status == "completed"
