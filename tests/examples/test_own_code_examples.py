@@ -76,7 +76,7 @@ def test_an_example_runs(whole: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kind", ["hydra_app", "fit"], indirect=True)  # functions: test_own_jobs.py
+@pytest.mark.parametrize("kind", ["hydra_app"], indirect=True)  # others: test_own_jobs.py, test_own_fit.py
 def test_an_example_that_is_killed_goes_on_to_the_same_numbers(kind: str, whole: Path, tmp_path: Path) -> None:
     """All of its processes are killed at once, in its second trial or soon after it."""
     folder, arguments = prepare(kind, tmp_path)
