@@ -64,6 +64,16 @@ def test_overrides_are_converted_to_the_types_of_their_keys():
     assert (config.budget.minutes, config.limits.parameters, config.seed) == (2.0, 1_500_000.0, 7)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "search"),
+    [([], "AutoOracle"), (["+sweep=digits"], "AutoOracle"), (["+sweep=text"], "AutoOracle")]
+    + [([f"job={job}", "job.call=mine.main"], "RandomOracle") for job in ("function", "hydra")]
+    + [(["job=function", "job.call=mine.main", "search=auto"], "AutoOracle"), (["+sweep=smoke"], "RandomOracle")],
+)
+def test_the_search_where_none_is_chosen(overrides: list[str], search: str) -> None:
+    assert compose(overrides).search.target.rpartition(".")[2] == search
+
+
 def test_overriding_a_searched_key_fixes_it():
     searched = dict(compose().space["model"])
     config = compose(["model.kernel_size=3"])
